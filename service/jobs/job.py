@@ -1,0 +1,175 @@
+"""A job: what was asked, by whom, and how far it has come."""
+
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+
+class State(StrEnum):
+    QUEUED = "queued"  # waits for a worker
+    RUNNING = "running"  # a worker holds its lease
+    SUCCEEDED = "succeeded"  # the manifest names its results
+    FAILED = "failed"  # `problem` says why
+    CANCELLED = "cancelled"  # the caller did not want it any more
+    EXPIRED = "expired"  # the deadline passed first
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the state never changes again."""
+        return self not in (State.QUEUED, State.RUNNING)
+
+
+class Kind(StrEnum):
+    REGISTER = "register"
+    WARP = "warp"
+
+
+class Queue(StrEnum):
+    INTERACTIVE = "interactive"
+    BATCH = "batch"
+    TRAIN = "train"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InputFile(_Frozen):
+    """One file of a job, where the worker finds it. `url` is for objects on allowed hosts."""
+
+    key: str | None = None
+    url: str | None = None
+    sha256: str | None = None
+    bytes: int | None = None
+
+
+class Request(_Frozen):
+    """What the caller asked for, as stored with the job.
+
+    `inputs` maps roles to files: fixed, moving, fixed_labels, moving_labels, fixed_mask,
+    moving_mask, fixed_points, moving_points, initial_transform; for a warp also ddf, inverse_ddf.
+    """
+
+    kind: Kind
+    inputs: dict[str, InputFile]
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Progress(_Frozen):
+    """How far a running job is."""
+
+    stage: str = "queued"
+    fraction: float = Field(0.0, ge=0, le=1)
+
+
+class ResultFile(_Frozen):
+    """One result, under a write-once key."""
+
+    key: str
+    bytes: int
+    sha256: str
+    media_type: str
+
+
+class Manifest(_Frozen):
+    """What a job left behind; the only pointer to results that readers follow."""
+
+    files: dict[str, ResultFile]
+    summary: dict[str, Any] = Field(default_factory=dict)
+
+
+class Job(_Frozen):
+    """A row of the job table. Changes are made by the store; this is how it was when read."""
+
+    id: UUID
+    owner: str
+    request: Request
+    request_digest: str
+    state: State
+    queue: Queue = Queue.INTERACTIVE
+    priority: int = Field(5, ge=0, le=9, description="0 is first.")
+    progress: Progress = Progress()
+    attempt: int = 0
+    fence: int = 0
+    worker: str | None = None
+    cancel_requested: bool = False
+    manifest: Manifest | None = None
+    problem: dict[str, Any] | None = None
+    created_at: AwareDatetime
+    not_before: AwareDatetime
+    deadline_at: AwareDatetime
+    started_at: AwareDatetime | None = None
+    finished_at: AwareDatetime | None = None
+    lease_until: AwareDatetime | None = None
+
+
+class NewJob(_Frozen):
+    """What a face hands to the store; the store adds identity, times and state."""
+
+    owner: str
+    request: Request
+    request_digest: str
+    queue: Queue = Queue.INTERACTIVE
+    priority: int = Field(5, ge=0, le=9)
+    deadline_s: float = Field(gt=0)
+    idempotency_key: str | None = Field(None, min_length=1, max_length=255)
+
+
+class Event(_Frozen):
+    """Something that happened to a job; `seq` counts from 1 without gaps."""
+
+    job_id: UUID
+    seq: int
+    type: str  # queued, started, progress, requeued, succeeded, failed, cancelled, expired
+    at: AwareDatetime
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class Claim(_Frozen):
+    """The right to run a job until the lease ends; the fence proves it at each write."""
+
+    job: Job
+    fence: int
+    worker: str
+
+
+class Order(StrEnum):
+    """What a heartbeat tells the worker."""
+
+    GO_ON = "go-on"
+    CANCEL = "cancel"
+    EXPIRE = "expire"
+    FENCED_OUT = "fenced-out"
+
+
+class Place(_Frozen):
+    """Where a queued job stands. Positions count from 1; time left is a guess from recent jobs."""
+
+    position: int
+    seconds_left: float | None = None
+
+
+class Page(_Frozen):
+    """A piece of a list; `cursor` continues it."""
+
+    jobs: list[Job]
+    cursor: str | None = None
+
+
+class Upload(_Frozen):
+    """A file on its way in: bytes arrive in order, `received` of `bytes` so far."""
+
+    id: UUID
+    owner: str
+    key: str
+    bytes: int
+    received: int = 0
+    sha256: str | None = None
+    created_at: AwareDatetime
+    expires_at: AwareDatetime
+
+    @property
+    def is_complete(self) -> bool:
+        return self.received == self.bytes and self.sha256 is not None

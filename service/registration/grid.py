@@ -1,0 +1,127 @@
+"""Where voxels lie in space."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float
+
+from service.errors import BadAffineError, BadDimensionsError
+
+Matrix4 = Float[np.ndarray, "4 4"]
+Points = Float[np.ndarray, "*batch 3"]
+
+# Two grids are the same when no corner is further apart than this share of a voxel.
+SAME_GRID_TOLERANCE_VOXELS = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A regular lattice of voxel centres.
+
+    `affine` takes voxel indices (i, j, k) to world millimetres, RAS+; the integer index is the
+    voxel's centre, so the volume covers [-0.5, n - 0.5] along each axis.
+
+    Raises:
+        BadDimensionsError: If an axis has no voxel.
+        BadAffineError: If the matrix is not finite, not invertible, or not an affine one.
+    """
+
+    shape: tuple[int, int, int]
+    affine: Matrix4
+
+    def __post_init__(self) -> None:
+        shape = tuple(int(n) for n in self.shape)
+        if len(shape) != 3 or min(shape) < 1:
+            raise BadDimensionsError("A volume needs at least one voxel along each of three axes.")
+        affine = np.array(self.affine, dtype=np.float64)
+        if affine.shape != (4, 4) or not np.isfinite(affine).all():
+            raise BadAffineError("The voxel-to-world matrix must be 4x4 and finite.")
+        if not np.allclose(affine[3], (0, 0, 0, 1)):
+            raise BadAffineError("The voxel-to-world matrix must end in the row 0 0 0 1.")
+        if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+            raise BadAffineError("The voxel-to-world matrix is singular.")
+        affine.setflags(write=False)
+        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "affine", affine)
+
+    @cached_property
+    def inverse_affine(self) -> Matrix4:
+        """World millimetres to voxel indices."""
+        inverse = np.linalg.inv(self.affine)
+        inverse.setflags(write=False)
+        return inverse
+
+    @cached_property
+    def spacing_mm(self) -> Float[np.ndarray, "3"]:
+        """Distance between neighbouring voxel centres along i, j and k."""
+        return np.linalg.norm(self.affine[:3, :3], axis=0)
+
+    @property
+    def directions(self) -> Float[np.ndarray, "3 3"]:
+        """Unit vectors of the i, j and k axes in the world, as columns."""
+        return self.affine[:3, :3] / self.spacing_mm
+
+    @property
+    def voxel_count(self) -> int:
+        return int(np.prod([int(n) for n in self.shape], dtype=object))
+
+    @property
+    def voxel_volume_mm3(self) -> float:
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+    @property
+    def centre_mm(self) -> Float[np.ndarray, "3"]:
+        """World position of the middle of the field of view."""
+        return self.to_world((np.array(self.shape, dtype=np.float64) - 1) / 2)
+
+    @property
+    def extent_mm(self) -> Float[np.ndarray, "3"]:
+        """Size of the field of view along i, j and k, voxel edges included."""
+        return self.spacing_mm * np.array(self.shape)
+
+    @property
+    def is_left_handed(self) -> bool:
+        return bool(np.linalg.det(self.affine[:3, :3]) < 0)
+
+    @property
+    def shear(self) -> float:
+        """Largest cosine between two axes; 0 for an orthonormal grid."""
+        gram = self.directions.T @ self.directions
+        return float(np.abs(gram - np.eye(3)).max())
+
+    def to_world(self, voxels: Points) -> Points:
+        """Voxel indices, also fractional, to world millimetres."""
+        return np.asarray(voxels, dtype=np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3]
+
+    def to_voxel(self, world_mm: Points) -> Points:
+        """World millimetres to fractional voxel indices."""
+        inverse = self.inverse_affine
+        return np.asarray(world_mm, dtype=np.float64) @ inverse[:3, :3].T + inverse[:3, 3]
+
+    def corners_mm(self) -> Float[np.ndarray, "8 3"]:
+        """World positions of the centres of the eight corner voxels."""
+        index = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape], indexing="ij"))
+        return self.to_world(index.reshape(3, 8).T)
+
+    def contains(self, world_mm: Points) -> np.ndarray:
+        """Which points lie in a voxel: index in [-0.5, n - 0.5] along each axis, as ITK has it."""
+        voxels = self.to_voxel(world_mm)
+        upper = np.array(self.shape) - 0.5
+        return np.asarray(((voxels >= -0.5) & (voxels <= upper)).all(axis=-1))
+
+    def is_same(self, other: "Grid") -> bool:
+        """Whether every voxel of the two lies at the same place, to a thousandth of a voxel."""
+        if self.shape != other.shape:
+            return False
+        apart_mm = np.abs(self.corners_mm() - other.corners_mm()).max()
+        return bool(apart_mm <= SAME_GRID_TOLERANCE_VOXELS * self.spacing_mm.min())
+
+    def resampled(self, spacing_mm: float | tuple[float, float, float]) -> "Grid":
+        """The same axes and field of view (centre kept, rounded up) with another spacing."""
+        wanted = np.broadcast_to(np.asarray(spacing_mm, dtype=np.float64), (3,))
+        shape = np.maximum(1, np.ceil(self.extent_mm / wanted - 1e-6)).astype(int)
+        affine = np.eye(4)
+        affine[:3, :3] = self.directions * wanted
+        affine[:3, 3] = self.centre_mm - affine[:3, :3] @ ((shape - 1) / 2)
+        return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)

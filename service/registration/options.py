@@ -1,0 +1,58 @@
+"""What a caller can choose about one registration. Light: no numpy kernels, no runtime."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Initialise = Literal["none", "centre", "moments", "rigid", "affine"]
+Interpolation = Literal["nearest", "linear", "cubic"]
+LabelInterpolation = Literal["nearest", "linear"]
+Refine = Literal["none", "fast", "best"] | Annotated[float, Field(gt=0, le=600)]
+
+MODEL_NAME = r"^[a-z0-9][a-z0-9-]{0,62}(/[a-z0-9][a-z0-9.-]{0,30}|@[a-z]{1,20})?$"
+
+
+class WarpOptions(BaseModel):
+    """How values are carried over to the fixed grid."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    interpolation: Interpolation = Field("linear", description="Of the warped image.")
+    label_interpolation: LabelInterpolation = Field(
+        "nearest", description="Of warped labels; `linear` blends each label and takes the largest."
+    )
+    fill: float = Field(
+        0.0, allow_inf_nan=False, description="Value of the warped image outside the moving one."
+    )
+
+
+class RegisterOptions(WarpOptions):
+    """What a caller can choose about one registration; the defaults suit most pairs."""
+
+    model: str = Field(
+        "discrete",
+        pattern=MODEL_NAME,
+        description="NAME, NAME/VERSION or NAME@ALIAS; see `GET /v1/models`.",
+    )
+    initialise: Initialise = Field(
+        "affine",
+        description="How far the pair is aligned before the network: `none` trusts the headers, "
+        "`centre` matches fields of view, `moments` centres of mass, then `rigid` or `affine`.",
+    )
+    refine: Refine = Field(
+        "fast",
+        description="Optimise this pair's field after the network: `none`, `fast`, `best`, or a "
+        "budget in seconds.",
+    )
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="For stages that draw random numbers.")
+
+    @field_validator("refine", mode="before")
+    @classmethod
+    def _number_in_words(cls, value: object) -> object:
+        """Forms and command lines send numbers as text."""
+        if isinstance(value, str) and value not in ("none", "fast", "best"):
+            try:
+                return float(value)
+            except ValueError:
+                return value
+        return value

@@ -1,0 +1,109 @@
+"""Every setting of every process, once. Environment variables `WARPLINE_...` or a `.env` file."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class Settings(BaseSettings):
+    """Frozen; each field's description is its documentation in `.env.example`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="WARPLINE_", env_file=".env", extra="ignore", frozen=True
+    )
+
+    # Where things are
+    data_dir: Path = Field(Path(".warpline"), description="Database, objects and models of the embedded stack.")
+    models_dir: Path | None = Field(None, description="Model folder; by default the shipped one.")
+    database_url: str | None = Field(
+        None, description="postgresql+psycopg://... ; by default SQLite in the data folder."
+    )
+    store_url: str | None = Field(
+        None, description="s3://BUCKET/PREFIX ; by default a folder in the data folder."
+    )
+    s3_endpoint: str | None = Field(None, description="S3 server as the processes reach it.")
+    s3_public_endpoint: str | None = Field(
+        None, description="S3 server as clients reach it; presigned URLs carry this host."
+    )
+    s3_region: str = Field("us-east-1", description="S3 region.")
+    s3_access_key: SecretStr | None = Field(None, description="S3 access key.")
+    s3_secret_key: SecretStr | None = Field(None, description="S3 secret key.")
+    redis_url: str | None = Field(
+        None, description="redis://... : ring workers through Celery; by default they poll the database."
+    )
+
+    # Gateway
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on.")
+    public_url: str | None = Field(
+        None, description="The service's address as clients see it, for signed URLs."
+    )
+    api_keys: SecretStr | None = Field(
+        None,
+        description="NAME:SHA256HEX[,NAME:SHA256HEX...] of the keys that may call. Needed off loopback.",
+    )
+    url_signing_key: SecretStr | None = Field(
+        None, description="Secret for signed URLs of the file store; by default made in the data folder."
+    )
+    allowed_url_hosts: str = Field(
+        "", description="Hosts that inputs may be fetched from, comma separated; none by default."
+    )
+    cors_origins: str = Field("", description="Origins of web pages that may call, comma separated.")
+
+    # Limits
+    max_body_mib: int = Field(64, ge=1, description="Largest multipart request.")
+    max_upload_mib: int = Field(2048, ge=1, description="Largest uploaded file.")
+    max_voxels: int = Field(512**3, ge=1, description="Most voxels of one volume.")
+    max_axis: int = Field(2048, ge=1, description="Most voxels along one axis.")
+    max_queued_jobs: int = Field(10_000, ge=1, description="Queued jobs before new ones are refused.")
+    max_jobs_per_key: int = Field(1_000, ge=1, description="Unfinished jobs of one key.")
+    requests_per_minute: int = Field(1_200, ge=1, description="Requests of one key a minute.")
+    body_idle_timeout_s: float = Field(30, gt=0, description="Silence of a sending client before 408.")
+    header_timeout_s: float = Field(10, gt=0, description="Time for a client to send its headers.")
+    min_free_mib: int = Field(1024, ge=0, description="Free disk below which new files are refused (507).")
+
+    # Jobs
+    lease_s: float = Field(30, gt=0, description="A silent worker loses its job after this long.")
+    reap_every_s: float = Field(5, gt=0, description="How often lost and forgotten jobs are looked for.")
+    poll_every_s: float = Field(0.05, gt=0, description="How often an idle embedded worker looks for work.")
+    max_attempts: int = Field(3, ge=1, description="Tries before a job that kills its workers is failed.")
+    job_deadline_s: float = Field(3600, gt=0, description="Default time from submission to the end.")
+    retention_h: float = Field(24 * 7, gt=0, description="How long a finished job and its files are kept.")
+    upload_ttl_h: float = Field(24, gt=0, description="How long an unused upload is kept.")
+    url_ttl_s: int = Field(900, ge=10, le=7 * 24 * 3600, description="Life of a result's URL.")
+
+    # Workers
+    workers: int = Field(1, ge=1, description="Worker processes of the embedded stack.")
+    threads: int | None = Field(None, ge=1, description="Threads of one worker; by default all cores.")
+    queues: str = Field("interactive,batch", description="Queues that this worker serves.")
+    provider: Literal["auto", "cpu", "openvino", "cuda"] = Field(
+        "auto", description="Execution provider; `auto` takes CUDA, OpenVINO, CPU, what is installed."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Log level.")
+
+    @model_validator(mode="after")
+    def _keys_before_open_doors(self) -> Self:
+        if self.host not in LOOPBACK_HOSTS and self.api_keys is None:
+            raise ValueError(
+                f"WARPLINE_HOST is {self.host}, reachable from other machines, and there are no "
+                "API keys. Set WARPLINE_API_KEYS (`warpline keys new NAME` makes one) or listen on 127.0.0.1."
+            )
+        if self.store_url is not None and not self.store_url.startswith(("s3://", "file://")):
+            raise ValueError("WARPLINE_STORE_URL must start with s3:// or file://")
+        return self
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether workers poll the database instead of listening to Celery."""
+        return self.redis_url is None
+
+
+@lru_cache
+def settings() -> Settings:
+    """The process's settings, read once."""
+    return Settings()
