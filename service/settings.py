@@ -18,7 +18,9 @@ class Settings(BaseSettings):
     )
 
     # Where things are
-    data_dir: Path = Field(Path(".warpline"), description="Database, objects and models of the embedded stack.")
+    data_dir: Path = Field(
+        Path(".warpline"), description="Database, objects and models of the embedded stack."
+    )
     models_dir: Path | None = Field(None, description="Model folder; by default the shipped one.")
     database_url: str | None = Field(
         None, description="postgresql+psycopg://... ; by default SQLite in the data folder."
@@ -34,7 +36,8 @@ class Settings(BaseSettings):
     s3_access_key: SecretStr | None = Field(None, description="S3 access key.")
     s3_secret_key: SecretStr | None = Field(None, description="S3 secret key.")
     redis_url: str | None = Field(
-        None, description="redis://... : ring workers through Celery; by default they poll the database."
+        None,
+        description="redis://... : ring workers through Celery; by default they poll the database.",
     )
 
     # Gateway
@@ -48,43 +51,67 @@ class Settings(BaseSettings):
         description="NAME:SHA256HEX[,NAME:SHA256HEX...] of the keys that may call. Needed off loopback.",
     )
     url_signing_key: SecretStr | None = Field(
-        None, description="Secret for signed URLs of the file store; by default made in the data folder."
+        None,
+        description="Secret for signed URLs of the file store; by default made in the data folder.",
     )
     allowed_url_hosts: str = Field(
         "", description="Hosts that inputs may be fetched from, comma separated; none by default."
     )
-    cors_origins: str = Field("", description="Origins of web pages that may call, comma separated.")
+    cors_origins: str = Field(
+        "", description="Origins of web pages that may call, comma separated."
+    )
 
     # Limits
     max_body_mib: int = Field(64, ge=1, description="Largest multipart request.")
     max_upload_mib: int = Field(2048, ge=1, description="Largest uploaded file.")
     max_voxels: int = Field(512**3, ge=1, description="Most voxels of one volume.")
     max_axis: int = Field(2048, ge=1, description="Most voxels along one axis.")
-    max_queued_jobs: int = Field(10_000, ge=1, description="Queued jobs before new ones are refused.")
+    max_queued_jobs: int = Field(
+        10_000, ge=1, description="Queued jobs before new ones are refused."
+    )
     max_jobs_per_key: int = Field(1_000, ge=1, description="Unfinished jobs of one key.")
     requests_per_minute: int = Field(1_200, ge=1, description="Requests of one key a minute.")
-    body_idle_timeout_s: float = Field(30, gt=0, description="Silence of a sending client before 408.")
+    body_idle_timeout_s: float = Field(
+        30, gt=0, description="Silence of a sending client before 408."
+    )
     header_timeout_s: float = Field(10, gt=0, description="Time for a client to send its headers.")
-    min_free_mib: int = Field(1024, ge=0, description="Free disk below which new files are refused (507).")
+    min_free_mib: int = Field(
+        1024, ge=0, description="Free disk below which new files are refused (507)."
+    )
 
     # Jobs
     lease_s: float = Field(30, gt=0, description="A silent worker loses its job after this long.")
-    reap_every_s: float = Field(5, gt=0, description="How often lost and forgotten jobs are looked for.")
-    poll_every_s: float = Field(0.05, gt=0, description="How often an idle embedded worker looks for work.")
-    max_attempts: int = Field(3, ge=1, description="Tries before a job that kills its workers is failed.")
-    job_deadline_s: float = Field(3600, gt=0, description="Default time from submission to the end.")
-    retention_h: float = Field(24 * 7, gt=0, description="How long a finished job and its files are kept.")
+    reap_every_s: float = Field(
+        5, gt=0, description="How often lost and forgotten jobs are looked for."
+    )
+    poll_every_s: float = Field(
+        0.05, gt=0, description="How often an idle embedded worker looks for work."
+    )
+    max_attempts: int = Field(
+        3, ge=1, description="Tries before a job that kills its workers is failed."
+    )
+    job_deadline_s: float = Field(
+        3600, gt=0, description="Default time from submission to the end."
+    )
+    retention_h: float = Field(
+        24 * 7, gt=0, description="How long a finished job and its files are kept."
+    )
     upload_ttl_h: float = Field(24, gt=0, description="How long an unused upload is kept.")
     url_ttl_s: int = Field(900, ge=10, le=7 * 24 * 3600, description="Life of a result's URL.")
 
     # Workers
     workers: int = Field(1, ge=1, description="Worker processes of the embedded stack.")
-    threads: int | None = Field(None, ge=1, description="Threads of one worker; by default all cores.")
+    threads: int | None = Field(
+        None, ge=1, description="Threads of one worker; by default all cores."
+    )
     queues: str = Field("interactive,batch", description="Queues that this worker serves.")
     provider: Literal["auto", "cpu", "openvino", "cuda"] = Field(
-        "auto", description="Execution provider; `auto` takes CUDA, OpenVINO, CPU, what is installed."
+        "auto",
+        description="Execution provider; `auto` takes CUDA, OpenVINO, CPU, what is installed.",
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Log level.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Log level."
+    )
 
     @model_validator(mode="after")
     def _keys_before_open_doors(self) -> Self:

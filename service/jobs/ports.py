@@ -42,7 +42,12 @@ class JobStore(Protocol):
         ...
 
     def page(
-        self, owner: str | None, *, states: Sequence[State] = (), limit: int = 50, cursor: str | None = None
+        self,
+        owner: str | None,
+        *,
+        states: Sequence[State] = (),
+        limit: int = 50,
+        cursor: str | None = None,
     ) -> Page:
         """Newest first."""
         ...
@@ -148,7 +153,9 @@ class BlobStore(Protocol):
         """Remove objects; those that are gone already do not matter."""
         ...
 
-    def signed_url(self, key: str, ttl: timedelta, *, name: str | None = None, media_type: str | None = None) -> str:
+    def signed_url(
+        self, key: str, ttl: timedelta, *, name: str | None = None, media_type: str | None = None
+    ) -> str:
         """A URL that reads the object without further credentials until it expires."""
         ...
 

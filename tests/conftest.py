@@ -1,0 +1,69 @@
+"""What all tests share: where the real images are, and volumes on awkward grids."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.registration.grid import Grid
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+# Awkward on purpose: a cube hides swapped axes, and isotropic voxels hide swapped units.
+SHAPE = (31, 24, 19)
+SPACING_MM = (0.7, 1.3, 4.0)
+
+DIRECTIONS = {
+    "RAS": np.diag([1.0, 1.0, 1.0]),
+    "LAS": np.diag([-1.0, 1.0, 1.0]),
+    "LPS": np.diag([-1.0, -1.0, 1.0]),
+    "oblique": np.array(
+        [[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]]
+    ),  # a rotation with exact entries
+    "oblique-left-handed": np.array([[0.36, 0.48, 0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, -0.6]]),
+}
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real images beside the checkout; skips where it is missing."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the shared real images are not here")
+    return SHARED_DATA
+
+
+@pytest.fixture(params=sorted(DIRECTIONS))
+def orientation(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def make_grid() -> Callable[..., Grid]:
+    """A grid by orientation name, shape and spacing, with an origin that is not zero."""
+
+    def make(
+        orientation: str = "RAS",
+        shape: tuple[int, int, int] = SHAPE,
+        spacing_mm: tuple[float, float, float] = SPACING_MM,
+    ) -> Grid:
+        affine = np.eye(4)
+        affine[:3, :3] = DIRECTIONS[orientation] * np.array(spacing_mm)
+        affine[:3, 3] = (-12.5, 7.25, 31.0)
+        return Grid(shape, affine)
+
+    return make
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20240917)
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting of the machine reaches a test."""
+    for name in [name for name in os.environ if name.startswith("WARPLINE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("WARPLINE_DATA_DIR", str(tmp_path / "warpline-data"))
