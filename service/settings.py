@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     s3_secret_key: SecretStr | None = Field(None, description="S3 secret key.")
     redis_url: str | None = Field(
         None,
-        description="redis://... : ring workers through Celery; by default they poll the database.",
+        description="redis://... : ring workers through Celery; else they poll the database.",
     )
 
     # Gateway
@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     )
     api_keys: SecretStr | None = Field(
         None,
-        description="NAME:SHA256HEX[,NAME:SHA256HEX...] of the keys that may call. Needed off loopback.",
+        description="NAME:SHA256HEX[,...] of the keys that may call. Needed off loopback.",
     )
     url_signing_key: SecretStr | None = Field(
         None,
@@ -118,7 +118,8 @@ class Settings(BaseSettings):
         if self.host not in LOOPBACK_HOSTS and self.api_keys is None:
             raise ValueError(
                 f"WARPLINE_HOST is {self.host}, reachable from other machines, and there are no "
-                "API keys. Set WARPLINE_API_KEYS (`warpline keys new NAME` makes one) or listen on 127.0.0.1."
+                "API keys. Set WARPLINE_API_KEYS (`warpline keys new NAME` makes one) or listen on "
+                "127.0.0.1."
             )
         if self.store_url is not None and not self.store_url.startswith(("s3://", "file://")):
             raise ValueError("WARPLINE_STORE_URL must start with s3:// or file://")

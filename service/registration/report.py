@@ -1,0 +1,107 @@
+"""What a registration tells about itself: `report.json`. Light: pydantic only."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+CONVENTION = (
+    "warped(x) = moving(x + ddf(x)), x in fixed-grid world millimetres (RAS+). "
+    "ddf.nii.gz stores the same vectors in LPS+, as ITK, ANTs and 3D Slicer read them; it holds "
+    "the whole transform, affine included. affine.txt takes fixed to moving, RAS+ mm. Points in "
+    "fixed space move by ddf, points in moving space by inverse_ddf."
+)
+
+
+class _Part(BaseModel):
+    # JSON has no NaN: a figure that cannot be measured is null.
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelUsed(_Part):
+    """The model that gave the field."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+class Stage(_Part):
+    """One step of the pipeline and what it took."""
+
+    name: str
+    seconds: float
+    detail: str = ""
+
+
+class Metrics(_Part):
+    """Before: the pair as its headers place it. After: as delivered. None: not measurable."""
+
+    ncc_before: float | None = None
+    ncc_after: float | None = None
+    lncc_before: float | None = None
+    lncc_after: float | None = None
+    overlap_fraction: float | None = Field(
+        None, description="Share of fixed voxels that map into the moving field of view."
+    )
+    dice_before: dict[str, float] | None = None
+    dice_after: dict[str, float] | None = None
+    mean_dice_before: float | None = None
+    mean_dice_after: float | None = None
+    hd95_mm_after: dict[str, float] | None = None
+    label_volume_change: dict[str, float] | None = Field(
+        None, description="Volume of each warped label over its volume in the moving image."
+    )
+    tre_mm_before: float | None = None
+    tre_mm_after: float | None = None
+    folding_fraction: float | None = Field(None, description="Share of voxels with |J| <= 0.")
+    non_diffeomorphic_volume: float | None = Field(
+        None, description="Share of the volume where the map folds, by ten finite differences."
+    )
+    sdlogj: float | None = Field(None, description="Standard deviation of log |J|.")
+    inverse_consistency_mm: float | None = Field(
+        None, description="Mean distance of a fixed point from itself, there and back."
+    )
+    max_displacement_mm: float | None = Field(
+        None, description="Of the whole transform, affine included."
+    )
+    max_deformation_mm: float | None = Field(None, description="Beyond the affine.")
+
+
+class VerdictReport(_Part):
+    """Whether it worked, and why."""
+
+    status: Literal["pass", "warn", "fail"]
+    reasons: list[str]
+
+
+class FileReport(_Part):
+    """One delivered file."""
+
+    bytes: int
+    sha256: str
+    media_type: str
+
+
+class Provenance(_Part):
+    """What is needed to do it again."""
+
+    inputs: dict[str, str] = Field(description="SHA-256 of each input file, by role.")
+    software: str
+    provider: str
+    seed: int
+    settings: dict[str, str | float | int]
+
+
+class Report(_Part):
+    """The whole report; its JSON schema is published as docs/report.schema.json."""
+
+    job_id: str | None = None
+    model: ModelUsed | None
+    answered_by: Literal["initialise", "network", "refine"]
+    stages: list[Stage]
+    metrics: Metrics
+    verdict: VerdictReport
+    warnings: list[str]
+    files: dict[str, FileReport]
+    convention: str = CONVENTION
+    provenance: Provenance
