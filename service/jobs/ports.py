@@ -33,6 +33,14 @@ class JobStore(Protocol):
         """
         ...
 
+    def replay(self, owner: str, key: str, digest: str) -> Job | None:
+        """The job that this idempotency key made before; None if it is new.
+
+        Raises:
+            IdempotencyKeyReusedError: If the owner used the key for another request.
+        """
+        ...
+
     def job(self, job_id: UUID, owner: str | None = None) -> Job:
         """The job as it is now; of this owner, if one is named.
 
@@ -56,12 +64,20 @@ class JobStore(Protocol):
         """Where a queued job stands; None once it runs."""
         ...
 
-    def counts(self, owner: str | None = None) -> dict[State, int]: ...
+    def counts(self, owner: str | None = None, states: Sequence[State] = ()) -> dict[State, int]:
+        """Jobs in each state (of these, if some are named); states without a job are left out."""
+        ...
 
-    def events(self, job_id: UUID, after: int = 0) -> list[Event]: ...
+    def events(self, job_id: UUID, after: int = 0) -> list[Event]:
+        """What happened to the job after event number `after`, in order."""
+        ...
 
     def claim(self, queues: Sequence[Queue], worker: str, lease: timedelta) -> Claim | None:
-        """Take the first job that waits or whose lease ran out; raises its attempt and fence."""
+        """Take the first job that waits, by queue as ordered here, priority, then age.
+
+        Raises its attempt and fence. A job whose lease ran out waits again once `reap` has seen
+        it, which backs off and stops jobs that kill their workers.
+        """
         ...
 
     def beat(self, claim: Claim, progress: Progress, lease: timedelta) -> Order:
@@ -76,35 +92,49 @@ class JobStore(Protocol):
         """End the job as failed, cancelled or expired. False: fenced out."""
         ...
 
-    def retry(self, claim: Claim, delay: timedelta, reason: str) -> bool:
-        """Put the job back in its queue for later. False: fenced out."""
+    def retry(self, claim: Claim, delay: timedelta, reason: str, *, counts: bool = True) -> bool:
+        """Put the job back in its queue for later. False: fenced out.
+
+        Without `counts` the attempt is taken back: a worker that stops is not the job's fault.
+        """
         ...
 
     def cancel(self, job_id: UUID) -> Job:
-        """Cancel a queued job at once, or ask a running one to stop."""
+        """Cancel a queued job at once, or ask a running one to stop; a finished one stays.
+
+        Raises:
+            JobNotFoundError: If there is none.
+        """
         ...
 
     def delete(self, job_id: UUID) -> Job:
         """Forget a finished job; returns what it was, so that its objects can be removed.
 
         Raises:
-            ConflictError: If it is not finished.
+            ConflictError: If it is not finished, or an unfinished job reads its results.
         """
         ...
 
     def reap(self, max_attempts: int) -> list[Job]:
         """Requeue jobs of dead workers with back-off, fail poison jobs, expire late ones.
 
-        Returns the jobs that wait now and should be rung for.
+        Returns jobs that wait and were not rung for lately; each is returned ever more seldom.
         """
         ...
 
     def forgotten(self, retention: timedelta, limit: int = 100) -> list[Job]:
-        """Finished jobs older than the retention."""
+        """Finished jobs older than the retention whose results no unfinished job reads."""
         ...
 
     def live_keys(self, prefixes: Sequence[str]) -> set[str]:
-        """Which of these object key prefixes a job, manifest or upload still names."""
+        """Which of these prefixes, `uploads/ID/` or `jobs/ID/FENCE/`, something still needs.
+
+        An upload that exists or that an unfinished job reads; the attempt that runs or succeeded.
+        """
+        ...
+
+    def take_turn(self, chore: str, every: timedelta) -> bool:
+        """Whether this process shall do the chore now; of all processes one is told so."""
         ...
 
     def ping(self) -> None:
@@ -115,11 +145,35 @@ class JobStore(Protocol):
 class UploadStore(Protocol):
     """Files on their way in."""
 
-    def open(self, owner: str, size: int, ttl: timedelta) -> Upload: ...
-    def upload(self, upload_id: UUID, owner: str) -> Upload: ...
-    def advance(self, upload_id: UUID, received: int, sha256: str | None) -> Upload: ...
-    def expired(self, limit: int = 100) -> list[Upload]: ...
-    def delete(self, upload_id: UUID) -> None: ...
+    def open(self, owner: str, size: int, ttl: timedelta) -> Upload:
+        """Announce a file of `size` bytes, to be stored under the upload's key."""
+        ...
+
+    def upload(self, upload_id: UUID, owner: str) -> Upload:
+        """The upload as it is now.
+
+        Raises:
+            UploadNotFoundError: If there is none, it expired, or it is another owner's.
+        """
+        ...
+
+    def advance(self, upload_id: UUID, received: int, sha256: str | None) -> Upload:
+        """Note that `received` bytes have arrived, and the digest once all have.
+
+        Raises:
+            UploadNotFoundError: If there is none.
+            UploadCompleteError: If it was complete before.
+            ConflictError: If fewer bytes than before, or more than announced, have arrived.
+        """
+        ...
+
+    def expired(self, limit: int = 100) -> list[Upload]:
+        """Uploads past their time that no unfinished job reads."""
+        ...
+
+    def delete(self, upload_id: UUID) -> None:
+        """Forget the upload; one that is gone does not matter."""
+        ...
 
 
 class BlobStore(Protocol):
@@ -128,8 +182,11 @@ class BlobStore(Protocol):
     def put_file(self, key: str, source: Path) -> None:
         """Store a file whole; a crash leaves the whole object or none.
 
+        Writing the same bytes again is fine: the answer to the first write may have been lost.
+
         Raises:
             StorageFullError: If there is no room.
+            ConflictError: If the key holds other bytes already.
         """
         ...
 
@@ -137,9 +194,17 @@ class BlobStore(Protocol):
 
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> None: ...
 
-    def get_file(self, key: str, target: Path) -> None: ...
+    def get_file(self, key: str, target: Path) -> None:
+        """Copy the object to a file.
 
-    def get_bytes(self, key: str, start: int = 0, end: int | None = None) -> bytes: ...
+        Raises:
+            ResultNotFoundError: If there is no such object (here and in the next two).
+        """
+        ...
+
+    def get_bytes(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        """The object's bytes [start, end), as far as it goes."""
+        ...
 
     def stream(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]: ...
 
@@ -156,11 +221,24 @@ class BlobStore(Protocol):
     def signed_url(
         self, key: str, ttl: timedelta, *, name: str | None = None, media_type: str | None = None
     ) -> str:
-        """A URL that reads the object without further credentials until it expires."""
+        """A URL that reads the object without further credentials until it expires.
+
+        `name` and `media_type` are what the browser shall make of it, where the store can say so.
+        """
+        ...
+
+    def delete_stale_parts(self, older_than: timedelta) -> int:
+        """Remove what killed writers left half written; how many there were."""
         ...
 
 
 class Doorbell(Protocol):
     """Tells workers that there may be work. May lose every message: the reaper rings again."""
 
-    def ring(self, job_id: UUID, queue: Queue) -> None: ...
+    def ring(self, job_id: UUID, queue: Queue) -> None:
+        """Never waits for a broker and never raises."""
+        ...
+
+    def close(self) -> None:
+        """Give rings that are under way a moment to leave."""
+        ...

@@ -1,0 +1,202 @@
+"""Runs one claimed job: work, upload, manifest, and one commit under the fence."""
+
+import hashlib
+import logging
+import shutil
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from service.errors import (
+    FencedOutError,
+    InternalError,
+    JobCancelledError,
+    JobExpiredError,
+    UnavailableError,
+    WarplineError,
+)
+from service.jobs.heart import HandedBackError, Heart
+from service.jobs.job import Claim, Job, Manifest, ResultFile, State
+from service.jobs.ports import BlobStore, JobStore
+
+log = logging.getLogger(__name__)
+
+Watch = Callable[[str, float], None]
+
+FIRST_RETRY_S = 2.0
+# How long to go on telling a store that does not answer how the job ended.
+COMMIT_PATIENCE_S = 30.0
+CHUNK = 1 << 20
+
+OUT_OF_MEMORY = (
+    "The worker ran out of memory. Send smaller volumes, or ask the operator for more memory."
+)
+
+_ENDS: dict[type[WarplineError], State] = {
+    JobCancelledError: State.CANCELLED,
+    JobExpiredError: State.EXPIRED,
+}
+
+
+@dataclass(frozen=True)
+class Output:
+    """One file that the work left in its folder."""
+
+    path: Path
+    media_type: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the work gives: files by result name, and figures for whoever only lists jobs."""
+
+    files: dict[str, Output]
+    summary: dict[str, Any] = field(default_factory=dict)
+
+
+# Does the job in a folder of its own. Calls `watch` at least once a second and lets it raise.
+Work = Callable[[Job, Path, Watch], Outcome]
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Carries out claims, one at a time."""
+
+    jobs: JobStore
+    blobs: BlobStore
+    work: Work
+    scratch: Path
+    lease: timedelta
+    max_attempts: int
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def run(self, claim: Claim) -> State | None:
+        """Carry the job through; gives its new state, or None when another worker has it."""
+        started = time.monotonic()
+        folder = self.scratch / scratch_name(claim)
+        folder.mkdir(parents=True)
+        try:
+            state = self._run_in(folder, claim)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        log.info(
+            "job=%s attempt=%d state=%s seconds=%.3f",
+            claim.job.id,
+            claim.job.attempt,
+            state or "lost",
+            time.monotonic() - started,
+        )
+        return state
+
+    def _run_in(self, folder: Path, claim: Claim) -> State | None:
+        try:
+            with Heart(self.jobs, claim, self.lease, self.stopping) as heart:
+                outcome = self.work(claim.job, folder, heart.watch)
+                manifest = self._deliver(claim, outcome, heart.watch)
+                held = _insist(lambda: self.jobs.succeed(claim, manifest))
+            return State.SUCCEEDED if held else None
+        except FencedOutError:
+            return None
+        except Exception as error:  # the one place that knows what each means for the job
+            return self._conclude(claim, error)
+
+    def _conclude(self, claim: Claim, error: Exception) -> State | None:
+        """What an error means: back to the queue, or the end."""
+        if isinstance(error, HandedBackError):
+            return self._retry(claim, timedelta(0), "worker-stopped", counts=False)
+        if isinstance(error, MemoryError):
+            error = UnavailableError(OUT_OF_MEMORY)
+        if isinstance(error, UnavailableError):
+            return self._retry_or_fail(claim, error)
+        if not isinstance(error, WarplineError):
+            _log_defect(claim, error)
+            error = InternalError()
+        return self._end(claim, _ENDS.get(type(error), State.FAILED), error)
+
+    def _deliver(self, claim: Claim, outcome: Outcome, watch: Watch) -> Manifest:
+        """Upload the files under this attempt's own keys, then the manifest that names them."""
+        prefix = f"jobs/{claim.job.id}/{claim.fence}/"
+        files = {}
+        for done, (name, output) in enumerate(sorted(outcome.files.items())):
+            watch("upload", done / len(outcome.files))
+            files[name] = _described(prefix + name, output)
+            self.blobs.put_file(prefix + name, output.path)
+        manifest = Manifest(files=files, summary=outcome.summary)
+        self.blobs.put_bytes(prefix + "manifest.json", manifest.model_dump_json().encode())
+        watch("upload", 1.0)
+        return manifest
+
+    def _end(self, claim: Claim, state: State, error: WarplineError) -> State | None:
+        held = _insist(lambda: self.jobs.end(claim, state, error.problem()))
+        return state if held else None
+
+    def _retry_or_fail(self, claim: Claim, error: WarplineError) -> State | None:
+        if claim.job.attempt >= self.max_attempts:
+            return self._end(claim, State.FAILED, error)
+        delay = timedelta(seconds=FIRST_RETRY_S * 2 ** (claim.job.attempt - 1))
+        return self._retry(claim, delay, error.slug)
+
+    def _retry(
+        self, claim: Claim, delay: timedelta, reason: str, *, counts: bool = True
+    ) -> State | None:
+        held = _insist(lambda: self.jobs.retry(claim, delay, reason, counts=counts))
+        return State.QUEUED if held else None
+
+
+def scratch_name(claim: Claim) -> str:
+    """The attempt's folder; `abandoned_scratch` reads it back."""
+    return f"{claim.job.id}.{claim.fence}"
+
+
+def clear_scratch(scratch: Path, jobs: JobStore) -> int:
+    """Remove the folders of attempts that run no more, left by killed workers; how many."""
+    folders = {
+        f"jobs/{name.replace('.', '/')}/": folder
+        for folder in (scratch.iterdir() if scratch.is_dir() else ())
+        if (name := folder.name).count(".") == 1
+    }
+    live = jobs.live_keys(list(folders))
+    dead = [folder for prefix, folder in folders.items() if prefix not in live]
+    for folder in dead:
+        shutil.rmtree(folder, ignore_errors=True)
+    return len(dead)
+
+
+def _described(key: str, output: Output) -> ResultFile:
+    digest = hashlib.sha256()
+    with output.path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return ResultFile(
+        key=key,
+        bytes=output.path.stat().st_size,
+        sha256=digest.hexdigest(),
+        media_type=output.media_type,
+    )
+
+
+def _insist(tell: Callable[[], bool]) -> bool:
+    """Tell the store how the job ended, again and again while it does not answer.
+
+    When it never does, the lease runs out and the job is done again: nothing is lost.
+    """
+    until = time.monotonic() + COMMIT_PATIENCE_S
+    while True:
+        try:
+            return tell()
+        except UnavailableError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.5)
+
+
+def _log_defect(claim: Claim, error: Exception) -> None:
+    """Where it happened, never what it said: messages may hold what is in a caller's file."""
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    where = " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
+    log.error("job=%s defect=%s at %s", claim.job.id, type(error).__name__, where)
