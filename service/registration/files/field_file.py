@@ -1,0 +1,133 @@
+"""The displacement field file that ITK, ANTs and 3D Slicer read, and nothing that they misread.
+
+NIfTI-1, shape (X, Y, Z, 1, 3), float32, millimetres. Under intent 1007 (VECTOR) the vectors are
+LPS, as ITK takes them; under 1006 (DISPVECT) they are RAS, which ITK turns. A 4-D file or one
+without an intent says neither, and other tools read it wrongly without a word: it is refused.
+
+Source: nifti1.h, NIFTI_INTENT codes; itk::NiftiImageIO, which turns 1006 and not 1007.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from service.errors import BadTransformError, ShearedAffineError
+from service.registration.fields import DisplacementField
+from service.registration.files.header import faults_of
+from service.registration.files.limits import Limits
+from service.registration.files.nifti import open_nifti, pass_to_voxels
+from service.registration.files.nifti_header import (
+    NiftiHeader,
+    data_offset,
+    dimensions,
+    scaling,
+    voxel_type,
+)
+from service.registration.files.nifti_orientation import grid_of
+from service.registration.files.nifti_writer import (
+    FIELD_LEVEL,
+    header_bytes,
+    is_gzip_name,
+    written,
+)
+
+DISPVECT, VECTOR = 1006, 1007
+LPS = np.array([-1.0, -1.0, 1.0], dtype=np.float32)
+# ITK refuses axes that are further off a right angle.
+MOST_SHEAR = 1e-4
+
+
+def write_field(path: Path, field: DisplacementField) -> None:
+    """Write a displacement field under intent 1007: LPS millimetres on the fixed grid.
+
+    Gzipped where the name ends in .gz, at the fastest level: vectors hardly compress. The same
+    field gives the same bytes.
+
+    Raises:
+        ShearedAffineError: If the grid's axes are not at right angles, which ITK refuses.
+    """
+    if field.grid.shear > MOST_SHEAR:
+        raise ShearedAffineError(
+            "The grid's axes are not at right angles, and other tools refuse such a field. "
+            "Put the field on a regular grid first."
+        )
+    header = header_bytes(field.grid, np.dtype(np.float32), components=3, intent_code=VECTOR)
+    with written(path, is_gzipped=is_gzip_name(path), level=FIELD_LEVEL) as write:
+        write(header)
+        write(_to_file_order(field.vectors_mm).reshape(-1).view(np.uint8).data)
+
+
+def read_field(path: Path, limits: Limits, field: str = "ddf") -> DisplacementField:
+    """Read a displacement field that ITK, ANTs or this service wrote.
+
+    Args:
+        path: NIfTI, gzipped or not.
+        limits: What is refused before anything is allocated; a voxel counts once.
+        field: The part of the request that errors name.
+
+    Raises:
+        BadTransformError: If the file is not 5-D with three components, or does not say by intent
+            1007 or 1006 in which frame its vectors are.
+        InvalidFileError: If the file is damaged, or its grid is no grid.
+    """
+    with faults_of(field), open_nifti(path) as (raw, content):
+        shape = _field_shape(raw)
+        dtype = _float_type(raw)
+        size = 3 * limits.require(shape, dtype.itemsize)
+        grid = grid_of(raw, shape, [])
+        pass_to_voxels(raw, content, data_offset(raw))
+        stored = content.voxels(size).view(dtype)
+        content.finish()
+    if raw.byte_order != "little":
+        stored.byteswap(inplace=True)
+    vectors = _from_file_order(stored.reshape(3, *shape[::-1]), raw.intent_code)
+    if not np.isfinite(vectors).all():
+        raise BadTransformError(
+            "The displacement field holds values that are not finite.", field=field
+        )
+    return DisplacementField(vectors, grid)
+
+
+def _field_shape(raw: NiftiHeader) -> tuple[int, int, int]:
+    lengths = dimensions(raw)
+    if len(lengths) != 5 or lengths[3:] != (1, 3):
+        raise BadTransformError(
+            "A displacement field is a 5-D file of shape (X, Y, Z, 1, 3). Of a 4-D file other "
+            "tools cannot tell the frame of the vectors: write it as ITK or ANTs do."
+        )
+    if raw.intent_code not in (DISPVECT, VECTOR):
+        raise BadTransformError(
+            "The file does not say in which frame its vectors are: intent_code must be 1007 (LPS, "
+            "as ITK and ANTs write) or 1006 (RAS)."
+        )
+    i, j, k = lengths[:3]
+    return i, j, k
+
+
+def _float_type(raw: NiftiHeader) -> np.dtype[np.generic]:
+    dtype = voxel_type(raw)
+    if dtype.kind != "f" or scaling(raw, []) != (1.0, 0.0):
+        raise BadTransformError(
+            "A displacement field holds float32 or float64 vectors without intensity scaling."
+        )
+    return dtype
+
+
+def _to_file_order(vectors_mm: np.ndarray) -> np.ndarray:
+    """RAS (i, j, k, 3) to LPS (3, k, j, i); one j at a time, whose slab stays in cache."""
+    ni, nj, nk, _ = vectors_mm.shape
+    stored = np.empty((3, nk, nj, ni), np.dtype("<f4"))
+    for j in range(nj):
+        np.multiply(vectors_mm[:, j].transpose(2, 1, 0), LPS[:, None, None], out=stored[:, :, j])
+    return stored
+
+
+def _from_file_order(stored: np.ndarray, intent_code: int) -> np.ndarray:
+    """(3, k, j, i) of the intent's frame to RAS (i, j, k, 3)."""
+    _, nk, nj, ni = stored.shape
+    sign = LPS if intent_code == VECTOR else np.abs(LPS)
+    vectors = np.empty((ni, nj, nk, 3), np.float32)
+    with np.errstate(over="ignore"):
+        for j in range(nj):
+            vectors[:, j] = (stored[:, :, j] * sign[:, None, None]).transpose(2, 1, 0)
+    return vectors

@@ -1,0 +1,64 @@
+"""Is this voxel-to-world matrix one to register with? The same questions for every format."""
+
+import numpy as np
+
+from service.errors import BadAffineError, BadSpacingError, ShearedAffineError
+from service.registration.grid import Grid, Matrix4
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+# A micron is a cell, a metre is a whole body: neither is a voxel of a medical image.
+LEAST_SPACING_MM, MOST_SPACING_MM = 1e-3, 1e3
+# float32, which headers hold, has no hundredth of a millimetre left beyond 100 m.
+MOST_DISTANCE_MM = 1e5
+# Largest cosine between two axes. ITK and ANTs refuse sheared grids, and so would our results be.
+MOST_SHEAR = 1e-3
+
+
+def sound_grid(shape: tuple[int, int, int], affine: Matrix4) -> Grid:
+    """The grid, if its matrix is finite, invertible, without shear and of a medical size.
+
+    Raises:
+        BadAffineError: If the matrix is not finite, singular, or puts the volume 100 m away.
+        BadSpacingError: If neighbouring voxels are nearer than a micron or farther than a metre.
+        ShearedAffineError: If two axes are off a right angle by over 0.001 (0.06 degrees).
+    """
+    if not np.isfinite(affine).all():
+        raise BadAffineError(
+            "The voxel-to-world matrix holds values that are not finite. "
+            "Set the orientation again with the tool that wrote the volume."
+        )
+    check_spacing(np.linalg.norm(affine[:3, :3], axis=0), "The voxel-to-world matrix")
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    if abs(np.linalg.det(directions)) < 1e-3:
+        raise BadAffineError(
+            "The voxel-to-world matrix is singular: two axes point the same way. "
+            "Set the orientation again with the tool that wrote the volume."
+        )
+    shear = float(np.abs(directions.T @ directions - np.eye(3)).max())
+    if shear > MOST_SHEAR:
+        raise ShearedAffineError(
+            f"The voxel axes are not at right angles (cosine {shear:.4f}), as after a gantry tilt "
+            "or an affine transform written into the header. Resample the volume to a regular "
+            "grid first."
+        )
+    if np.abs(affine[:3, 3]).max() > MOST_DISTANCE_MM:
+        raise BadAffineError(
+            "The voxel-to-world matrix puts the volume more than 100 m from the origin. "
+            "Set the orientation again with the tool that wrote the volume."
+        )
+    return Grid(shape, affine)
+
+
+def check_spacing(spacing_mm: np.ndarray, where: str) -> None:
+    """Refuse spacings that are no voxel's.
+
+    Raises:
+        BadSpacingError: If one is NaN, infinite, zero, under a micron or over a metre.
+    """
+    sound = np.isfinite(spacing_mm) & (spacing_mm >= LEAST_SPACING_MM)
+    if not (sound & (spacing_mm <= MOST_SPACING_MM)).all():
+        raise BadSpacingError(
+            f"{where} gives a voxel spacing that is zero, not finite, or outside 0.001 to 1000 mm. "
+            "Set the spacing again with the tool that wrote the volume."
+        )
