@@ -5,6 +5,7 @@ from typing import Any
 RING_TASK = "warpline.ring"
 # A ring is forgotten work, not work: redelivering it late does not matter.
 VISIBILITY_TIMEOUT_S = 24 * 3600
+# One ring empties the queues for this long; then Celery gets its turn.
 DRAIN_S = 30
 
 
@@ -28,7 +29,6 @@ def make_app(redis_url: str) -> Any:
         task_acks_on_failure_or_timeout=True,
         worker_prefetch_multiplier=1,
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        worker_soft_shutdown_timeout=DRAIN_S,
         worker_hijack_root_logger=False,
         # A broker that is down is waited for by workers, and not by whoever rings.
         broker_connection_retry_on_startup=True,

@@ -1,0 +1,81 @@
+"""What a worker does for one job: fetch, register or warp, and say what came out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.jobs.job import Job, Kind
+from service.jobs.ports import BlobStore
+from service.jobs.runner import Outcome, Output, Watch
+from service.registration.files.limits import Limits
+from service.registration.models_folder import ModelFolder
+from service.registration.options import RegisterOptions, WarpOptions
+from service.registration.pipeline import register_files, warp_files
+from service.registration.report import Report
+from service.worker.fetch import UrlRules, fetch_input
+
+MEDIA_TYPES = {
+    ".gz": "application/gzip",
+    ".json": "application/json",
+    ".html": "text/html",
+    ".csv": "text/csv",
+    ".txt": "text/plain",
+    ".png": "image/png",
+}
+
+
+@dataclass(frozen=True)
+class Registration:
+    """`service.jobs.runner.Work` with the registration pipeline."""
+
+    blobs: BlobStore
+    models: Callable[[], ModelFolder]
+    limits: Limits
+    urls: UrlRules
+
+    def __call__(self, job: Job, folder: Path, watch: Watch) -> Outcome:
+        """Do the job in `folder`: inputs under `in`, results under `out`."""
+        files = self._fetch(job, folder / "in", watch)
+        out = folder / "out"
+        if job.request.kind == Kind.WARP:
+            warp = WarpOptions.model_validate(job.request.options)
+            report = warp_files(
+                files, warp, out, limits=self.limits, watch=watch, job_id=str(job.id)
+            )
+        else:
+            options = RegisterOptions.model_validate(job.request.options)
+            report = register_files(
+                files,
+                options,
+                out,
+                self.models(),
+                limits=self.limits,
+                watch=watch,
+                job_id=str(job.id),
+            )
+        return Outcome(_outputs(out), _summary(report))
+
+    def _fetch(self, job: Job, folder: Path, watch: Watch) -> dict[str, Path]:
+        folder.mkdir()
+        files = {}
+        for role, file in job.request.inputs.items():
+            watch("fetch", 0.0)
+            files[role] = folder / role
+            fetch_input(file, role, files[role], self.blobs, self.urls, lambda: watch("fetch", 0.0))
+        return files
+
+
+def _outputs(folder: Path) -> dict[str, Output]:
+    return {
+        path.name: Output(path, MEDIA_TYPES.get(path.suffix, "application/octet-stream"))
+        for path in sorted(folder.iterdir())
+        if path.is_file()
+    }
+
+
+def _summary(report: Report) -> dict[str, object]:
+    """What a list of jobs shows without opening each report."""
+    return {
+        "verdict": report.verdict.model_dump(mode="json"),
+        "metrics": report.metrics.model_dump(mode="json", exclude_none=True),
+    }
