@@ -55,12 +55,12 @@ class Grid:
     @cached_property
     def spacing_mm(self) -> Float[np.ndarray, "3"]:
         """Distance between neighbouring voxel centres along i, j and k."""
-        return np.linalg.norm(self.affine[:3, :3], axis=0)
+        return np.asarray(np.linalg.norm(self.affine[:3, :3], axis=0))
 
     @property
     def directions(self) -> Float[np.ndarray, "3 3"]:
         """Unit vectors of the i, j and k axes in the world, as columns."""
-        return self.affine[:3, :3] / self.spacing_mm
+        return np.asarray(self.affine[:3, :3] / self.spacing_mm)
 
     @property
     def voxel_count(self) -> int:
@@ -78,7 +78,7 @@ class Grid:
     @property
     def extent_mm(self) -> Float[np.ndarray, "3"]:
         """Size of the field of view along i, j and k, voxel edges included."""
-        return self.spacing_mm * np.array(self.shape)
+        return np.asarray(self.spacing_mm * np.array(self.shape))
 
     @property
     def is_left_handed(self) -> bool:
@@ -92,12 +92,13 @@ class Grid:
 
     def to_world(self, voxels: Points) -> Points:
         """Voxel indices, also fractional, to world millimetres."""
-        return np.asarray(voxels, dtype=np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3]
+        index = np.asarray(voxels, dtype=np.float64)
+        return np.asarray(index @ self.affine[:3, :3].T + self.affine[:3, 3])
 
     def to_voxel(self, world_mm: Points) -> Points:
         """World millimetres to fractional voxel indices."""
-        inverse = self.inverse_affine
-        return np.asarray(world_mm, dtype=np.float64) @ inverse[:3, :3].T + inverse[:3, 3]
+        inverse, position = self.inverse_affine, np.asarray(world_mm, dtype=np.float64)
+        return np.asarray(position @ inverse[:3, :3].T + inverse[:3, 3])
 
     def corners_mm(self) -> Float[np.ndarray, "8 3"]:
         """World positions of the centres of the eight corner voxels."""
@@ -109,6 +110,23 @@ class Grid:
         voxels = self.to_voxel(world_mm)
         upper = np.array(self.shape) - 0.5
         return np.asarray(((voxels >= -0.5) & (voxels <= upper)).all(axis=-1))
+
+    def overlaps(self, other: "Grid") -> bool:
+        """Whether the two fields of view meet, voxel edges included.
+
+        Two boxes are apart exactly when they are apart along one of fifteen axes: the edges of
+        either, and the cross products of an edge of one with an edge of the other.
+
+        Source: Gottschalk et al., OBBTree, SIGGRAPH 1996, section 5.
+        """
+        mine, theirs = self.directions, other.directions
+        crossed = np.cross(mine.T[:, None], theirs.T[None]).reshape(9, 3)
+        axes = np.vstack([mine.T, theirs.T, crossed])
+        apart_mm = np.abs(axes @ (other.centre_mm - self.centre_mm))
+        reach_mm = (
+            np.abs(axes @ mine) @ self.extent_mm + np.abs(axes @ theirs) @ other.extent_mm
+        ) / 2
+        return bool((apart_mm <= reach_mm + 1e-6).all())
 
     def is_same(self, other: "Grid") -> bool:
         """Whether every voxel of the two lies at the same place, to a thousandth of a voxel."""

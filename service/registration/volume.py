@@ -43,13 +43,14 @@ def as_label_map(volume: Volume, field: str = "labels") -> Volume:
         BadLabelsError: If a value is negative, not whole, or above 65535.
     """
     data = volume.data
-    if data.size and not np.issubdtype(data.dtype, np.unsignedinteger):
-        if not np.isfinite(data).all() or (data < 0).any() or (data != np.rint(data)).any():
-            raise BadLabelsError(
-                "A label map holds whole numbers from 0 up; these labels do not. "
-                "Send the labels as integers, 0 for the background.",
-                field=field,
-            )
+    if not np.issubdtype(data.dtype, np.unsignedinteger) and not (
+        np.isfinite(data).all() and (data >= 0).all() and (data == np.rint(data)).all()
+    ):
+        raise BadLabelsError(
+            "A label map holds whole numbers from 0 up; these labels do not. "
+            "Send the labels as integers, 0 for the background.",
+            field=field,
+        )
     top = int(data.max()) if data.size else 0
     if top > np.iinfo(np.uint16).max:
         raise BadLabelsError(f"Labels go up to 65535; the highest here is {top}.", field=field)

@@ -1,0 +1,279 @@
+"""Carry volumes, labels and fields from one grid to another.
+
+Everything here keeps one sampling rule at the border, ITK's: a sample is inside when its voxel
+index is in [-0.5, n - 0.5] along each axis; it is then clamped to [0, n - 1]; else it takes the
+fill value. A displacement field is upsampled on the fly, linear and clamped at its border; no array
+of coordinates is ever made.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from service.registration.fields import Affine, DisplacementField, Vectors, VelocityField
+from service.registration.grid import Grid
+from service.registration.index_maps import Map, index_map, vector_map
+from service.registration.kernels import flow, pull
+from service.registration.options import Interpolation, LabelInterpolation
+from service.registration.smoothing import antialias_sigma, shrink, smooth
+from service.registration.volume import Volume, as_label_map
+
+__all__ = [
+    "Inverse",
+    "compose",
+    "compose_affine",
+    "downsample",
+    "integrate",
+    "invert",
+    "invert_transform",
+    "resample",
+    "resample_field",
+    "smooth",
+    "warp",
+    "warp_labels",
+]
+
+_NO_FIELD = np.zeros((1, 1, 1, 3), dtype=np.float32)
+
+
+# What the kernels call a path: vectors, maps, and how the field looks from the output grid.
+_Path = tuple[Vectors, np.ndarray, int]
+
+
+def _path(
+    grid: Grid, moving: Grid, field: DisplacementField | None, affine: Affine | None
+) -> _Path:
+    """From voxels of the output grid, through a field and an affine, to those of the moving one."""
+    to_moving, turn = index_map(grid, moving, affine), vector_map(moving, affine)
+    if field is None:
+        return _NO_FIELD, np.stack([np.zeros((3, 4)), to_moving, turn]), pull.NO_FIELD
+    to_field = index_map(grid, field.grid)
+    maps = np.stack([to_field, to_moving, turn])
+    return field.vectors_mm, maps, _look_of_field(to_field, field.grid, grid)
+
+
+def _look_of_field(to_field: Map, field: Grid, grid: Grid) -> int:
+    """How the field's grid looks from the output grid; see `pull`."""
+    linear = to_field[:, :3]
+    if np.count_nonzero(linear - np.diag(np.diag(linear))):
+        return pull.ANYWHERE
+    is_same = field.shape == grid.shape and np.array_equal(to_field, np.eye(4)[:3])
+    return pull.SAME_GRID if is_same else pull.ALIGNED
+
+
+def _pull(volume: Volume, grid: Grid, path: _Path, interpolation: str, fill: float) -> Volume:
+    if interpolation == "nearest":
+        return Volume(_pull_nearest(volume.data, grid.shape, path, fill), grid)
+    moving = volume.as_float32().data
+    out = np.empty(grid.shape, np.float32)
+    pull.pull_linear(moving, path, np.float32(fill), out)
+    return Volume(out, grid)
+
+
+def _pull_nearest(
+    data: np.ndarray, shape: tuple[int, int, int], path: _Path, fill: float
+) -> np.ndarray:
+    """Voxels are moved as bits, so that two compiled kernels serve every type."""
+    kept = data.dtype if data.dtype.itemsize in (2, 4) else _wider(data.dtype)
+    moving = np.ascontiguousarray(data, dtype=kept.newbyteorder("="))
+    out = np.empty(shape, moving.dtype)
+    bits: Any = np.uint16 if moving.dtype.itemsize == 2 else np.uint32
+    value = np.array(fill, dtype=moving.dtype).view(bits)[()]
+    pull.pull_nearest(moving.view(bits), path, value, out.view(bits))
+    return out.astype(data.dtype, copy=False) if data.dtype.kind in "iub" else out
+
+
+def _wider(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """A type of two or four bytes that holds the values."""
+    if dtype.itemsize == 1:
+        return np.dtype(np.int16)
+    return np.dtype({"i": np.int32, "u": np.uint32}.get(dtype.kind, np.float32))
+
+
+def warp(
+    moving: Volume,
+    field: DisplacementField,
+    grid: Grid | None = None,
+    *,
+    affine: Affine | None = None,
+    interpolation: Interpolation = "linear",
+    fill: float = 0.0,
+) -> Volume:
+    """Pull a volume through a field: warped(x) = moving(A(x + u(x))), x on `grid`.
+
+    Args:
+        moving: Any real type. The result is float32; with `nearest`, integers keep their type.
+        field: u; on a grid other than `grid` it is upsampled on the fly, linear and clamped.
+        grid: Where the result lies; by default the field's grid.
+        affine: A, fixed to moving; by default none.
+        interpolation: `nearest` (halves up), `linear`, or `cubic` (B-spline).
+        fill: The value outside the moving volume.
+    """
+    grid = field.grid if grid is None else grid
+    path = _path(grid, moving.grid, field, affine)
+    return _pull(moving, grid, path, interpolation, fill)
+
+
+def resample(
+    volume: Volume,
+    grid: Grid,
+    *,
+    affine: Affine | None = None,
+    interpolation: Interpolation = "linear",
+    fill: float = 0.0,
+) -> Volume:
+    """The volume on another grid: out(x) = volume(A x); sampling and border as in `warp`.
+
+    It does not blur: use `downsample` for a coarser grid.
+    """
+    path = _path(grid, volume.grid, None, affine)
+    return _pull(volume, grid, path, interpolation, fill)
+
+
+def downsample(volume: Volume, grid: Grid) -> Volume:
+    """The volume on a coarser grid, by physical position, blurred first so that nothing aliases.
+
+    The blur makes the voxels' point spread that of the coarser ones, the width at half maximum of
+    each taken as its spacing; then linear interpolation. Coarse voxels that do not touch the volume
+    are 0. Where the grids' axes differ the blur is isotropic, by the smaller ratio.
+
+    Source: Cardoso et al., Scale factor point spread function matching, MICCAI 2015.
+    """
+    to_source = index_map(grid, volume.grid)
+    slopes = np.diag(to_source[:, :3])
+    if np.allclose(to_source[:, :3], np.diag(slopes), atol=1e-6) and (slopes > 0).all():
+        return shrink(volume, grid, to_source)
+    source_mm = float(volume.grid.spacing_mm.max())
+    ratio = float(grid.spacing_mm.min()) / source_mm
+    return resample(smooth(volume, antialias_sigma(ratio) * source_mm), grid)
+
+
+def warp_labels(
+    labels: Volume,
+    field: DisplacementField,
+    grid: Grid | None = None,
+    *,
+    affine: Affine | None = None,
+    interpolation: LabelInterpolation = "nearest",
+) -> Volume:
+    """Pull a label map through a field; outside it is background, 0.
+
+    `linear` interpolates each label's indicator and takes the label with the largest share, the
+    lowest one of equals: smoother edges than `nearest`.
+
+    Raises:
+        BadLabelsError: If a value is negative, not whole, or above 65535.
+    """
+    grid = field.grid if grid is None else grid
+    labels = as_label_map(labels)
+    path = _path(grid, labels.grid, field, affine)
+    if interpolation == "nearest":
+        return Volume(_pull_nearest(labels.data, grid.shape, path, 0), grid)
+    moving = np.ascontiguousarray(labels.data, dtype=np.uint16)
+    out = np.empty(grid.shape, np.uint16)
+    pull.pull_labels(moving, path, out)
+    return Volume(out.astype(labels.data.dtype, copy=False), grid)
+
+
+def resample_field(field: DisplacementField, grid: Grid) -> DisplacementField:
+    """The same displacements on another grid: linear, by physical position, clamped outside."""
+    if field.grid.is_same(grid):
+        return DisplacementField(field.vectors_mm, grid)
+    return compose_affine(Affine.identity(), field, grid)
+
+
+def compose_affine(
+    affine: Affine, field: DisplacementField, grid: Grid | None = None
+) -> DisplacementField:
+    """A after the field, as one field: x goes to A(x + u(x)), x on `grid` (default the field's)."""
+    grid = field.grid if grid is None else grid
+    turn, shift = np.eye(4)[:3], (affine.matrix - np.eye(4)) @ grid.affine
+    turn[:, :3] = affine.matrix[:3, :3]
+    maps = np.stack([index_map(grid, field.grid), turn, shift[:3]])
+    out = np.empty((*grid.shape, 3), np.float32)
+    flow.place(field.vectors_mm, maps, out)
+    return DisplacementField(out, grid)
+
+
+def compose(outer: DisplacementField, inner: DisplacementField) -> DisplacementField:
+    """First `inner`, then `outer`, on inner's grid: x goes to y + outer(y), y = x + inner(x).
+
+    Points that `inner` takes out of outer's grid are moved no further, as ITK has it.
+    """
+    out = np.empty_like(inner.vectors_mm)
+    maps = np.stack([index_map(inner.grid, outer.grid), vector_map(outer.grid)])
+    flow.compose_fields(outer.vectors_mm, inner.vectors_mm, maps, out)
+    return DisplacementField(out, inner.grid)
+
+
+def integrate(velocity: VelocityField, steps: int = 7) -> DisplacementField:
+    """Integrate a stationary velocity field to a displacement field.
+
+    Scaling and squaring: start from velocity / 2**steps, compose with itself `steps` times.
+
+    Args:
+        velocity: mm per unit time, RAS+; outside its grid it is 0.
+        steps: Squarings; 7 keeps the first step under half a voxel up to 64 voxels of motion.
+
+    Source: Arsigny et al., A Log-Euclidean Framework for Statistics on Diffeomorphisms, 2006.
+    """
+    flowing = velocity.vectors_mm * np.float32(2.0**-steps)
+    spare = np.empty_like(flowing)
+    maps = np.stack([np.eye(4)[:3], vector_map(velocity.grid)])
+    for _ in range(steps):
+        flow.compose_fields(flowing, flowing, maps, spare)
+        flowing, spare = spare, flowing
+    return DisplacementField(flowing, velocity.grid)
+
+
+@dataclass(frozen=True, eq=False)
+class Inverse:
+    """An inverted field, and how far it is from one.
+
+    `residual_mm` is the largest distance by which a point misses itself, there and back.
+    """
+
+    field: DisplacementField
+    residual_mm: float
+
+
+def invert(
+    field: DisplacementField,
+    grid: Grid | None = None,
+    *,
+    iterations: int = 50,
+    tolerance_voxels: float = 1e-3,
+) -> Inverse:
+    """The field that takes x + u(x) back to x, on `grid` (default the field's).
+
+    Fixed-point iteration v(y) = -u(y + v(y)), which converges where neighbours are not torn apart
+    by more than their distance. Beyond its grid the field goes on as at its border.
+
+    Source: Chen et al., A simple fixed-point approach to invert a deformation field, Med Phys 2008.
+    """
+    grid = field.grid if grid is None else grid
+    return _inverted(Affine.identity(), field, grid, (iterations, tolerance_voxels))
+
+
+def invert_transform(
+    affine: Affine, field: DisplacementField, moving_grid: Grid
+) -> DisplacementField:
+    """The inverse of x to A(x + u(x)) on the moving grid: y goes to (id + u)^-1 (A^-1 y)."""
+    return _inverted(affine, field, moving_grid, (50, 1e-3)).field
+
+
+def _inverted(
+    affine: Affine, field: DisplacementField, grid: Grid, limits: tuple[int, float]
+) -> Inverse:
+    back = affine.inverse()
+    to_vector = np.eye(4)[:3]
+    to_vector[:, :3] = field.grid.affine[:3, :3]
+    shift = ((back.matrix - np.eye(4)) @ grid.affine)[:3]
+    maps = [index_map(grid, field.grid, back), vector_map(field.grid), to_vector, shift]
+    out = np.empty((*grid.shape, 3), np.float32)
+    worst = np.zeros(grid.shape[0], np.float32)
+    stop = np.array([limits[0], limits[1] ** 2], np.float32)
+    flow.invert_field(field.vectors_mm, np.stack(maps), stop, out, worst)
+    residual_mm = float(np.sqrt(worst.max()) * field.grid.spacing_mm.max())
+    return Inverse(DisplacementField(out, grid), residual_mm)
