@@ -9,6 +9,8 @@ import pytest
 
 from service.registration.grid import Grid
 
+pytest_plugins = ["tests.servers"]
+
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 # Awkward on purpose: a cube hides swapped axes, and isotropic voxels hide swapped units.
