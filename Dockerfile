@@ -1,0 +1,82 @@
+# syntax=docker/dockerfile:1.7
+# One target per face:
+#   docker build --target gateway    .    no onnxruntime, no torch
+#   docker build --target worker-cpu .    onnxruntime with OpenVINO, no torch
+#   docker build --target worker-gpu .    onnxruntime with CUDA, no torch
+# Every package comes as a wheel, so no image holds a compiler.
+
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+ARG CUDA_IMAGE=nvidia/cuda:13.0.1-cudnn-runtime-ubuntu24.04
+
+# --- environments: built here, copied below ---------------------------------------------------
+
+FROM ${PYTHON_IMAGE} AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+WORKDIR /source
+RUN python -m venv /opt/warpline
+COPY pyproject.toml README.md LICENSE ./
+COPY service service
+COPY trainer/__init__.py trainer/__init__.py
+
+FROM build AS build-gateway
+RUN /opt/warpline/bin/pip install --only-binary :all: ".[gateway]"
+
+FROM build AS build-worker-cpu
+RUN /opt/warpline/bin/pip install --only-binary :all: ".[worker-cpu]"
+
+# --- gateway ----------------------------------------------------------------------------------
+
+FROM ${PYTHON_IMAGE} AS gateway
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/warpline warpline \
+    && install -d -o warpline -g warpline /var/lib/warpline
+COPY --from=build-gateway /opt/warpline /opt/warpline
+COPY models /opt/models
+ENV PATH=/opt/warpline/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    WARPLINE_DATA_DIR=/var/lib/warpline WARPLINE_MODELS_DIR=/opt/models
+WORKDIR /var/lib/warpline
+USER 10001:10001
+EXPOSE 8080
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/healthz', timeout=2)"]
+CMD ["python", "-m", "service.gateway.main"]
+
+# --- worker, CPU ------------------------------------------------------------------------------
+
+FROM ${PYTHON_IMAGE} AS worker-cpu
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends libgomp1 \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/warpline warpline \
+    && install -d -o warpline -g warpline /var/lib/warpline /var/cache/warpline
+COPY --from=build-worker-cpu /opt/warpline /opt/warpline
+COPY models /opt/models
+# The kernels are compiled for the machine's processor at the first job and kept in the cache.
+ENV PATH=/opt/warpline/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    NUMBA_CACHE_DIR=/var/cache/warpline \
+    WARPLINE_DATA_DIR=/var/lib/warpline WARPLINE_MODELS_DIR=/opt/models
+WORKDIR /var/lib/warpline
+USER 10001:10001
+HEALTHCHECK --interval=20s --timeout=10s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "from service.settings import settings; from service.stores.build import open_stores; open_stores(settings()).jobs.ping()"]
+CMD ["python", "-m", "service.worker.main"]
+
+# --- worker, GPU ------------------------------------------------------------------------------
+
+FROM ${CUDA_IMAGE} AS worker-gpu
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends libgomp1 python3 python3-venv \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/warpline warpline \
+    && install -d -o warpline -g warpline /var/lib/warpline /var/cache/warpline
+RUN --mount=type=bind,from=build,source=/source,target=/source,rw \
+    python3 -m venv /opt/warpline \
+    && /opt/warpline/bin/pip install --no-cache-dir --only-binary :all: "/source[worker-gpu]"
+COPY models /opt/models
+ENV PATH=/opt/warpline/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    NUMBA_CACHE_DIR=/var/cache/warpline \
+    WARPLINE_DATA_DIR=/var/lib/warpline WARPLINE_MODELS_DIR=/opt/models WARPLINE_PROVIDER=cuda
+WORKDIR /var/lib/warpline
+USER 10001:10001
+HEALTHCHECK --interval=20s --timeout=10s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "from service.settings import settings; from service.stores.build import open_stores; open_stores(settings()).jobs.ping()"]
+CMD ["python", "-m", "service.worker.main"]
