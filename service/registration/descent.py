@@ -1,0 +1,204 @@
+"""One resolution level of a descent: the pair on a lattice, and the steps of its field."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.registration.fields import Affine, DisplacementField
+from service.registration.grid import Grid
+from service.registration.kernels import descent as kernels
+from service.registration.kernels import lattice
+from service.registration.kernels.descent import MARGIN
+from service.registration.pyramid import carried_over, have_same_axes
+from service.registration.volume import Volume
+
+FORCE_SIGMA_VOXELS = 1.2
+FIELD_SIGMA_VOXELS = 0.45
+# How far a level may move the border beyond where it starts, before it sees border values go on.
+MOVING_MARGIN_VOXELS = 4
+# An axis this much coarser than the finest one gets a window of three voxels instead of five.
+COARSE_AXIS = 1.75
+
+INNER = (slice(MARGIN, -MARGIN),) * 3
+
+
+def grown(grid: Grid, before: np.ndarray, after: np.ndarray) -> Grid:
+    """The grid with so many more voxels at the beginning and at the end of each axis."""
+    affine = grid.affine.copy()
+    affine[:3, 3] = grid.to_world(-np.asarray(before, dtype=np.float64))
+    shape = np.array(grid.shape) + before + after
+    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+
+def pull(
+    volume: Volume, grid: Grid, affine: Affine, *, shift: float = 0.0, scale: float = 1.0
+) -> np.ndarray:
+    """scale * (volume(affine x) - shift) on the grid, linear; beyond it, its border goes on."""
+    out = np.empty(grid.shape, np.float32)
+    matrix = volume.grid.inverse_affine @ affine.matrix @ grid.affine
+    data = np.ascontiguousarray(volume.data, dtype=np.float32)
+    lattice.pull_clamped(data, matrix, np.float32(shift), np.float32(scale), out)
+    return out
+
+
+@dataclass(frozen=True)
+class LatticeField:
+    """Displacements along the axes of a grid, mm, axes first: float32 (3, i, j, k)."""
+
+    along_mm: np.ndarray
+    grid: Grid
+
+    @classmethod
+    def of(cls, field: DisplacementField, axes: Grid) -> "LatticeField":
+        """The field in terms of the axes of `axes`, on its own grid."""
+        turned = field.vectors_mm @ axes.directions.astype(np.float32)
+        return cls(np.ascontiguousarray(np.moveaxis(turned, -1, 0)), field.grid)
+
+    def on(self, grid: Grid) -> np.ndarray:
+        """The displacements at the voxels of a grid, linear, clamped at the border."""
+        if have_same_axes(self.grid, grid):
+            return np.stack([carried_over(part, self.grid, grid) for part in self.along_mm])
+        parts = [Volume(part, self.grid) for part in self.along_mm]
+        return np.stack([pull(part, grid, Affine.identity()) for part in parts])
+
+    def in_world(self) -> DisplacementField:
+        """Back to RAS+; only for a field on a grid with the axes that it is told along."""
+        turned = np.moveaxis(self.along_mm, 0, -1) @ self.grid.directions.T.astype(np.float32)
+        return DisplacementField(np.ascontiguousarray(turned, dtype=np.float32), self.grid)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What a level looks at, at its resolution; the affine takes fixed to moving."""
+
+    fixed: Volume
+    moving: Volume
+    affine: Affine
+    fixed_mask: Volume | None = None
+    moving_mask: Volume | None = None
+
+
+class Level:
+    """The pair on the fixed volume's grid, the field, and every buffer that a step needs."""
+
+    def __init__(self, pair: Pair, field: LatticeField) -> None:
+        """Bring the pair onto the grid of `pair.fixed`, and the field too."""
+        self.grid = pair.fixed.grid
+        margin = np.full(3, MARGIN)
+        self._padded = grown(self.grid, margin, margin)
+        self._spacing = self.grid.spacing_mm.astype(np.float32)
+        self._nk = self._padded.shape[2]
+        planes = (self._padded.shape[0], self._padded.shape[1] * self._nk)
+        self._field = field.on(self._padded).reshape(3, *planes)
+        self._field /= self._spacing[:, None, None]
+        self._place_moving(pair)
+        self._fixed = np.empty(self._padded.shape, np.float32)
+        shift, scale = _standard(pair.fixed)
+        kernel_scale = np.float32(shift), np.float32(scale)
+        lattice.pad_clamped(pair.fixed.data, MARGIN, *kernel_scale, self._fixed)
+        self._fixed = self._fixed.reshape(planes)
+        self._mask = self._masked(pair).reshape(planes)
+        self._prepare()
+
+    def _place_moving(self, pair: Pair) -> None:
+        """Pull the moving volume through the affine onto a lattice that the field stays on."""
+        ends = np.empty((2, self._field.shape[1], 3), np.float32)
+        lattice.reach_of(self._field, self._nk, ends[0], ends[1])
+        last = np.array(self._padded.shape) - 1
+        before = np.maximum(0, np.ceil(-ends[0].min(axis=0))).astype(int) + MOVING_MARGIN_VOXELS
+        after = np.maximum(0, np.ceil(ends[1].max(axis=0) - last)).astype(int)
+        self._lattice = grown(self._padded, before, after + MOVING_MARGIN_VOXELS)
+        self._offset = (int(before[0]), int(before[1]), int(before[2]))
+        shift, scale = _standard(pair.moving)
+        self._moving = pull(pair.moving, self._lattice, pair.affine, shift=shift, scale=scale)
+
+    def _masked(self, pair: Pair) -> np.ndarray:
+        """1 where both images are known: in the masks, and inside the moving field of view."""
+        mask = np.zeros(self._padded.shape, np.float32)
+        mask[INNER] = 1.0
+        if pair.fixed_mask is not None:
+            mask[INNER] *= pull(pair.fixed_mask, self.grid, Affine.identity()) >= 0.5
+        planes = mask.reshape(self._fixed.shape)
+        matrix = pair.moving.grid.inverse_affine @ pair.affine.matrix @ self._padded.affine
+        shape = np.array(pair.moving.grid.shape)
+        lattice.keep_inside(self._field, matrix, shape, self._nk, planes)
+        if pair.moving_mask is not None:
+            warped = np.empty_like(planes)
+            on_lattice = pull(pair.moving_mask, self._lattice, pair.affine)
+            kernels.warp_planes(on_lattice, self._field, self._nk, self._offset, warped)
+            planes *= warped >= 0.5
+        return mask
+
+    def _prepare(self) -> None:
+        """What stays the same in all steps, and the buffers."""
+        relative = self.grid.spacing_mm / self.grid.spacing_mm.min()
+        self._force_taps = tap_weights(FORCE_SIGMA_VOXELS / relative)
+        self._field_taps = tap_weights(FIELD_SIGMA_VOXELS / relative)
+        wide = (relative < COARSE_AXIS).astype(np.float64)
+        self._outer = (wide[0], wide[1], wide[2])
+        self._stats = np.empty((3, *self._fixed.shape), np.float32)
+        kernels.fixed_statistics(self._fixed, self._mask, self._nk, self._outer, self._stats)
+        self._masked_fixed = self._fixed * self._mask
+        self._counted = max(1.0, float(self._mask.sum(dtype=np.float64)))
+        self._warped = np.empty_like(self._fixed)
+        self._first = np.empty_like(self._stats)
+        self._second = np.empty_like(self._stats)
+
+    @property
+    def field(self) -> LatticeField:
+        """The field as it stands, on the level's grid."""
+        inner = self._field.reshape(3, *self._padded.shape)[(slice(None), *INNER)]
+        return LatticeField(inner * self._spacing[:, None, None, None], self.grid)
+
+    def similarity(self) -> float:
+        """LNCC of the pair under the field as it stands, in [0, 1]; 0 where nothing overlaps."""
+        totals = np.zeros(self._fixed.shape[0], np.float32)
+        place = (self._nk, self._offset, self._outer)
+        fixed = (self._masked_fixed, self._mask)
+        kernels.warp_and_sum(self._moving, self._field, place, fixed, self._warped, self._first)
+        kernels.correlation(self._first, self._stats, self._nk, self._outer, self._second, totals)
+        return float(totals.sum(dtype=np.float64)) / self._counted
+
+    def step(self, step_mm: float) -> float:
+        """One step uphill, its largest displacement `step_mm`; gives the similarity before it."""
+        similarity = self.similarity()
+        window = np.array([1.0, 1.0, self._outer[0]], np.float32)
+        scale = (self._spacing.min() / self._spacing) ** 2
+        setting = (window, self._force_taps, scale)
+        images = (self._fixed, self._mask, self._warped)
+        kernels.force(images, self._second, self._nk, setting, self._first)
+        largest = np.zeros(self._fixed.shape[0], np.float32)
+        kernels.smooth_force(self._first, self._force_taps, self._spacing, self._second, largest)
+        top_mm = float(np.sqrt(largest.max()))
+        if top_mm > 0:
+            share = np.float32(step_mm / top_mm)
+            kernels.compose_planes(
+                self._field, self._second, share, self._nk, self._field_taps, self._first
+            )
+            kernels.smooth_field(self._first, self._field_taps, self._field)
+        return similarity
+
+
+def _standard(volume: Volume) -> tuple[float, float]:
+    """Shift and scale to mean 0 and variance 1, to which the kernels' EPSILON refers."""
+    sample = volume.data[:: max(1, volume.data.shape[0] // 32)]
+    spread = float(sample.std(dtype=np.float64))
+    return float(sample.mean(dtype=np.float64)), 1 / spread if spread > 0 else 1.0
+
+
+def tap_weights(sigma_voxels: np.ndarray) -> np.ndarray:
+    """Five-tap smoothing weights (3 axes, (middle, next, outermost)) of given standard deviations.
+
+    A sampled Gaussian whose width is tuned so that the taps' own variance is sigma^2; up to sigma
+    1.3, above which five taps are too few and 1.3 is used.
+    """
+    rows = []
+    for sigma in np.minimum(sigma_voxels, 1.3):
+        low, high = 1e-3, 10.0
+        for _ in range(60):  # bisection on the sampled Gaussian's width
+            width = (low + high) / 2
+            taps = np.exp(-0.5 * (np.arange(3) / width) ** 2)
+            taps /= taps[0] + 2 * taps[1] + 2 * taps[2]
+            low, high = (width, high) if 2 * taps[1] + 8 * taps[2] < sigma**2 else (low, width)
+        rows.append(taps)
+    return np.array(rows, dtype=np.float32)

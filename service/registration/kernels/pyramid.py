@@ -1,0 +1,32 @@
+"""Weighted sums of a few neighbours along one axis: what makes a volume coarser or finer."""
+
+import numpy as np
+from numba import prange
+
+from service.registration.kernels.launch import kernel
+
+
+@kernel
+def reduce_rows(x, start, weights, out):
+    """out[p, r, :] = sum over t of weights[r, t] x[p, start[r] + t, :]; 3-D, threaded over r."""
+    taps = weights.shape[1]
+    for r in prange(out.shape[1]):
+        for p in range(out.shape[0]):
+            row = out[p, r]
+            row[:] = 0
+            for t in range(taps):
+                w, source = weights[r, t], x[p, start[r] + t]
+                for k in range(row.size):
+                    row[k] += w * source[k]
+
+
+@kernel
+def reduce_last(x, start, weights, out):
+    """out[p, r] = sum over t of weights[r, t] x[p, start[r] + t]; 2-D."""
+    taps = weights.shape[1]
+    for p in prange(out.shape[0]):
+        for r in range(out.shape[1]):
+            total = np.float32(0.0)
+            for t in range(taps):
+                total += weights[r, t] * x[p, start[r] + t]
+            out[p, r] = total

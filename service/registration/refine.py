@@ -1,0 +1,162 @@
+"""Improve a displacement field for the pair at hand: climb local correlation, coarse to fine."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from service.registration.descent import LatticeField, Level, Pair
+from service.registration.fields import Affine, DisplacementField
+from service.registration.options import Refine
+from service.registration.progress import Watch, unwatched
+from service.registration.pyramid import coarser
+from service.registration.volume import Volume
+
+Clock = Callable[[], float]
+
+STEP_VOXELS = 0.8  # largest displacement of a step
+STALL = 5e-4  # relative gain over STALL_STEPS below which a level has converged
+STALL_STEPS = 5
+WATCH_EVERY = 5
+SMALLEST_AXIS = 12  # voxels; a coarser level would hold little more than one window
+# The moving image is brought to this share of the level's spacing before it is interpolated, which
+# blurs it by the rest.
+MOVING_SHARE = 0.7
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an effort is worth: the finest level's size, the most steps of each level, coarse first."""
+
+    finest_voxels: int
+    steps: tuple[int, ...]
+    budget_s: float = float("inf")
+
+
+FAST = Plan(1_000_000, (60, 40))
+BEST = Plan(12_000_000, (60, 40, 20))
+
+
+def plan_for(effort: Refine) -> Plan:
+    """The plan of a named effort; a number is a budget in seconds for the steps of `best`."""
+    if effort == "fast":
+        return FAST
+    if effort == "best":
+        return BEST
+    return Plan(BEST.finest_voxels, BEST.steps, float(effort))
+
+
+def level_spacings(volume: Volume, plan: Plan) -> list[float]:
+    """Spacings in mm from coarse to fine, each half the one before; at most as many as planned.
+
+    An axis that is coarser than a spacing keeps its own, see `coarser`.
+    """
+    native = volume.grid.spacing_mm
+    finest = float(native.min())
+    while _voxels(volume, finest) > plan.finest_voxels:
+        finest *= 2.0
+    spacings = [finest]
+    while len(spacings) < len(plan.steps):
+        spacing = 2 * spacings[-1]
+        extent = volume.grid.extent_mm / np.maximum(native, spacing)
+        if extent.min() < SMALLEST_AXIS:
+            break
+        spacings.append(spacing)
+    return spacings[::-1]
+
+
+def _voxels(volume: Volume, spacing_mm: float) -> float:
+    return float(np.prod(volume.grid.extent_mm / np.maximum(volume.grid.spacing_mm, spacing_mm)))
+
+
+def refine(
+    fixed: Volume,
+    moving: Volume,
+    affine: Affine,
+    field: DisplacementField,
+    *,
+    effort: Refine,
+    fixed_mask: Volume | None = None,
+    moving_mask: Volume | None = None,
+    watch: Watch = unwatched,
+    clock: Clock = time.perf_counter,
+) -> DisplacementField:
+    """Improve u so that moving(A(x + u(x))) matches fixed(x).
+
+    Each level climbs the mean squared local correlation of windows of five voxels; the force is
+    smoothed, scaled to a largest displacement of STEP_VOXELS, composed with the field, and the
+    field smoothed. Correlation squared is blind to contrast inversion.
+
+    Args:
+        fixed: Where the field lives.
+        moving: What is pulled onto it.
+        affine: Fixed world to moving world; stays as it is.
+        field: Where to start; its own grid may be any.
+        effort: How much to spend: a name, or seconds.
+        fixed_mask: Where the similarity counts, on any grid; 1 inside.
+        moving_mask: The same for the moving volume, as `field` carries it over.
+        watch: Told the stage and the fraction; may raise.
+        clock: Seconds, for a budget.
+
+    Returns:
+        The better field on the finest level's grid, or `field` itself when nothing beat it there.
+    """
+    if effort == "none":
+        return field
+    pair = Pair(fixed.as_float32(), moving.as_float32(), affine, fixed_mask, moving_mask)
+    climb = _Climb(plan_for(effort), watch, clock)
+    return climb.run(pair, field)
+
+
+class _Climb:
+    """One refinement: its plan, its clock, and who is told."""
+
+    def __init__(self, plan: Plan, watch: Watch, clock: Clock) -> None:
+        self._plan = plan
+        self._watch = watch
+        self._clock = clock
+        self._ends = clock() + plan.budget_s
+        self._done = 0.0
+
+    def run(self, pair: Pair, field: DisplacementField) -> DisplacementField:
+        """Every level that the plan and the time allow, from coarse to fine."""
+        spacings = level_spacings(pair.fixed, self._plan)
+        pairs = _pyramid(pair, spacings)
+        start = LatticeField.of(field, pair.fixed.grid)
+        current = start
+        for number, (level_pair, spacing) in enumerate(zip(pairs, spacings, strict=True)):
+            level = Level(level_pair, current)
+            self._climb(level, self._plan.steps[number], STEP_VOXELS * spacing)
+            self._done = (number + 1) / len(pairs)
+            current = level.field
+        better = level.similarity() > Level(pairs[-1], start).similarity()
+        return current.in_world() if better else field
+
+    def _climb(self, level: Level, steps: int, step_mm: float) -> None:
+        """Step on one level until the steps, the time, or the gain run out."""
+        history: list[float] = []
+        for step in range(steps):
+            if self._clock() > self._ends or _has_stalled(history):
+                break
+            history.append(level.step(step_mm))
+            if step % WATCH_EVERY == 0:
+                self._watch("refine", self._done)
+
+
+def _has_stalled(history: list[float]) -> bool:
+    """Whether the last STALL_STEPS steps brought next to nothing."""
+    if len(history) <= STALL_STEPS:
+        return False
+    before = max(history[:-STALL_STEPS])
+    return max(history[-STALL_STEPS:]) - before < STALL * before
+
+
+def _pyramid(pair: Pair, spacings: list[float]) -> list[Pair]:
+    """The pair at each spacing, coarse to fine; each level is made from the next finer one."""
+    levels: list[Pair] = []
+    for spacing in spacings[::-1]:
+        fixed, moving = coarser(pair.fixed, spacing), coarser(pair.moving, MOVING_SHARE * spacing)
+        pair = replace(pair, fixed=fixed, moving=moving)
+        levels.append(pair)
+    return levels[::-1]
