@@ -104,7 +104,8 @@ class PostgresServer:
         """The port opens a moment before connections are let in."""
         ready = ["pg_isready", "-h", "127.0.0.1", "-p", str(self.port), "-U", "warpline"]
         for _ in range(100):
-            if subprocess.run(self._command(ready), capture_output=True, cwd="/").returncode == 0:
+            answer = subprocess.run(self._command(ready), check=False, capture_output=True, cwd="/")
+            if answer.returncode == 0:
                 return
             time.sleep(0.1)
         raise TimeoutError("PostgreSQL does not answer")

@@ -1,0 +1,81 @@
+"""Every adapter of the job and upload stores, on a clock that only tests move."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from service.jobs.job import InputFile, Kind, NewJob, Request
+from service.jobs.ports import JobStore, UploadStore
+from service.stores.database import Database, sqlite_url
+from service.stores.memory import MemoryJobStore
+from service.stores.memory_files import MemoryUploadStore
+from service.stores.migrate import migrate
+from service.stores.sql_jobs import SqlJobStore
+from service.stores.sql_uploads import SqlUploadStore
+
+
+@dataclass
+class HandClock:
+    """Seconds since 1970, moved by hand."""
+
+    now_s: float = 1_800_000_000.0
+
+    def seconds(self) -> float:
+        return self.now_s
+
+    def sql(self) -> sa.ColumnElement[int]:
+        return sa.literal(round(self.now_s * 1000), sa.BigInteger())
+
+    def forward(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+@dataclass
+class Bench:
+    """One adapter of each store, side by side."""
+
+    jobs: JobStore
+    uploads: UploadStore
+    clock: HandClock
+
+
+def new_job(owner: str = "alice", **changes: object) -> NewJob:
+    """A job that nobody has to understand."""
+    inputs = {"fixed": InputFile(key="uploads/f/data"), "moving": InputFile(key="uploads/m/data")}
+    values: dict[str, object] = {
+        "owner": owner,
+        "request": Request(kind=Kind.REGISTER, inputs=inputs, options={"seed": 3}),
+        "request_digest": "d" * 64,
+        "deadline_s": 3600,
+    }
+    return NewJob.model_validate(values | changes)
+
+
+def memory_bench() -> Bench:
+    clock = HandClock()
+    jobs = MemoryJobStore(clock.seconds, lambda upload_id: uploads.exists(upload_id))  # noqa: PLW0108
+    uploads = MemoryUploadStore(clock.seconds, jobs.is_read)
+    return Bench(jobs, uploads, clock)
+
+
+def sql_bench(database: Database, clock: HandClock) -> Bench:
+    migrate(database)
+    return Bench(SqlJobStore(database), SqlUploadStore(database), clock)
+
+
+@pytest.fixture(params=["memory", "sqlite", pytest.param("postgresql", marks=pytest.mark.servers)])
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    if request.param == "memory":
+        yield memory_bench()
+        return
+    if request.param == "sqlite":
+        url = sqlite_url(tmp_path / "jobs.sqlite")
+    else:
+        url = request.getfixturevalue("postgres_url")
+    clock = HandClock()
+    database = Database(url, clock=clock.sql)
+    yield sql_bench(database, clock)
+    database.close()
