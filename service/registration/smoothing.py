@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float32, Float64
 
 from service.registration.grid import Grid
 from service.registration.index_maps import Map
@@ -92,6 +92,25 @@ def smooth(volume: Volume, sigma_mm: float) -> Volume:
         for count, sigma in zip(grid.shape, sigmas, strict=True)
     ]
     return _filtered(volume, tables, grid)
+
+
+def box_mean(data: Float32[np.ndarray, "i j k"], radius: int) -> Float32[np.ndarray, "i j k"]:
+    """The mean over the (2 radius + 1)^3 voxels around each, fewer at the border."""
+    tables = [_box(count, radius) for count in data.shape]
+    out = np.empty_like(data)
+    starts, weights = zip(*tables, strict=True)
+    filter_axes(data, starts, weights, out)
+    return out
+
+
+def _box(count: int, radius: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each voxel of a line, the first one it draws on and the equal weights."""
+    taps = min(count, 2 * radius + 1)
+    index = np.arange(count)
+    starts = np.clip(index - radius, 0, count - taps)
+    near = np.abs(starts[:, None] + np.arange(taps) - index[:, None]) <= radius
+    weights = near / near.sum(axis=1, keepdims=True)
+    return starts, weights.astype(np.float32)
 
 
 def antialias_sigma(ratio: float) -> float:

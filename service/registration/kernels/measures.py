@@ -1,0 +1,150 @@
+"""One threaded pass over two volumes: sums for correlation, joint counts, label surfaces."""
+
+import numpy as np
+from numba import prange
+
+from service.registration.kernels.launch import device, kernel
+
+
+@device
+def _correlation_slab(a, b, mask, sums):
+    """Add count, a, b, a a, b b, a b over one slab."""
+    for j in range(a.shape[0]):
+        for k in range(a.shape[1]):
+            if mask[j, k]:
+                x, y = np.float64(a[j, k]), np.float64(b[j, k])
+                sums[0] += 1
+                sums[1] += x
+                sums[2] += y
+                sums[3] += x * x
+                sums[4] += y * y
+                sums[5] += x * y
+
+
+@kernel
+def correlation_sums(a, b, mask, sums):
+    """sums[i] = count, a, b, a a, b b, a b over slab i where mask is set; sums (i, 6) float64."""
+    for i in prange(a.shape[0]):
+        _correlation_slab(a[i], b[i], mask[i], sums[i])
+
+
+@device
+def _joint_slab(a, b, mask, scales, counts):
+    top = counts.shape[0] - 1
+    for j in range(a.shape[0]):
+        for k in range(a.shape[1]):
+            if mask[j, k]:
+                m = (a[j, k] - scales[0, 0]) * scales[0, 1]
+                n = (b[j, k] - scales[1, 0]) * scales[1, 1]
+                counts[min(max(int(m), 0), top), min(max(int(n), 0), top)] += 1
+
+
+@kernel
+def joint_histogram(a, b, mask, scales, counts):
+    """counts[part, m, n]: voxels whose value falls into bin m of a and n of b.
+
+    Bin = (value - scales[.][0]) * scales[.][1]; each part takes every len(counts)-th slab.
+    """
+    parts = counts.shape[0]
+    for part in prange(parts):
+        for i in range(np.int64(part), a.shape[0], parts):
+            _joint_slab(a[i], b[i], mask[i], scales, counts[part])
+
+
+@device
+def _overlap_slab(a, b, counts):
+    for j in range(a.shape[0]):
+        for k in range(a.shape[1]):
+            m, n = a[j, k], b[j, k]
+            counts[0, m] += 1
+            counts[1, n] += 1
+            if m == n:
+                counts[2, m] += 1
+
+
+@kernel
+def label_overlap(a, b, counts):
+    """counts[part, :, label]: voxels of the label in a, in b, in both; labels uint16."""
+    parts = counts.shape[0]
+    for part in prange(parts):
+        for i in range(np.int64(part), a.shape[0], parts):
+            _overlap_slab(a[i], b[i], counts[part])
+
+
+@device
+def _is_edge(labels, i, j, k):
+    """Whether one of the six neighbours has another label, or lies outside the volume."""
+    ni, nj, nk = labels.shape
+    if i == 0 or j == 0 or k == 0 or i == ni - 1 or j == nj - 1 or k == nk - 1:
+        return True
+    label = labels[i, j, k]
+    return (
+        labels[i - 1, j, k] != label
+        or labels[i + 1, j, k] != label
+        or labels[i, j - 1, k] != label
+        or labels[i, j + 1, k] != label
+        or labels[i, j, k - 1] != label
+        or labels[i, j, k + 1] != label
+    )
+
+
+@device
+def _edge_slab(labels, i, edges):
+    for j in range(labels.shape[1]):
+        for k in range(labels.shape[2]):
+            keep = labels[i, j, k] != 0 and _is_edge(labels, i, j, k)
+            edges[j, k] = labels[i, j, k] if keep else 0
+
+
+@kernel
+def label_edges(labels, edges):
+    """edges = labels where a voxel is on its label's surface, else 0; uint16."""
+    for i in prange(labels.shape[0]):
+        _edge_slab(labels, np.int64(i), edges[i])
+
+
+@device
+def _steps_to(edges, voxel, label, offsets):
+    """The first offset, nearest first, that meets the label; -1 for none."""
+    for n in range(offsets.shape[0]):
+        i, j, k = voxel[0] + offsets[n, 0], voxel[1] + offsets[n, 1], voxel[2] + offsets[n, 2]
+        if (
+            0 <= i < edges.shape[0]
+            and 0 <= j < edges.shape[1]
+            and 0 <= k < edges.shape[2]
+            and edges[i, j, k] == label
+        ):
+            return n
+    return -1
+
+
+@kernel
+def nearest_edges(voxels, labels, edges, offsets, found):
+    """found[n]: which offset takes voxel n to the nearest edge of its label; -1 beyond the last.
+
+    voxels (n, 3) and offsets (m, 3) int32, offsets sorted by distance; labels (n) uint16.
+    """
+    block = 256
+    for part in prange((voxels.shape[0] + block - 1) // block):
+        first = np.int64(part) * block
+        for n in range(first, min(first + block, voxels.shape[0])):
+            found[n] = _steps_to(edges, voxels[n], labels[n], offsets)
+
+
+@device
+def _nearest_of(voxel, others, squares):
+    """The smallest weighted squared distance from a voxel to a list of others."""
+    least = np.float32(np.inf)
+    for m in range(others.shape[0]):
+        i = np.float32(voxel[0] - others[m, 0])
+        j = np.float32(voxel[1] - others[m, 1])
+        k = np.float32(voxel[2] - others[m, 2])
+        least = min(least, i * i * squares[0] + j * j * squares[1] + k * k * squares[2])
+    return least
+
+
+@kernel
+def nearest_of_list(voxels, others, squares, distances):
+    """distances[n]: squared, from voxel n to the nearest of others; squares are of the spacing."""
+    for n in prange(voxels.shape[0]):
+        distances[n] = _nearest_of(voxels[n], others, squares)
