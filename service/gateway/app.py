@@ -1,0 +1,124 @@
+"""The gateway as an ASGI app: routes, front door, and the stores behind them."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from service.gateway import problems
+from service.gateway.auth import Keys
+from service.gateway.desk import Desk
+from service.gateway.front import FrontDoor
+from service.gateway.limits import Rates
+from service.gateway.metrics import Metrics
+from service.gateway.rest import events, jobs, models, objects, register, results, uploads, warp
+from service.gateway.rest import service as service_routes
+from service.gateway.schema import describe
+from service.gateway.spool import Spool
+from service.gateway.web import home
+from service.jobs.intake import Intake
+from service.registration.models_folder import ModelFolder
+from service.settings import Settings
+from service.stores.build import Stores, open_stores
+
+ROUTERS: tuple[APIRouter, ...] = (
+    register.router,
+    warp.router,
+    uploads.router,
+    jobs.router,
+    events.router,
+    results.router,
+    objects.router,
+    models.router,
+    service_routes.router,
+)
+EXPOSED_HEADERS = (
+    "Location",
+    "Retry-After",
+    "Upload-Offset",
+    "X-Request-Id",
+    "Idempotent-Replayed",
+    "Preference-Applied",
+)
+
+
+def create_app(settings: Settings, stores: Stores | None = None) -> FastAPI:
+    """The app for these settings.
+
+    Args:
+        settings: All that can be chosen.
+        stores: Where jobs and files are; opened from the settings when omitted, and then closed
+            with the app.
+    """
+    opened = open_stores(settings) if stores is None else stores
+    desk = make_desk(settings, opened)
+    app = FastAPI(
+        title="Warpline",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        lifespan=_closing(opened.close if stores is None else _nothing),
+        redirect_slashes=False,
+    )
+    app.state.desk = desk
+    problems.install(app)
+    for router in ROUTERS:
+        app.include_router(router, prefix="/v1")
+        app.include_router(router, include_in_schema=False)
+    app.include_router(home.router, include_in_schema=False)
+    _wrap(app, settings, desk)
+    describe(app)
+    return app
+
+
+def make_desk(settings: Settings, stores: Stores) -> Desk:
+    """What the routes work with."""
+    return Desk(
+        settings=settings,
+        stores=stores,
+        intake=Intake(
+            stores.jobs,
+            stores.doorbell,
+            settings.max_queued_jobs,
+            settings.max_jobs_per_key,
+            settings.job_deadline_s,
+        ),
+        models=ModelFolder(settings.models_dir),
+        spool=Spool(settings.data_dir / "spool", settings.min_free_mib),
+        metrics=Metrics(),
+    )
+
+
+def _wrap(app: FastAPI, settings: Settings, desk: Desk) -> None:
+    origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
+    app.add_middleware(
+        FrontDoor,
+        settings=settings,
+        keys=Keys.of(settings),
+        rates=Rates(settings.requests_per_minute),
+        metrics=desk.metrics,
+    )
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=EXPOSED_HEADERS,
+        )
+
+
+def _nothing() -> None:
+    """The stores belong to whoever made them."""
+
+
+def _closing(
+    close: Callable[[], None],
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        close()
+
+    return lifespan

@@ -1,0 +1,40 @@
+"""What every route works with, made once at start-up."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from service.gateway.metrics import Metrics
+from service.gateway.spool import Spool
+from service.jobs.intake import Intake
+from service.registration.files.limits import Limits
+from service.registration.models_folder import ModelFolder
+from service.settings import Settings
+from service.stores.build import Stores
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The settings, the stores and what stands before them."""
+
+    settings: Settings
+    stores: Stores
+    intake: Intake
+    models: ModelFolder
+    spool: Spool
+    metrics: Metrics
+
+    @property
+    def file_limits(self) -> Limits:
+        """What the header check refuses."""
+        return Limits(self.settings.max_voxels, self.settings.max_axis)
+
+
+def desk(request: Request) -> Desk:
+    """The app's desk."""
+    found: Desk = request.app.state.desk
+    return found
+
+
+AtDesk = Annotated[Desk, Depends(desk)]

@@ -1,0 +1,131 @@
+"""How much one caller may take: requests a minute, bytes a body, seconds of silence, disk."""
+
+import asyncio
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from starlette.types import Message, Receive, Scope
+
+from service.errors import (
+    BodyTooLargeError,
+    RateLimitedError,
+    RequestTimeoutError,
+    StorageFullError,
+)
+
+MIB = 2**20
+JSON_BODY_BYTES = MIB
+# After the first idle time-out a sender must keep this pace on average, or it holds a place for
+# others with one byte now and then.
+SLOWEST_BYTES_PER_S = 1024
+# Per-key state is forgotten when the bucket is full again, at the latest when this many exist.
+MOST_BUCKETS = 10_000
+
+
+@dataclass
+class Rates:
+    """A token bucket per key: `per_minute` requests on average, a sixth of that in one burst."""
+
+    per_minute: int
+    clock: Callable[[], float] = time.monotonic
+    _buckets: dict[str, tuple[float, float]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def burst(self) -> float:
+        return max(10.0, self.per_minute / 6)
+
+    def take(self, key: str) -> None:
+        """Count one request.
+
+        Raises:
+            RateLimitedError: If the key has none left; says after how long it has.
+        """
+        per_second = self.per_minute / 60
+        with self._lock:
+            now = self.clock()
+            tokens, since = self._buckets.pop(key, (self.burst, now))
+            tokens = min(self.burst, tokens + (now - since) * per_second)
+            if len(self._buckets) >= MOST_BUCKETS:
+                self._buckets.pop(next(iter(self._buckets)))
+            self._buckets[key] = (tokens - 1 if tokens >= 1 else tokens, now)
+        if tokens < 1:
+            raise RateLimitedError(
+                f"This key may send {self.per_minute} requests a minute; wait a little.",
+                retry_after_s=(1 - tokens) / per_second,
+            )
+
+
+def require_room(folder: Path, min_free_mib: int, wanted_bytes: int = 0) -> None:
+    """Refuse new files while the disk is nearly full.
+
+    Raises:
+        StorageFullError: If less than the reserve would stay free.
+    """
+    free = shutil.disk_usage(folder).free
+    if free - wanted_bytes < min_free_mib * MIB:
+        raise StorageFullError(
+            "The service's disk is nearly full, so it takes no new files for now; "
+            "results that are there can still be fetched.",
+            retry_after_s=60,
+        )
+
+
+@dataclass
+class BodyGuard:
+    """Wraps a request's `receive`: counts its bytes and loses patience with a silent sender.
+
+    Only time spent waiting for the sender counts, never time that we take ourselves.
+    """
+
+    receive: Receive
+    limit_bytes: int
+    idle_timeout_s: float
+    received: int = 0
+    waited_s: float = 0.0
+    complete: bool = False
+
+    async def __call__(self) -> Message:
+        if self.complete:  # what follows is the wait for a disconnect, which may take for ever
+            return await self.receive()
+        began = time.monotonic()
+        try:
+            message = await asyncio.wait_for(self.receive(), self.idle_timeout_s)
+        except TimeoutError:
+            raise RequestTimeoutError(
+                f"Nothing arrived for {self.idle_timeout_s:g} s; send the body without pauses, "
+                "or use /v1/uploads, where a broken transfer goes on from its last byte."
+            ) from None
+        self.waited_s += time.monotonic() - began
+        if message["type"] == "http.request":
+            self._count(message)
+        return message
+
+    def _count(self, message: Message) -> None:
+        self.received += len(message.get("body", b""))
+        self.complete = not message.get("more_body", False)
+        if self.received > self.limit_bytes:
+            raise too_large(self.limit_bytes)
+        patience_s = self.waited_s - self.idle_timeout_s
+        if patience_s > 0 and self.received < SLOWEST_BYTES_PER_S * patience_s:
+            raise RequestTimeoutError("The body arrives too slowly.")
+
+
+def too_large(limit_bytes: int) -> BodyTooLargeError:
+    """The error for a body beyond the limit of its route."""
+    return BodyTooLargeError(
+        f"This address takes bodies of up to {limit_bytes / MIB:g} MiB; "
+        "send larger files through /v1/uploads."
+    )
+
+
+def announced_bytes(scope: Scope) -> int | None:
+    """The request's Content-Length, None when it has none or it is not a number."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            return int(value)
+    return None

@@ -1,0 +1,86 @@
+"""The gateway process: `python -m service.gateway.main`."""
+
+import logging
+import socket
+import sys
+
+import pydantic
+import uvicorn
+
+from service.errors import WarplineError
+from service.gateway.app import create_app
+from service.gateway.protocol import guarded
+from service.gateway.reaping import Reaping
+from service.settings import Settings, settings
+
+__all__ = ["create_app", "main"]
+
+KEEP_ALIVE_S = 20
+BACKLOG = 512
+# Running requests get this long when the process is told to stop; event streams end sooner.
+GRACE_S = 10
+
+logger = logging.getLogger(__name__)
+
+
+def server_config(app: object, chosen: Settings) -> uvicorn.Config:
+    """uvicorn with our time-outs and without its access log, which shows query strings."""
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        http=guarded(chosen.header_timeout_s),
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=True,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+        backlog=BACKLOG,
+        forwarded_allow_ips="",
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket; port 0 takes a free one."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind((host, port))
+    return bound
+
+
+def serve(chosen: Settings) -> None:
+    """Serve until told to stop."""
+    bound = listen(chosen.host, chosen.port)
+    known = chosen.model_copy(update={"port": bound.getsockname()[1]})
+    app = create_app(known)
+    reaping = Reaping(known, app.state.desk.stores)
+    server = uvicorn.Server(server_config(app, known))
+    host = f"[{known.host}]" if ":" in known.host else known.host
+    logger.info("listening on http://%s:%d", host, known.port)
+    with reaping:
+        server.run(sockets=[bound])
+
+
+def main() -> int:
+    """Run the gateway; the exit code is 2 when it is not set up correctly."""
+    logging.basicConfig(
+        stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO"
+    )
+    try:
+        chosen = settings()
+        logging.getLogger().setLevel(chosen.log_level)
+        serve(chosen)
+    except pydantic.ValidationError as error:
+        for fault in error.errors(include_input=False, include_url=False):
+            logger.error("%s: %s", ".".join(map(str, fault["loc"])) or "settings", fault["msg"])
+        return 2
+    except (WarplineError, OSError) as error:
+        logger.error("cannot start: %s", error)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,86 @@
+"""`GET /jobs/{id}/results`: what a job left behind, as URLs with a time to live."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from fastapi import APIRouter, Response
+from starlette.responses import RedirectResponse
+
+from service.errors import (
+    JobHasNoResultError,
+    JobNotFinishedError,
+    JobNotFoundError,
+    ResultNotFoundError,
+    UnauthenticatedError,
+)
+from service.gateway.auth import Caller
+from service.gateway.desk import AtDesk, Desk
+from service.gateway.problems import problems
+from service.gateway.rest.views import ResultFileView, ResultsView
+from service.jobs.job import Job, Manifest, ResultFile
+
+router = APIRouter(tags=["jobs"])
+
+RESULT_ERRORS = (UnauthenticatedError, JobNotFoundError, JobNotFinishedError, JobHasNoResultError)
+
+
+def manifest_of(job: Job) -> Manifest:
+    """What the job left behind.
+
+    Raises:
+        JobNotFinishedError: If it still waits or runs.
+        JobHasNoResultError: If it ended without a result.
+    """
+    if job.manifest is not None:
+        return job.manifest
+    if not job.state.is_terminal:
+        raise JobNotFinishedError(f"The job is {job.state}; ask again later.", retry_after_s=1)
+    raise JobHasNoResultError(f"The job {job.state} and has no result; its `problem` says why.")
+
+
+@router.get(
+    "/jobs/{job_id}/results",
+    responses=problems(*RESULT_ERRORS),
+    summary="Where a job's result files are",
+)
+def results(job_id: UUID, desk: AtDesk, caller: Caller, response: Response) -> ResultsView:
+    """Every result file with a URL that needs no key and works for a quarter of an hour."""
+    manifest = manifest_of(desk.stores.jobs.job(job_id, caller))
+    response.headers["Cache-Control"] = "no-store"
+    expires_at = datetime.now(UTC) + timedelta(seconds=desk.settings.url_ttl_s)
+    return ResultsView(
+        job_id=job_id,
+        files={
+            name: ResultFileView(
+                url=_signed(desk, name, file),
+                bytes=file.bytes,
+                sha256=file.sha256,
+                media_type=file.media_type,
+            )
+            for name, file in manifest.files.items()
+        },
+        expires_at=expires_at,
+        summary=manifest.summary,
+    )
+
+
+@router.get(
+    "/jobs/{job_id}/results/{name}",
+    status_code=307,
+    response_class=RedirectResponse,
+    responses=problems(*RESULT_ERRORS, ResultNotFoundError),
+    summary="Fetch one result file",
+)
+def result(job_id: UUID, name: str, desk: AtDesk, caller: Caller) -> RedirectResponse:
+    """Redirects to the file's signed URL: `curl -LO .../results/ddf.nii.gz`."""
+    files = manifest_of(desk.stores.jobs.job(job_id, caller)).files
+    if name not in files:
+        raise ResultNotFoundError(f"This job's results are {', '.join(sorted(files))}.")
+    return RedirectResponse(
+        _signed(desk, name, files[name]), 307, headers={"Cache-Control": "no-store"}
+    )
+
+
+def _signed(desk: Desk, name: str, file: ResultFile) -> str:
+    ttl = timedelta(seconds=desk.settings.url_ttl_s)
+    return desk.stores.blobs.signed_url(file.key, ttl, name=name, media_type=file.media_type)

@@ -1,0 +1,32 @@
+"""Waiting for a job: `Prefer: wait=N` (RFC 7240) and the pace at which the job table is asked."""
+
+import asyncio
+import re
+import time
+
+from starlette.concurrency import run_in_threadpool
+
+from service.jobs.job import Job
+from service.jobs.ports import JobStore
+
+LONGEST_WAIT_S = 60
+# Asked often at first, for a small pair takes less than a second, then ever more seldom.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.5
+WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?:$|[,;])", re.IGNORECASE)
+
+
+def preferred_wait_s(prefer: str | None) -> int | None:
+    """The seconds that a `Prefer` header asks to wait, at most 60; None when it asks for none."""
+    found = WAIT.search(prefer or "")
+    return min(int(found[1]), LONGEST_WAIT_S) if found else None
+
+
+async def finished(jobs: JobStore, job: Job, wait_s: float) -> Job:
+    """The job when it has ended, or as it is when the time is up."""
+    until = time.monotonic() + wait_s
+    pause_s = FIRST_PAUSE_S
+    while not job.state.is_terminal and (left_s := until - time.monotonic()) > 0:
+        await asyncio.sleep(min(pause_s, left_s))
+        pause_s = min(pause_s * 1.3, LONGEST_PAUSE_S)
+        job = await run_in_threadpool(jobs.job, job.id)
+    return job
