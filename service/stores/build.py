@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from service.errors import WarplineError
 from service.jobs.ports import BlobStore, Doorbell, JobStore, UploadStore
 from service.settings import Settings
 from service.stores.database import Database
@@ -40,11 +41,7 @@ def open_stores(settings: Settings) -> Stores:
     Raises:
         ConfigurationError: If the database has another schema than this version's.
     """
-    database = database_of(settings)
-    if database.is_sqlite:
-        migrate(database)
-    else:
-        require_schema(database)
+    database = _database(settings)
     blobs = _blobs(settings)
     return Stores(
         jobs=SqlJobStore(database),
@@ -54,6 +51,19 @@ def open_stores(settings: Settings) -> Stores:
         database=database,
         signer=blobs.signer if isinstance(blobs, LocalBlobStore) else None,
     )
+
+
+def _database(settings: Settings) -> Database:
+    database = database_of(settings)
+    try:
+        if database.is_sqlite:
+            migrate(database)
+        else:
+            require_schema(database)
+    except WarplineError:
+        database.close()
+        raise
+    return database
 
 
 def bell_folder(settings: Settings) -> Path:

@@ -138,12 +138,9 @@ class S3BlobStore:
     # --- the rest ---
 
     def delete(self, keys: Sequence[str]) -> None:
-        for key in keys:
-            try:
-                with _translated():
-                    obstore.delete(self._store, checked_key(key))
-            except ResultNotFoundError:
-                continue
+        if keys:  # S3 itself does not mind keys that are gone
+            with _translated():
+                obstore.delete(self._store, [checked_key(key) for key in keys])
 
     def delete_stale_parts(self, older_than: timedelta) -> int:  # noqa: ARG002
         """Half-written objects are the bucket's to remove: give it a life-cycle rule."""
