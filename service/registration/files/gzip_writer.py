@@ -6,6 +6,7 @@ into one member, as pigz does. The header holds no time and no name.
 Source: RFC 1952; RFC 1951, 3.2.4 (an empty stored block aligns to a byte).
 """
 
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO, Self
 
@@ -25,7 +26,7 @@ class GzipWriter:
 
         Args:
             stream: Where it goes.
-            level: ISA-L's: 1 for images, 0 for what hardly compresses.
+            level: 1 is ISA-L's, for images; 0 stores what hardly compresses as it is.
         """
         self._stream, self._level = stream, level
         self._crc = self._size = 0
@@ -53,6 +54,8 @@ class GzipWriter:
             self._size += len(block)
 
     def _deflated(self, block: memoryview) -> tuple[bytes, int]:
-        deflate = isal_zlib.compressobj(self._level, wbits=-15)
-        data = deflate.compress(block) + deflate.flush(isal_zlib.Z_FULL_FLUSH)
+        # ISA-L's own level 0 makes vectors a quarter larger; zlib's stores them.
+        library = isal_zlib if self._level else zlib
+        deflate = library.compressobj(self._level, wbits=-15)
+        data = deflate.compress(block) + deflate.flush(zlib.Z_FULL_FLUSH)
         return data, isal_zlib.crc32(block)

@@ -24,8 +24,11 @@ from service.registration.files.nifti_orientation import grid_of
 START_BYTES = 540 + EXTENDER_BYTES
 
 
-def volume_header(content: Content, limits: Limits, *, is_gzipped: bool) -> Header:
-    """Check that the file holds one scalar volume; leaves the content where the voxels begin.
+def volume_header(content: Content, limits: Limits, *, is_gzipped: bool) -> tuple[Header, Content]:
+    """Check that the file holds one scalar volume.
+
+    Returns:
+        The header, and the content where the voxels begin.
 
     Raises:
         InvalidFileError: Its subclass says what is wrong.
@@ -39,7 +42,7 @@ def volume_header(content: Content, limits: Limits, *, is_gzipped: bool) -> Head
     slope, inter = scaling(raw, warnings)
     grid = grid_of(raw, shape, warnings)
     pass_to_voxels(raw, content, offset)
-    return Header(
+    header = Header(
         format="nifti-1" if raw.version == 1 else "nifti-2",
         grid=grid,
         dtype=dtype,
@@ -50,6 +53,7 @@ def volume_header(content: Content, limits: Limits, *, is_gzipped: bool) -> Head
         inter=inter,
         warnings=tuple(warnings),
     )
+    return header, content
 
 
 def _one_volume(lengths: tuple[int, ...]) -> tuple[int, int, int]:

@@ -13,7 +13,7 @@ from service.errors import (
     NoOrientationError,
 )
 from service.registration.files.nifti_header import NiftiHeader
-from service.registration.files.orientation import check_spacing, sound_grid
+from service.registration.files.orientation import check_finite, check_spacing, sound_grid
 from service.registration.grid import Grid, Matrix4
 
 UNITS_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # unknown, metre, millimetre, micron
@@ -48,7 +48,8 @@ def grid_of(header: NiftiHeader, shape: tuple[int, int, int], warnings: list[str
             "volume, or convert it from DICOM again."
         )
     unit = _unit_mm(header, warnings)
-    spacing = _spacing(header, warnings) * unit
+    with np.errstate(over="ignore"):
+        spacing = _spacing(header, warnings) * unit
     check_spacing(spacing, "The header's pixdim")
     scale = np.diag([unit, unit, unit, 1.0])
     if header.sform_code == 0:
@@ -82,14 +83,16 @@ def _spacing(header: NiftiHeader, warnings: list[str]) -> np.ndarray:
 
 
 def _sform(header: NiftiHeader) -> Matrix4:
+    check_finite(header.srow)
     return np.vstack([header.srow, (0.0, 0.0, 0.0, 1.0)])
 
 
 def _qform(header: NiftiHeader, warnings: list[str]) -> Matrix4:
     """Method 2: a quaternion, the spacing, and a reflection of the last axis if pixdim[0] < 0."""
-    b, c, d = header.quaternion
+    check_finite(header.qoffset)
+    b, c, d = np.clip(header.quaternion, -2, 2)  # what is longer than 1 is refused below
     rest = 1.0 - (b * b + c * c + d * d)
-    if not np.isfinite(rest) or rest < -MOST_QUATERNION_EXCESS:
+    if not rest >= -MOST_QUATERNION_EXCESS:  # NaN is not either
         raise BadAffineError(
             "The header's quaternion is no rotation. "
             "Set the orientation again with the tool that wrote the volume."

@@ -11,6 +11,7 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 LEAST_SPACING_MM, MOST_SPACING_MM = 1e-3, 1e3
 # float32, which headers hold, has no hundredth of a millimetre left beyond 100 m.
 MOST_DISTANCE_MM = 1e5
+MOST_VALUE = 1e9  # in microns that is a kilometre
 # Largest cosine between two axes. ITK and ANTs refuse sheared grids, and so would our results be.
 MOST_SHEAR = 1e-3
 
@@ -23,11 +24,7 @@ def sound_grid(shape: tuple[int, int, int], affine: Matrix4) -> Grid:
         BadSpacingError: If neighbouring voxels are nearer than a micron or farther than a metre.
         ShearedAffineError: If two axes are off a right angle by over 0.001 (0.06 degrees).
     """
-    if not np.isfinite(affine).all():
-        raise BadAffineError(
-            "The voxel-to-world matrix holds values that are not finite. "
-            "Set the orientation again with the tool that wrote the volume."
-        )
+    check_finite(affine)
     check_spacing(np.linalg.norm(affine[:3, :3], axis=0), "The voxel-to-world matrix")
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     if abs(np.linalg.det(directions)) < 1e-3:
@@ -48,6 +45,19 @@ def sound_grid(shape: tuple[int, int, int], affine: Matrix4) -> Grid:
             "Set the orientation again with the tool that wrote the volume."
         )
     return Grid(shape, affine)
+
+
+def check_finite(matrix: np.ndarray) -> None:
+    """Refuse a matrix that cannot be reckoned with.
+
+    Raises:
+        BadAffineError: If a value is NaN, infinite, or so large that it must be a mistake.
+    """
+    if not (np.abs(matrix) <= MOST_VALUE).all():  # NaN is not either
+        raise BadAffineError(
+            "The voxel-to-world matrix holds values that are not finite or are far too large. "
+            "Set the orientation again with the tool that wrote the volume."
+        )
 
 
 def check_spacing(spacing_mm: np.ndarray, where: str) -> None:

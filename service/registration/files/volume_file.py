@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from service.errors import UnsupportedFormatError
-from service.registration.files import nifti
-from service.registration.files.content import Content, opened, truncated
+from service.registration.files import metaimage, nifti, nrrd
+from service.registration.files.content import Content, opened, trailing, truncated
 from service.registration.files.header import Header, faults_of
+from service.registration.files.inflate import PADDING_BYTES
 from service.registration.files.limits import Limits
+from service.registration.files.metaimage import is_metaimage
 from service.registration.files.nifti_header import is_nifti
 from service.registration.files.nifti_writer import (
     header_bytes,
@@ -23,9 +25,15 @@ from service.registration.files.nifti_writer import (
     is_gzip_name,
     written,
 )
+from service.registration.files.nrrd import is_nrrd
 from service.registration.files.voxels import values_of
 from service.registration.volume import Volume, as_label_map
 
+GATES = (
+    (is_nrrd, nrrd.volume_header),
+    (is_metaimage, metaimage.volume_header),
+    (is_nifti, nifti.volume_header),
+)
 FORMATS = "NIfTI (.nii, .nii.gz), NRRD or MetaImage (.mha)"
 
 
@@ -118,16 +126,33 @@ def write_volume(path: Path, volume: Volume) -> None:
 def _opened(path: Path, limits: Limits) -> Iterator[tuple[Header, Content]]:
     """The checked header, and the content where the voxels begin."""
     with opened(path) as (content, is_gzipped):
-        header = _gate(content, limits, is_gzipped=is_gzipped)
-        if content.most_bytes() < header.voxel_bytes:
-            raise truncated(header.voxel_bytes, content.most_bytes())
-        yield header, content
+        header, voxels = _gate(content, limits, is_gzipped=is_gzipped)
+        if voxels.most_bytes() < header.voxel_bytes:
+            raise truncated(header.voxel_bytes, voxels.most_bytes())
+        if header.encoding == "raw" and not is_gzipped:
+            _check_end(header, voxels)
+        yield header, voxels
 
 
-def _gate(content: Content, limits: Limits, *, is_gzipped: bool) -> Header:
+def _gate(content: Content, limits: Limits, *, is_gzipped: bool) -> tuple[Header, Content]:
     start = content.peek(nifti.START_BYTES)
-    if is_nifti(start):
-        return nifti.volume_header(content, limits, is_gzipped=is_gzipped)
+    for is_ours, gate in GATES:
+        if is_ours(start):
+            return gate(content, limits, is_gzipped=is_gzipped)
     if not start:
         raise UnsupportedFormatError(f"The file is empty. Send {FORMATS}.")
+    if start[128:132] == b"DICM":
+        raise UnsupportedFormatError(
+            f"The file is one DICOM instance. Convert the series to a volume first: {FORMATS}."
+        )
+    if start[:4] == b"PK\x03\x04":
+        raise UnsupportedFormatError(
+            f"The file is a ZIP archive. Send the volume itself: {FORMATS}."
+        )
     raise UnsupportedFormatError(f"The file is in no format that this service reads: {FORMATS}.")
+
+
+def _check_end(header: Header, voxels: Content) -> None:
+    """Of plain files the length tells at once what else the last read would."""
+    if voxels.most_bytes() > header.voxel_bytes + PADDING_BYTES:
+        raise trailing()
