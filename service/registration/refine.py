@@ -27,7 +27,7 @@ MOVING_SHARE = 0.7
 
 @dataclass(frozen=True)
 class Plan:
-    """What an effort is worth: the finest level's size, the most steps of each level, coarse first."""
+    """What an effort is worth: the finest level's size, the most steps a level, coarse first."""
 
     finest_voxels: int
     steps: tuple[int, ...]

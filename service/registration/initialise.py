@@ -1,0 +1,317 @@
+"""Where to start: an affine that brings two volumes together, found without any hint.
+
+Candidates (the headers as they are, fields of view centred, centres of mass, each with a coarse
+set of rotations) are scored by local correlation at about thirty voxels across; the best few are
+improved by Gauss-Newton steps as rigid motions; the best of those goes on as an affine on
+finer levels. Squared correlation in small windows asks for the same structure, not for the same
+intensities, so contrasts may differ or be inverted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.registration.fields import Affine
+from service.registration.grid import Grid
+from service.registration.kernels.affinefit import MARGIN, evaluate
+from service.registration.options import Initialise
+from service.registration.progress import Watch, unwatched
+from service.registration.pyramid import coarser
+from service.registration.volume import Volume
+
+COARSE_ACROSS = 28  # voxels along the longest axis on the level where candidates are scored
+LEVELS = 3  # each half the spacing of the one before
+STEPS = (16, 10, 6)  # most Gauss-Newton steps on each level
+KEPT = 5  # candidates that are improved
+SCALE_LIMITS = (0.5, 2.0)
+ANGLES_DEG = (-30.0, 0.0, 30.0)
+GAIN = 1e-4  # relative; a smaller one ends a level
+
+
+def initialise(
+    fixed: Volume,
+    moving: Volume,
+    how: Initialise,
+    *,
+    fixed_mask: Volume | None = None,
+    moving_mask: Volume | None = None,
+    watch: Watch = unwatched,
+) -> Affine:
+    """The world affine, fixed to moving, that aligns the pair as far as `how` says.
+
+    Args:
+        fixed: Any contrast, grid and field of view.
+        moving: The same.
+        how: `none` trusts the headers, `centre` matches the fields of view, `moments` the centres
+            of mass; `rigid` and `affine` search. An affine's scales stay in [0.5, 2], and no
+            answer mirrors. A volume without contrast gives what the headers say.
+        fixed_mask: Where the fixed volume counts, on any grid; 1 inside.
+        moving_mask: The same for the moving volume.
+        watch: Told the stage and the fraction; may raise.
+    """
+    if how == "none":
+        return Affine.identity()
+    if how == "centre":
+        return _shift(fixed.grid.centre_mm, moving.grid.centre_mm)
+    fixed_levels, moving_levels = _levels(fixed), _levels(moving)
+    if how == "moments":
+        return _shift(_centre_of_mass(fixed_levels[0]), _centre_of_mass(moving_levels[0]))
+    watch("initialise", 0.1)
+    stages = [
+        _Stage.of(f, m, fixed_mask, moving_mask)
+        for f, m in zip(fixed_levels, moving_levels, strict=True)
+    ]
+    return _search(stages, _candidates(fixed_levels[0], moving_levels[0]), how, watch)
+
+
+def _levels(volume: Volume) -> list[Volume]:
+    """The volume on LEVELS levels, coarse to fine."""
+    spacing = float(volume.grid.extent_mm.max()) / COARSE_ACROSS
+    levels = [coarser(volume, spacing / 2 ** (LEVELS - 1))]
+    for level in range(LEVELS - 2, -1, -1):
+        levels.insert(0, coarser(levels[0], spacing / 2**level))
+    return levels
+
+
+def _shift(fixed_mm: np.ndarray, moving_mm: np.ndarray) -> Affine:
+    matrix = np.eye(4)
+    matrix[:3, 3] = moving_mm - fixed_mm
+    return Affine(matrix)
+
+
+def _foreground(volume: Volume) -> np.ndarray:
+    """What stands out from the border of the field of view, after Otsu's threshold.
+
+    Background is the class that most of the border belongs to, so an inverted contrast does not
+    turn the picture inside out.
+    """
+    data = volume.data
+    above = data > _otsu(data)
+    border = np.ones(data.shape, dtype=bool)
+    border[1:-1, 1:-1, 1:-1] = False
+    foreground: np.ndarray = ~above if above[border].mean() > 0.5 else above
+    return foreground
+
+
+def _otsu(data: np.ndarray) -> float:
+    """The threshold between the two classes whose means lie furthest apart for their sizes."""
+    counts, edges = np.histogram(data, bins=128)
+    centres = (edges[1:] + edges[:-1]) / 2
+    below = np.cumsum(counts)[:-1]
+    above = counts.sum() - below
+    mean_below = np.cumsum(counts * centres)[:-1] / np.maximum(below, 1)
+    mean_above = ((counts * centres).sum() - np.cumsum(counts * centres)[:-1]) / np.maximum(
+        above, 1
+    )
+    between = below * above * (mean_below - mean_above) ** 2
+    return float(edges[1:-1][int(np.argmax(between))])
+
+
+def _centre_of_mass(volume: Volume) -> np.ndarray:
+    """World position of the middle of the foreground; of the field of view when there is none."""
+    index = np.argwhere(_foreground(volume))
+    centre = volume.grid.to_world(index.mean(axis=0)) if len(index) else volume.grid.centre_mm
+    return np.asarray(centre)
+
+
+def _rotations() -> list[np.ndarray]:
+    """Every combination of the angles about the three world axes."""
+    angles = np.deg2rad(ANGLES_DEG)
+    return [
+        _rotation(np.array([0, 0, c]))
+        @ _rotation(np.array([0, b, 0]))
+        @ _rotation(np.array([a, 0, 0]))
+        for a in angles
+        for b in angles
+        for c in angles
+    ]
+
+
+def _rotation(vector: np.ndarray) -> np.ndarray:
+    """The rotation about an axis by its length in radians (Rodrigues)."""
+    angle = float(np.linalg.norm(vector))
+    if angle < 1e-12:
+        return np.eye(3)
+    x, y, z = vector / angle
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+
+
+def _candidates(fixed: Volume, moving: Volume) -> list[np.ndarray]:
+    """World matrices to try; the first three are always improved: headers, centres, masses."""
+    masses = _centre_of_mass(fixed), _centre_of_mass(moving)
+    centres = fixed.grid.centre_mm, moving.grid.centre_mm
+    plain = [np.eye(4), _about(np.eye(3), *centres), _about(np.eye(3), *masses)]
+    turned = [_about(turn, *pair) for turn in _rotations() for pair in (masses, centres)]
+    return plain + turned
+
+
+def _about(linear: np.ndarray, fixed_mm: np.ndarray, moving_mm: np.ndarray) -> np.ndarray:
+    """x goes to linear (x - fixed_mm) + moving_mm."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = linear
+    matrix[:3, 3] = moving_mm - linear @ fixed_mm
+    return matrix
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """The pair on one level, ready for the kernel."""
+
+    fixed: np.ndarray
+    mask: np.ndarray
+    moving: tuple[np.ndarray, np.ndarray]
+    from_padded: np.ndarray  # padded fixed voxel to fixed world
+    to_moving: np.ndarray  # moving world to moving voxel
+    centre_mm: np.ndarray
+    nk: int
+
+    @classmethod
+    def of(
+        cls, fixed: Volume, moving: Volume, fixed_mask: Volume | None, moving_mask: Volume | None
+    ) -> "_Stage":
+        padded = np.pad(_standardised(fixed.data), MARGIN, mode="edge")
+        mask = np.pad(_mask_on(fixed.grid, fixed_mask), MARGIN)
+        to_world = fixed.grid.affine.copy()
+        to_world[:3, 3] = fixed.grid.to_world(np.full(3, -float(MARGIN)))
+        planes = (padded.shape[0], padded.shape[1] * padded.shape[2])
+        return cls(
+            padded.reshape(planes),
+            mask.reshape(planes),
+            (_standardised(moving.data), _mask_on(moving.grid, moving_mask)),
+            to_world,
+            moving.grid.inverse_affine,
+            fixed.grid.centre_mm,
+            padded.shape[2],
+        )
+
+    def scores(self, affines: Sequence[np.ndarray]) -> np.ndarray:
+        """The mean local correlation of every candidate."""
+        return self._run(affines, np.empty((0, 12, 13)))
+
+    def normals(self, affines: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Scores, and the normal equations (n, 12, 13) of a change of the padded voxel index."""
+        out = np.empty((len(affines), 12, 13))
+        return self._run(affines, out), out
+
+    def _run(self, affines: Sequence[np.ndarray], normals: np.ndarray) -> np.ndarray:
+        matrices = np.stack([self.to_moving @ affine @ self.from_padded for affine in affines])
+        matrices = np.ascontiguousarray(matrices[:, :3])
+        scores: np.ndarray = evaluate(
+            self.fixed, self.mask, self.moving, matrices, self.nk, normals
+        )
+        return scores
+
+    def generators(self, how: Initialise) -> np.ndarray:
+        """(n, 4, 4) world motions about the centre, linear parts scaled to move about a voxel."""
+        world = _GENERATORS[how].copy()
+        world[:, :3, 3] -= np.einsum("nij,j->ni", world[:, :3, :3], self.centre_mm)
+        return world
+
+    def in_voxels(self, generators: np.ndarray) -> np.ndarray:
+        """(12, n): the same motions as changes D of the padded voxel index, row by row."""
+        inverse = np.linalg.inv(self.from_padded)
+        return np.stack([(inverse @ g @ self.from_padded)[:3].ravel() for g in generators], axis=1)
+
+
+def _standardised(data: np.ndarray) -> np.ndarray:
+    spread = float(data.std())
+    return np.ascontiguousarray((data - data.mean()) / (spread if spread > 0 else 1.0), np.float32)
+
+
+def _mask_on(grid: Grid, mask: Volume | None) -> np.ndarray:
+    """1 where the mask says so at the grid's voxels, nearest voxel; 1 everywhere without a mask."""
+    if mask is None:
+        return np.ones(grid.shape, np.float32)
+    points = grid.to_world(np.moveaxis(np.indices(grid.shape), 0, -1))
+    index = np.rint(mask.grid.to_voxel(points)).astype(int)
+    last = np.array(mask.grid.shape) - 1
+    inside = ((index >= 0) & (index <= last)).all(axis=-1)
+    i, j, k = np.moveaxis(np.clip(index, 0, last), -1, 0)
+    return np.ascontiguousarray(inside & (mask.data[i, j, k] > 0), np.float32)
+
+
+def _unit(row: int, column: int) -> np.ndarray:
+    matrix = np.zeros((4, 4))
+    matrix[row, column] = 1.0
+    return matrix
+
+
+_TURNS = [_unit(2, 1) - _unit(1, 2), _unit(0, 2) - _unit(2, 0), _unit(1, 0) - _unit(0, 1)]
+_SHIFTS = [_unit(row, 3) for row in range(3)]
+_GENERATORS = {
+    "rigid": np.stack(_TURNS + _SHIFTS),
+    "affine": np.stack([_unit(row, column) for row in range(3) for column in range(4)]),
+}
+
+
+def _search(
+    stages: list[_Stage], candidates: list[np.ndarray], how: Initialise, watch: Watch
+) -> Affine:
+    """Score the candidates, improve the best as rigid motions, then the very best as `how`."""
+    first = stages[0]
+    scores = first.scores(candidates)
+    order = np.argsort(-scores, kind="stable")[:KEPT]
+    kept = [candidates[n] for n in sorted({0, 1, 2, *order.tolist()})]
+    watch("initialise", 0.3)
+    improved, scores = _improve(first, kept, "rigid", STEPS[0])
+    best = improved[int(np.argmax(scores))]
+    for number, stage in enumerate(stages):
+        watch("initialise", 0.4 + 0.2 * number)
+        (best,), _ = _improve(stage, [best], how, STEPS[number])
+    return Affine(best)
+
+
+def _improve(
+    stage: _Stage, affines: list[np.ndarray], how: Initialise, steps: int
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Damped Gauss-Newton steps on each affine; a step that lowers the score is taken back."""
+    generators = stage.generators(how)
+    basis = stage.in_voxels(generators)
+    best, (scores, normals) = list(affines), stage.normals(affines)
+    damping = np.full(len(best), 1e-2)
+    for _ in range(steps):
+        tried = [
+            _moved(affine, generators, basis, normals[n], float(damping[n]))
+            for n, affine in enumerate(best)
+        ]
+        new_scores, new_normals = stage.normals(tried)
+        better = new_scores > scores
+        gained = bool((new_scores > scores * (1 + GAIN)).any())
+        damping = np.where(better, damping / 4, damping * 8)
+        for n in np.flatnonzero(better):
+            best[n], scores[n], normals[n] = tried[n], new_scores[n], new_normals[n]
+        if not gained and damping.min() > 1.0:
+            break
+    return best, scores
+
+
+def _moved(
+    affine: np.ndarray,
+    generators: np.ndarray,
+    basis: np.ndarray,
+    normal: np.ndarray,
+    damping: float,
+) -> np.ndarray:
+    """The affine after one step; the affine itself when the step leaves what is allowed."""
+    left = basis.T @ normal[:, :12] @ basis
+    right = basis.T @ normal[:, 12]
+    left += damping * np.diag(np.diag(left)) + 1e-9 * (np.trace(left) + 1e-30) * np.eye(len(left))
+    step = np.einsum("n,nij->ij", np.linalg.solve(left, right), generators)
+    moved = affine @ _exponential(step)
+    scales = np.linalg.svd(moved[:3, :3], compute_uv=False)
+    allowed = scales[-1] >= SCALE_LIMITS[0] and scales[0] <= SCALE_LIMITS[1]
+    return moved if allowed and np.linalg.det(moved[:3, :3]) > 0 else affine
+
+
+def _exponential(step: np.ndarray) -> np.ndarray:
+    """The matrix exponential by squaring; of a rigid generator it is exactly a rigid motion."""
+    scaled = step / 64
+    power, total = np.eye(4), np.eye(4)
+    for n in range(1, 9):
+        power = power @ scaled / n
+        total = total + power
+    for _ in range(6):
+        total = total @ total
+    return total
