@@ -111,6 +111,12 @@ class ChecksumMismatchError(InvalidRequestError):
     slug, grpc_code = "checksum-mismatch", "DATA_LOSS"
 
 
+class RangeNotSatisfiableError(InvalidRequestError):
+    """The file has no such range of bytes."""
+
+    slug, http_status, grpc_code = "range-not-satisfiable", 416, "OUT_OF_RANGE"
+
+
 class InvalidFileError(InvalidRequestError):
     """The file cannot be read as a volume."""
 
