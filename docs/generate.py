@@ -3,17 +3,18 @@
 docs/errors.md           from service/errors.py
 docs/settings.md         from service/settings.py
 .env.example             from service/settings.py
-docs/report.schema.json  from service/registration/report.py
+docs/*report.schema.json from service/registration/report.py
 """
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from service import errors
-from service.registration.report import Report
+from service.registration.report import Report, WarpReport
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -70,8 +71,13 @@ def generated() -> dict[str, str]:
         "docs/errors.md": errors_page(),
         "docs/settings.md": settings_page(),
         ".env.example": env_example(),
-        "docs/report.schema.json": json.dumps(Report.model_json_schema(), indent=2) + "\n",
+        "docs/report.schema.json": _schema(Report),
+        "docs/warp-report.schema.json": _schema(WarpReport),
     }
+
+
+def _schema(report: type[BaseModel]) -> str:
+    return json.dumps(report.model_json_schema(), indent=2) + "\n"
 
 
 def errors_page() -> str:

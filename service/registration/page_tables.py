@@ -39,7 +39,8 @@ def metrics_table(m: Metrics) -> str:
     """Similarity and agreement before and after, then what the transform is like."""
     compared = [
         ("Correlation (NCC)", _number(m.ncc_before), _number(m.ncc_after)),
-        ("Local correlation (LNCC)", _number(m.lncc_before), _number(m.lncc_after)),
+        ("Local correlation, squared (LNCC)", _number(m.lncc_before), _number(m.lncc_after)),
+        ("Mutual information (NMI)", _number(m.nmi_before), _number(m.nmi_after)),
         ("Mean Dice of the labels", _number(m.mean_dice_before), _number(m.mean_dice_after)),
         ("Landmark error (TRE), mm", _number(m.tre_mm_before, 2), _number(m.tre_mm_after, 2)),
         ("Fixed voxels inside the moving image", MISSING, _percent(m.overlap_fraction)),
