@@ -42,7 +42,7 @@ docs: setup-dev ## Write again what is generated: error table, settings, .env.ex
 	$(BIN)/python docs/generate.py
 
 bench: setup-dev ## Time the kernels against torch and SimpleITK
-	$(BIN)/python benchmarks/kernels.py
+	$(BIN)/python -m benchmarks.kernels
 
 clean: ## Remove .venv and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage htmlcov demo-result
