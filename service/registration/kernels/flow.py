@@ -16,7 +16,7 @@ ZERO, ONE, HALF = np.float32(0.0), np.float32(1.0), np.float32(0.5)
 def _bracket(position, count):
     """The voxel at or below a clamped position, the next one, and the share of the next one."""
     position = min(max(position, ZERO), np.float32(count - 1))
-    lower = min(int(position), max(count - 2, 0))
+    lower = int(position)
     return lower, min(lower + 1, count - 1), np.float32(position - np.float32(lower))
 
 

@@ -28,7 +28,7 @@ ZERO, HALF, ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
 def _bracket(position, count):
     """The voxel at or below a clamped position, the next one, and the share of the next one."""
     position = min(max(position, 0.0), count - 1.0)
-    lower = min(int(position), max(count - 2, 0))
+    lower = int(position)
     return lower, min(lower + 1, count - 1), np.float32(position - lower)
 
 
@@ -42,8 +42,9 @@ def _blend(first, second, share, out):
 def _brackets(scale, start, count, lower, share):
     """Where each voxel of an output row lies between the voxels of a field row."""
     for k in range(lower.size):
-        below, _, share[k] = _bracket(start + scale * k, count)
-        lower[k] = below
+        below, _, weight = _bracket(start + scale * k, count)
+        lower[k] = min(below, max(count - 2, 0))
+        share[k] = weight + np.float32(below - lower[k])
 
 
 @device
