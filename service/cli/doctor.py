@@ -1,0 +1,74 @@
+"""`warpline doctor`: what is here and works, or what a file is."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.cli import screen
+from service.cli.shared_options import ApiKey, Json, Url
+from service.errors import InvalidRequestError
+
+MARKS = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "fail": "[red]fail[/]"}
+
+
+def doctor(
+    file: Annotated[
+        Path | None, typer.Argument(help="Explain this file instead.", show_default=False)
+    ] = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """Check this machine, or explain a file.
+
+        warpline doctor
+
+        warpline doctor suspicious.nii.gz
+
+    Exit code 0 when everything needed works, 1 when something does not, 2 when the file would be
+    refused.
+    """
+    if file is not None:
+        _explain(file, as_json=as_json)
+        return
+    from service.cli.checks import check_machine, check_server
+
+    found = check_machine()
+    if url is not None:
+        found.append(check_server(url, api_key))
+    if as_json:
+        screen.print_json(
+            {
+                "healthy": all(check.status != "fail" for check in found),
+                "checks": [
+                    {"name": check.name, "status": check.status, "detail": check.detail}
+                    for check in found
+                ],
+            }
+        )
+    else:
+        shown = screen.listing("", "", "")
+        shown.show_header = False
+        for check in found:
+            shown.add_row(MARKS[check.status], check.name, check.detail)
+        screen.stdout().print(shown)
+    if any(check.status == "fail" for check in found):
+        raise typer.Exit(screen.FAILED)
+
+
+def _explain(file: Path, *, as_json: bool) -> None:
+    from service.cli.file_facts import facts_of
+
+    if not file.is_file():
+        raise InvalidRequestError(f"There is no file {file}.", field="file")
+    facts = facts_of(file)
+    if as_json:
+        screen.print_json(facts)
+        return
+    shown = screen.listing("", "")
+    shown.show_header = False
+    for name, value in facts.items():
+        for line in value if isinstance(value, list) else [value]:
+            shown.add_row(name.replace("_", " "), str(line))
+    screen.stdout().print(shown)

@@ -1,0 +1,70 @@
+"""`warpline ...`. Commands import what they need when they run, so that `--help` is quick."""
+
+import os
+import sys
+import traceback
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from service.cli import demo, doctor, jobs, keys, models, register, screen, up, version, warp
+from service.cli.shared_options import JSON_KEY
+from service.errors import InternalError, WarplineError
+
+
+class WarplineCommands(TyperGroup):
+    """Turns errors into a sentence and an exit code: 0 done, 1 failed, 2 bad usage or input."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except WarplineError as error:
+            self._end(ctx, error)
+        except KeyboardInterrupt:
+            screen.note("Stopped.")
+            ctx.exit(screen.INTERRUPTED)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(screen.FAILED)
+        except OSError as error:
+            name = f" {error.filename}" if error.filename else ""
+            self._end(ctx, WarplineError(f"{error.strerror or error}:{name}"))
+
+    def _end(self, ctx: Any, error: WarplineError) -> None:
+        if isinstance(error, InternalError) and os.environ.get("WARPLINE_LOG_LEVEL") == "DEBUG":
+            traceback.print_exc()
+        screen.show_error(error, as_json=bool(ctx.meta.get(JSON_KEY)))
+        ctx.exit(screen.exit_code(error))
+
+
+app = typer.Typer(
+    cls=WarplineCommands,
+    name="warpline",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""Register pairs of medical images.
+
+    The quickest way, on your own files, with no server:
+
+        warpline register fixed.nii.gz moving.nii.gz --out result
+
+    See it work on a real brain first: `warpline demo`. Is everything here: `warpline doctor`.
+    """,
+    epilog="Exit codes: 0 done, 1 failed, 2 bad usage or bad input.",
+)
+app.command("register")(register.register)
+app.command("warp")(warp.warp)
+app.command("demo")(demo.demo)
+app.command("up")(up.up)
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(models.app, name="models")
+app.command("doctor")(doctor.doctor)
+app.add_typer(keys.app, name="keys")
+app.command("version")(version.version)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,202 @@
+"""The client for ordinary programs."""
+
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+import httpx
+
+from service.client import fetching, http, models, orders
+from service.client.events import EventFeed
+from service.client.fetching import JobId
+from service.client.orders import AnyPath, RegisterTerms, WarpTerms
+from service.client.problems import error_of_reply
+from service.client.steps import Call, Flow, Lost, Pause, Reply, Tell
+from service.client.views import Event, Job, JobList, Limits, Results
+
+T = TypeVar("T")
+Progress = Callable[[Job], object]
+
+
+class Client:
+    """Talks to a Warpline server.
+
+    Requests are tried again while that may help (429, 503, a broken connection); an order is
+    carried out once all the same, because it carries an Idempotency-Key.
+
+    Every method raises the error of `service.errors` whose code the server sends, and
+    UnavailableError when no server answers.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8080",
+        api_key: str | None = None,
+        *,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """Make a client.
+
+        Args:
+            url: The server's address.
+            api_key: Where the server asks for one.
+            transport: Of httpx, for proxies and tests.
+        """
+        self._url, self._api_key = url, api_key
+        self._http = httpx.Client(**http.client_options(), transport=transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def register(
+        self,
+        fixed: AnyPath,
+        moving: AnyPath,
+        *,
+        wait: bool = False,
+        progress: Progress | None = None,
+        **terms: Unpack[RegisterTerms],
+    ) -> Job:
+        """Order a registration; with `wait`, return when it has succeeded.
+
+        Args:
+            fixed: Path of the image to align to.
+            moving: Path of the image to align.
+            wait: Stay until the job has ended.
+            progress: Called with the job whenever it was looked at, while waiting.
+            terms: More files by role, options, queue, priority, deadline_s, idempotency_key.
+        """
+        every = {"fixed": fixed, "moving": moving, **terms}
+        job = self._run(orders.send(orders.Order.of("/v1/register", every)))
+        return self.wait(job.id, progress) if wait else job
+
+    def warp(
+        self,
+        job_id: JobId,
+        *,
+        wait: bool = False,
+        progress: Progress | None = None,
+        **terms: Unpack[WarpTerms],
+    ) -> Job:
+        """Order that a finished job's transform is applied to more images, labels or points."""
+        every = {"job_id": str(job_id), **terms}
+        job = self._run(orders.send(orders.Order.of("/v1/warp", every)))
+        return self.wait(job.id, progress) if wait else job
+
+    def job(self, job_id: JobId) -> Job:
+        """The job as it is now."""
+        return self._run(fetching.job(job_id))
+
+    def jobs(
+        self, states: Collection[str] = (), *, limit: int = 50, cursor: str | None = None
+    ) -> JobList:
+        """A page of your jobs, newest first."""
+        return self._run(fetching.jobs(states, limit, cursor))
+
+    def wait(self, job_id: JobId, progress: Progress | None = None) -> Job:
+        """Wait until a job has succeeded; raises why it did not."""
+        return self._run(fetching.wait(job_id), progress)
+
+    def events(self, job_id: JobId, after: int = 0) -> Iterator[Event]:
+        """What happens to a job, as it happens, until it has ended."""
+        feed = EventFeed(job_id, after)
+        while not feed.has_ended:
+            try:
+                yield from self._listen(feed)
+                reason = "the stream of events ended early"
+            except httpx.TransportError as error:
+                reason = http.lost(error).reason
+            if not feed.has_ended:
+                time.sleep(feed.pause_s(reason))
+
+    def results(self, job_id: JobId) -> Results:
+        """The files that a job left behind, with URLs that work for a while."""
+        return self._run(fetching.results(job_id))
+
+    def download(
+        self, job_id: JobId, folder: AnyPath, names: Collection[str] = ()
+    ) -> dict[str, Path]:
+        """Fetch all results, or those named, checked against their sums; takes up broken ones."""
+        return self._run(fetching.download(job_id, Path(folder), names))
+
+    def cancel(self, job_id: JobId) -> Job:
+        """Stop a job that waits or runs; one that has ended stays as it is."""
+        return self._run(fetching.cancel(job_id))
+
+    def delete(self, job_id: JobId) -> None:
+        """Forget a job that has ended, and its results."""
+        self._run(fetching.delete(job_id))
+
+    def models(self) -> list[dict[str, Any]]:
+        """The models that the server runs."""
+        return self._run(models.models())
+
+    def model(self, reference: str) -> dict[str, Any]:
+        """One model's card: NAME, NAME/VERSION or NAME@ALIAS."""
+        return self._run(models.model(reference))
+
+    def promote(self, name: str, version: str, alias: str = "production") -> dict[str, Any]:
+        """Point an alias to a version of a model."""
+        return self._run(models.promote(name, version, alias))
+
+    def limits(self) -> Limits:
+        """What the server accepts."""
+        return self._run(orders.fetch_limits())
+
+    def _run(self, flow: Flow[T], progress: Progress | None = None) -> T:
+        """Carry out a flow's steps."""
+        reply: Reply | Lost = Lost("not begun")
+        try:
+            step = next(flow)
+            while True:
+                if isinstance(step, Call):
+                    reply = self._carry_out(step)
+                elif isinstance(step, Pause):
+                    time.sleep(step.seconds)
+                elif isinstance(step, Tell) and progress is not None:
+                    progress(step.job)
+                step = flow.send(reply)
+        except StopIteration as end:
+            answer: T = end.value
+            return answer
+
+    def _carry_out(self, call: Call) -> Reply | Lost:
+        try:
+            with ExitStack() as opened:
+                options = http.request_options(call, self._url, self._api_key, opened)
+                with self._http.stream(**options) as response:
+                    if call.save_to is None or not response.is_success:
+                        return http.reply_of(response, response.read())
+                    with call.save_to.open(http.save_mode(response)) as file:
+                        for chunk in response.iter_bytes():
+                            file.write(chunk)
+                    return http.reply_of(response, b"")
+        except httpx.TransportError as error:
+            return http.lost(error)
+
+    def _listen(self, feed: EventFeed) -> Iterator[Event]:
+        with ExitStack() as opened:
+            options = http.request_options(feed.call(), self._url, self._api_key, opened)
+            with self._http.stream(**options) as response:
+                if not response.is_success:
+                    raise error_of_reply(response.status_code, response.read(), None)
+                for line in response.iter_lines():
+                    if (event := feed.take(line)) is not None:
+                        yield event
+                    if feed.has_ended:
+                        return
