@@ -1,0 +1,1 @@
+"""Registration networks, each a torch module that exports to one ONNX graph."""
