@@ -19,6 +19,7 @@ LOOK_EVERY_S = 0.2
 # Celery's worker sometimes exits when Redis goes away; one that cannot start must not spin.
 RESTART_PAUSE_S = 1.0
 STOP_WITHIN_S = 15.0
+CELERY_MODULE = "service.worker.tasks"
 
 
 def watch_over_celery(config: Settings, stopping: threading.Event) -> None:
@@ -40,7 +41,7 @@ def watch_over_celery(config: Settings, stopping: threading.Event) -> None:
 def _start() -> "subprocess.Popen[bytes]":
     """A group of its own, so that the pool's child hears the signals too."""
     return subprocess.Popen(
-        [sys.executable, "-m", "service.worker.tasks", str(os.getpid())], start_new_session=True
+        [sys.executable, "-m", CELERY_MODULE, str(os.getpid())], start_new_session=True
     )
 
 

@@ -1,6 +1,5 @@
 """What a worker does for one job: fetch, register or warp, and say what came out."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +9,9 @@ from service.jobs.runner import Outcome, Output, Watch
 from service.registration.files.limits import Limits
 from service.registration.models_folder import ModelFolder
 from service.registration.options import RegisterOptions, WarpOptions
-from service.registration.pipeline import register_files, warp_files
-from service.registration.report import Report
+from service.registration.pipeline import register_files
+from service.registration.report import Report, WarpReport
+from service.registration.warping import warp_files
 from service.worker.fetch import UrlRules, fetch_input
 
 MEDIA_TYPES = {
@@ -29,7 +29,7 @@ class Registration:
     """`service.jobs.runner.Work` with the registration pipeline."""
 
     blobs: BlobStore
-    models: Callable[[], ModelFolder]
+    models: ModelFolder
     limits: Limits
     urls: UrlRules
 
@@ -39,7 +39,7 @@ class Registration:
         out = folder / "out"
         if job.request.kind == Kind.WARP:
             warp = WarpOptions.model_validate(job.request.options)
-            report = warp_files(
+            report: Report | WarpReport = warp_files(
                 files, warp, out, limits=self.limits, watch=watch, job_id=str(job.id)
             )
         else:
@@ -48,12 +48,12 @@ class Registration:
                 files,
                 options,
                 out,
-                self.models(),
+                self.models,
                 limits=self.limits,
                 watch=watch,
                 job_id=str(job.id),
             )
-        return Outcome(_outputs(out), _summary(report))
+        return Outcome(_outputs(out), report.summary())
 
     def _fetch(self, job: Job, folder: Path, watch: Watch) -> dict[str, Path]:
         folder.mkdir()
@@ -70,12 +70,4 @@ def _outputs(folder: Path) -> dict[str, Output]:
         path.name: Output(path, MEDIA_TYPES.get(path.suffix, "application/octet-stream"))
         for path in sorted(folder.iterdir())
         if path.is_file()
-    }
-
-
-def _summary(report: Report) -> dict[str, object]:
-    """What a list of jobs shows without opening each report."""
-    return {
-        "verdict": report.verdict.model_dump(mode="json"),
-        "metrics": report.metrics.model_dump(mode="json", exclude_none=True),
     }

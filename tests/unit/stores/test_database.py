@@ -68,11 +68,16 @@ def test_a_database_that_is_not_there_is_unavailable() -> None:
 
 def test_a_full_disk_is_said(tmp_path: Path) -> None:
     database = Database(sqlite_url(tmp_path / "jobs.sqlite"))
-    with pytest.raises(StorageFullError), database.write() as tx:
+    with pytest.raises(StorageFullError):
+        _fill(database)
+    database.close()
+
+
+def _fill(database: Database) -> None:
+    with database.write() as tx:
         tx.exec_driver_sql("PRAGMA max_page_count = 4")
         tx.exec_driver_sql("CREATE TABLE filler (data BLOB)")
         tx.exec_driver_sql("INSERT INTO filler VALUES (zeroblob(100000))")
-    database.close()
 
 
 def test_what_is_no_database_url_is_refused() -> None:
