@@ -1,0 +1,38 @@
+"""Every error of the tree comes back as itself, and the client stays light."""
+
+import subprocess
+import sys
+
+import pytest
+
+from service.client.problems import error_of, error_of_reply, errors_by_slug
+from service.errors import UnavailableError, WarplineError
+
+HEAVY = ("numpy", "numba", "fastapi", "onnxruntime", "nibabel", "sqlalchemy", "torch")
+
+
+@pytest.mark.parametrize("slug", sorted(errors_by_slug()))
+def test_every_error_survives_the_wire(slug: str) -> None:
+    kind = errors_by_slug()[slug]
+    sent = kind("What is wrong.", field="fixed", errors=({"field": "a", "detail": "b"},))
+    back = error_of(sent.problem())
+    assert type(back) is kind
+    assert (back.detail, back.field, back.errors) == (sent.detail, sent.field, sent.errors)
+
+
+def test_an_unknown_code_is_still_an_error() -> None:
+    error = error_of({"code": "from-the-future", "detail": "Something new."})
+    assert type(error) is WarplineError
+    assert error.detail == "Something new."
+
+
+@pytest.mark.parametrize("body", [b"<html>Bad gateway</html>", b"", b"[]", b'{"a": 1}'])
+def test_a_proxy_in_between_is_understood(body: bytes) -> None:
+    assert isinstance(error_of_reply(502, body, None), UnavailableError)
+    assert type(error_of_reply(404, body, None)) is WarplineError
+
+
+def test_the_client_imports_nothing_heavy() -> None:
+    code = f"import sys, service.client\nprint([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
