@@ -50,7 +50,7 @@ class Api:
     def __init__(self, app: FastAPI, portal: BlockingPortal) -> None:
         self.app = app
         self.stores: Stores = app.state.desk.stores
-        self._portal = portal
+        self.portal = portal
         self._client = httpx.AsyncClient(
             transport=httpx.ASGITransport(app), base_url="http://gateway"
         )
@@ -59,7 +59,7 @@ class Api:
         async def send() -> httpx.Response:
             return await self._client.request(method, url, **what)
 
-        return self._portal.call(send)
+        return self.portal.call(send)
 
     def get(self, url: str, **what: Any) -> httpx.Response:
         return self.call("GET", url, **what)
@@ -114,7 +114,8 @@ def make_api(tmp_path: Path, portal: BlockingPortal) -> Iterator[Callable[..., A
 
     def make(**chosen: Any) -> Api:
         folder = tmp_path / f"gateway-{len(made)}"
-        settings = Settings(**{"data_dir": folder, "min_free_mib": 0, "reap_every_s": 60} | chosen)
+        relaxed = {"data_dir": folder, "min_free_mib": 0, "requests_per_minute": 100_000}
+        settings = Settings(**relaxed | chosen)
         made.append(Api(create_app(settings), portal))
         return made[-1]
 

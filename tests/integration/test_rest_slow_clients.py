@@ -1,0 +1,230 @@
+"""A real gateway process against clients that are slow, endless or wrong on the wire."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HEADER_TIMEOUT_S = 1.0
+BODY_IDLE_TIMEOUT_S = 1.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def gateway(folder: Path, **settings: object) -> Iterator[tuple[int, Path]]:
+    """A gateway process: its port and its log."""
+    port, log = free_port(), folder / "gateway.log"
+    chosen = {"DATA_DIR": folder / "data", "PORT": port, "MIN_FREE_MIB": 0} | settings
+    environment = {f"WARPLINE_{name}": str(value) for name, value in chosen.items()}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service.gateway.main"],
+            cwd=ROOT,
+            env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)} | environment,
+            stderr=output,
+            stdout=output,
+        )
+        try:
+            wait_until_healthy(port, process, log)
+            yield port, log
+        finally:
+            process.terminate()
+            assert process.wait(timeout=20) in (0, -15)
+
+
+def wait_until_healthy(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    for _ in range(200):
+        assert process.poll() is None, log.read_text()
+        try:
+            if httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    raise AssertionError(log.read_text())
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
+    folder = tmp_path_factory.mktemp("impatient")
+    times = {"HEADER_TIMEOUT_S": HEADER_TIMEOUT_S, "BODY_IDLE_TIMEOUT_S": BODY_IDLE_TIMEOUT_S}
+    with gateway(folder, MAX_BODY_MIB=1, **times) as made:
+        yield made
+
+
+def answer_to(port: int, *pieces: bytes, pause_s: float = 0.0) -> tuple[int, dict[str, object]]:
+    """Send pieces with pauses between them; gives status and problem of the answer."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        for piece in pieces:
+            try:
+                connection.sendall(piece)
+            except OSError:
+                break  # it has hung up; the answer may still be there to read
+            time.sleep(pause_s)
+        data = b""
+        try:
+            while chunk := connection.recv(65536):
+                data += chunk
+        except ConnectionResetError:
+            pass
+    head, _, body = data.partition(b"\r\n\r\n")
+    assert head, "no answer"
+    assert b"application/problem+json" in head
+    return int(head.split()[1]), json.loads(body)
+
+
+START = b"POST /v1/register HTTP/1.1\r\nHost: x\r\n"
+FORM = b"Content-Type: multipart/form-data; boundary=x\r\n"
+
+
+def test_a_head_that_never_ends_is_cut_off(impatient: tuple[int, Path]) -> None:
+    began = time.monotonic()
+    status, problem = answer_to(impatient[0], START)
+    assert (status, problem["code"]) == (408, "request-timeout")
+    assert HEADER_TIMEOUT_S * 0.8 < time.monotonic() - began < HEADER_TIMEOUT_S + 3
+
+
+def test_a_head_that_drips_is_cut_off(impatient: tuple[int, Path]) -> None:
+    drops = [b"X-Drop: 1\r\n"] * 8
+    status, problem = answer_to(impatient[0], START, *drops, pause_s=0.25)
+    assert (status, problem["code"]) == (408, "request-timeout")
+
+
+def test_a_client_that_says_nothing_is_cut_off(impatient: tuple[int, Path]) -> None:
+    status, problem = answer_to(impatient[0])
+    assert (status, problem["code"]) == (408, "request-timeout")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        START + b"X: " + b"a" * 100_000 + b"\r\n\r\n",
+        START + b"X-A: b\r\n" * 10_000 + b"\r\n",
+        b"GET /" + b"a" * 50_000 + b" HTTP/1.1\r\n\r\n",
+        START + b"X: " + b"a" * 17_000,
+    ],
+)
+def test_a_head_that_is_too_large_is_refused_at_once(
+    impatient: tuple[int, Path], head: bytes
+) -> None:
+    began = time.monotonic()
+    status, problem = answer_to(impatient[0], head)
+    assert (status, problem["code"]) == (431, "headers-too-large")
+    assert time.monotonic() - began < HEADER_TIMEOUT_S
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"GET / HTTP/9.9\r\n\r\n",
+        START + b"Content-Length: -5\r\n\r\n",
+        START + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_is_refused(impatient: tuple[int, Path], request_bytes: bytes) -> None:
+    status, problem = answer_to(impatient[0], request_bytes)
+    assert (status, problem["code"]) == (400, "validation-failed")
+
+
+def test_a_body_that_stops_is_cut_off(impatient: tuple[int, Path]) -> None:
+    began = time.monotonic()
+    status, problem = answer_to(impatient[0], START + FORM + b"Content-Length: 5000\r\n\r\n--x\r\n")
+    assert (status, problem["code"]) == (408, "request-timeout")
+    assert time.monotonic() - began < BODY_IDLE_TIMEOUT_S + 6
+
+
+def test_a_body_that_drips_is_cut_off(impatient: tuple[int, Path]) -> None:
+    head = START + FORM + b"Content-Length: 500000\r\n\r\n"
+    drops = [b"a"] * 40
+    status, problem = answer_to(impatient[0], head, *drops, pause_s=0.1)
+    assert (status, problem["code"]) == (408, "request-timeout")
+
+
+def test_a_client_that_sends_on_still_gets_its_refusal(impatient: tuple[int, Path]) -> None:
+    """Closed at once, its system would throw the answer away with a reset."""
+    port = impatient[0]
+    for _ in range(5):
+        answer = httpx.post(
+            f"http://127.0.0.1:{port}/v1/register",
+            files={"fixed": bytes(8 * 2**20), "moving": b"1"},
+        )
+        assert (answer.status_code, answer.json()["code"]) == (413, "body-too-large")
+        assert answer.headers["connection"] == "close"
+
+
+def test_an_upload_that_breaks_keeps_what_arrived(impatient: tuple[int, Path]) -> None:
+    port = impatient[0]
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        data = bytes(range(256)) * 400
+        url = client.post("/v1/uploads", json={"bytes": len(data)}).headers["location"]
+        head = f"PATCH {url} HTTP/1.1\r\nHost: x\r\nUpload-Offset: 0\r\nContent-Length: {len(data)}"
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(head.encode() + b"\r\n\r\n" + data[:77_777])
+            time.sleep(0.2)
+        for _ in range(50):
+            received = int(client.head(url).headers["upload-offset"])
+            if received:
+                break
+            time.sleep(0.05)
+        assert received == 77_777
+        rest = client.patch(url, content=data[received:], headers={"Upload-Offset": str(received)})
+        assert rest.json()["complete"]
+
+
+def test_others_are_served_while_many_are_slow(impatient: tuple[int, Path]) -> None:
+    port = impatient[0]
+    slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(200)]
+    try:
+        for connection in slow:
+            connection.sendall(START)
+        began = time.monotonic()
+        assert httpx.get(f"http://127.0.0.1:{port}/v1/limits").status_code == 200
+        assert time.monotonic() - began < 1
+        time.sleep(HEADER_TIMEOUT_S + 0.5)
+        assert slow[0].recv(100).startswith(b"HTTP/1.1 408")
+    finally:
+        for connection in slow:
+            connection.close()
+
+
+def test_the_log_names_the_address_and_no_query(impatient: tuple[int, Path]) -> None:
+    port, log = impatient
+    httpx.get(f"http://127.0.0.1:{port}/v1/jobs?patient=Mustermann")
+    httpx.get(f"http://127.0.0.1:{port}/v1/Mustermann.nii")
+    text = log.read_text()
+    assert f"http://127.0.0.1:{port}" in text
+    assert "GET /jobs 200" in text
+    assert "Mustermann" not in text
+
+
+def test_it_does_not_start_open_to_others_without_keys(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "service.gateway.main"],
+        cwd=ROOT,
+        env={
+            "PATH": "/usr/bin:/bin",
+            "WARPLINE_HOST": "0.0.0.0",  # noqa: S104 - that is the point
+            "WARPLINE_DATA_DIR": str(tmp_path),
+            "WARPLINE_PORT": "0",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "WARPLINE_API_KEYS" in done.stderr
+    assert "Traceback" not in done.stderr
