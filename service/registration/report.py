@@ -38,8 +38,10 @@ class Metrics(_Part):
 
     ncc_before: float | None = None
     ncc_after: float | None = None
-    lncc_before: float | None = None
+    lncc_before: float | None = Field(None, description="Mean squared local correlation, 0 to 1.")
     lncc_after: float | None = None
+    nmi_before: float | None = None
+    nmi_after: float | None = None
     overlap_fraction: float | None = Field(
         None, description="Share of fixed voxels that map into the moving field of view."
     )
@@ -92,6 +94,21 @@ class Provenance(_Part):
     settings: dict[str, str | float | int]
 
 
+class WarpReport(_Part):
+    """What applying a stored transform tells: no metrics, since there is nothing to compare."""
+
+    job_id: str | None = None
+    stages: list[Stage]
+    warnings: list[str]
+    files: dict[str, FileReport]
+    convention: str = CONVENTION
+    provenance: Provenance
+
+    def summary(self) -> dict[str, object]:
+        """What a list of jobs shows."""
+        return {"warnings": self.warnings}
+
+
 class Report(_Part):
     """The whole report; its JSON schema is published as docs/report.schema.json."""
 
@@ -105,3 +122,11 @@ class Report(_Part):
     files: dict[str, FileReport]
     convention: str = CONVENTION
     provenance: Provenance
+
+    def summary(self) -> dict[str, object]:
+        """What a list of jobs shows without opening each report."""
+        return {
+            "verdict": self.verdict.model_dump(mode="json"),
+            "metrics": self.metrics.model_dump(mode="json", exclude_none=True),
+            "warnings": self.warnings,
+        }

@@ -1,0 +1,114 @@
+"""One registration, from files to files.
+
+read -> initialise -> predict -> refine -> warp -> measure -> judge -> write
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from service.registration.alignment import align
+from service.registration.delivery import deliver, write_all, write_report
+from service.registration.engine import Engine
+from service.registration.files.limits import Limits
+from service.registration.measure import evidence, measure
+from service.registration.models_folder import ModelFolder
+from service.registration.options import RegisterOptions
+from service.registration.page import render_page
+from service.registration.pair import Pair, read_pair
+from service.registration.pictures import Scene, draw_pictures, overlay_picture
+from service.registration.products import Products, produce
+from service.registration.progress import StageClock, Watch, unwatched
+from service.registration.provenance import provenance
+from service.registration.quality import judge
+from service.registration.regularity import Regularity, regularity
+from service.registration.report import ModelUsed, Report, VerdictReport
+
+
+def register_files(
+    files: Mapping[str, Path],
+    options: RegisterOptions,
+    folder: Path,
+    models: ModelFolder,
+    *,
+    limits: Limits | None = None,
+    watch: Watch = unwatched,
+    job_id: str | None = None,
+) -> Report:
+    """Register the pair in `files` and write its results into `folder`.
+
+    Args:
+        files: Path by role: fixed, moving, and what else there is (see pair.ROLES).
+        options: What the caller chose.
+        folder: Made if missing; files of the same names are replaced.
+        models: Where the model is looked up.
+        limits: What is refused as too large.
+        watch: Told the stage and the fraction of the whole; may raise to stop the work.
+        job_id: Goes into the report.
+
+    Raises:
+        InvalidRequestError: If the pair cannot be registered; see `pair.read_pair`, `align`.
+        ModelNotFoundError: If there is no such model.
+    """
+    clock = StageClock(watch)
+    warnings: list[str] = []
+    folder.mkdir(parents=True, exist_ok=True)
+    engine = models.load(options.model)
+    with clock.stage("read"):
+        pair = read_pair(files, limits or Limits(), warnings)
+    alignment = align(pair, options, engine, clock, warnings)
+    with clock.stage("warp"):
+        products = produce(pair, alignment, options)
+    with clock.stage("measure") as stage:
+        shape = regularity(products.ddf, pair.fixed_mask)
+        metrics = measure(pair, alignment, products, shape, stage.watch)
+    with clock.stage("write") as stage:
+        written = deliver(products, folder, stage.tell)
+    verdict = judge(evidence(metrics, pair, alignment.affine))
+    report = Report(
+        job_id=job_id,
+        model=_model_used(engine),
+        answered_by=alignment.answered_by,
+        stages=clock.stages,
+        metrics=metrics,
+        verdict=VerdictReport(status=verdict.status, reasons=verdict.reasons),
+        warnings=warnings,
+        files=written,
+        provenance=provenance(files, options, provider=engine.provider),
+    )
+    return _publish(report, folder, _scene(pair, products, shape), clock)
+
+
+def _publish(report: Report, folder: Path, scene: Scene, clock: StageClock) -> Report:
+    """Draw the pictures and write the report last: where it is, the rest is whole."""
+    with clock.stage("draw") as stage:
+        pictures = draw_pictures(scene)
+        overlay = overlay_picture(scene)
+        drawn = write_all({"overlay.png": lambda path: _write(path, overlay)}, folder, stage.tell)
+    report = report.model_copy(update={"stages": clock.stages, "files": report.files | drawn})
+    (folder / "report.html").write_text(render_page(report, pictures), encoding="utf-8")
+    write_report(report, folder)
+    return report
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def _scene(pair: Pair, products: Products, shape: Regularity) -> Scene:
+    labels, before, after = pair.fixed_labels, products.labels_before, products.warped_labels
+    return Scene(
+        fixed=pair.fixed,
+        before=products.before.data,
+        warped=products.warped.data,
+        displacement_mm=products.ddf.vectors_mm,
+        jacobian=shape.determinants.data,
+        affine=products.affine.matrix,
+        fixed_labels=None if labels is None else labels.data,
+        labels_before=None if before is None else before.data,
+        warped_labels=None if after is None else after.data,
+    )
+
+
+def _model_used(engine: Engine) -> ModelUsed:
+    card = engine.card
+    return ModelUsed(name=card.name, version=card.version, sha256=card.sha256)

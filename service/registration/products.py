@@ -1,0 +1,65 @@
+"""What one registration delivers, as arrays: computed once, measured, drawn and written from."""
+
+from dataclasses import dataclass
+
+from service.registration.alignment import Alignment
+from service.registration.fields import Affine, DisplacementField
+from service.registration.options import RegisterOptions
+from service.registration.pair import Pair
+from service.registration.points import WorldPoints
+from service.registration.resample import (
+    compose_affine,
+    invert_transform,
+    resample,
+    warp,
+    warp_labels,
+)
+from service.registration.volume import Volume
+
+
+@dataclass(frozen=True, eq=False)
+class Products:
+    """All on the fixed grid, except `inverse_ddf`, which lies on the moving one.
+
+    `before` is the moving image where its header (or the caller's transform) puts it. `ddf` is the
+    whole transform, affine included. `points` are the fixed points in moving space,
+    `points_in_fixed` the moving points in fixed space.
+    """
+
+    affine: Affine
+    ddf: DisplacementField
+    inverse_ddf: DisplacementField
+    before: Volume
+    warped: Volume
+    labels_before: Volume | None = None
+    warped_labels: Volume | None = None
+    points: WorldPoints | None = None
+    points_in_fixed: WorldPoints | None = None
+
+
+def produce(pair: Pair, alignment: Alignment, options: RegisterOptions) -> Products:
+    """Carry images, labels and points over.
+
+    The images are pulled through the field that is delivered, not through the coarser one that it
+    came from, so another tool that applies the file gets the same voxels.
+    """
+    ddf = compose_affine(alignment.affine, alignment.field, pair.fixed.grid)
+    inverse_ddf = invert_transform(alignment.affine, alignment.field, pair.moving.grid)
+    grid, labels = pair.fixed.grid, pair.moving_labels
+    return Products(
+        affine=alignment.affine,
+        ddf=ddf,
+        inverse_ddf=inverse_ddf,
+        before=resample(pair.moving, grid, affine=pair.initial, fill=options.fill),
+        warped=warp(pair.moving, ddf, interpolation=options.interpolation, fill=options.fill),
+        labels_before=None
+        if labels is None
+        else resample(labels, grid, affine=pair.initial, interpolation="nearest"),
+        warped_labels=None
+        if labels is None
+        else warp_labels(labels, ddf, interpolation=options.label_interpolation),
+        points=None if pair.fixed_points is None else pair.fixed_points.moved(ddf),
+        points_in_fixed=None
+        if pair.moving_points is None
+        else pair.moving_points.moved(inverse_ddf),
+    )
