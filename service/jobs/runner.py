@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 import shutil
 import threading
 import time
@@ -11,12 +12,14 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from service.errors import (
     FencedOutError,
     InternalError,
     JobCancelledError,
     JobExpiredError,
+    JobNotFoundError,
     UnavailableError,
     WarplineError,
 )
@@ -36,6 +39,8 @@ CHUNK = 1 << 20
 OUT_OF_MEMORY = (
     "The worker ran out of memory. Send smaller volumes, or ask the operator for more memory."
 )
+
+_ATTEMPT = re.compile(r"[0-9a-f-]{36}\.[0-9]+")  # JOB.FENCE
 
 _ENDS: dict[type[WarplineError], State] = {
     JobCancelledError: State.CANCELLED,
@@ -149,22 +154,26 @@ class Runner:
 
 
 def scratch_name(claim: Claim) -> str:
-    """The attempt's folder; `abandoned_scratch` reads it back."""
+    """The attempt's folder; `clear_scratch` reads it back."""
     return f"{claim.job.id}.{claim.fence}"
 
 
 def clear_scratch(scratch: Path, jobs: JobStore) -> int:
     """Remove the folders of attempts that run no more, left by killed workers; how many."""
-    folders = {
-        f"jobs/{name.replace('.', '/')}/": folder
-        for folder in (scratch.iterdir() if scratch.is_dir() else ())
-        if (name := folder.name).count(".") == 1
-    }
-    live = jobs.live_keys(list(folders))
-    dead = [folder for prefix, folder in folders.items() if prefix not in live]
+    folders = [path for path in scratch.glob("*.*") if _ATTEMPT.fullmatch(path.name)]
+    dead = [folder for folder in folders if not _is_running(folder.name, jobs)]
     for folder in dead:
         shutil.rmtree(folder, ignore_errors=True)
     return len(dead)
+
+
+def _is_running(attempt: str, jobs: JobStore) -> bool:
+    job_id, _, fence = attempt.partition(".")
+    try:
+        job = jobs.job(UUID(job_id))
+    except JobNotFoundError:
+        return False
+    return job.state == State.RUNNING and job.fence == int(fence)
 
 
 def _described(key: str, output: Output) -> ResultFile:

@@ -1,0 +1,164 @@
+"""Workers that die at random, and the check that nothing was lost or done twice."""
+
+import contextlib
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import psutil
+
+from service.jobs.intake import Intake
+from service.jobs.job import InputFile, Job, Kind, Request, State
+from service.jobs.reaper import Reaper
+from service.jobs.runner import clear_scratch
+from service.settings import Settings
+from service.stores.build import Stores
+from service.worker.worker import reaper_of, scratch_folder
+from tests.integration.light import expected
+
+ROOT = Path(__file__).parents[2]
+
+
+def environment(config: Settings) -> dict[str, str]:
+    """The settings as a child process reads them."""
+    values = config.model_dump(exclude_defaults=True, mode="json")
+    return {**os.environ, **{f"WARPLINE_{name.upper()}": str(v) for name, v in values.items()}}
+
+
+def start_worker(config: Settings, kind: str, **extra: str) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "tests.integration.light", kind]
+    return subprocess.Popen(command, cwd=ROOT, env=environment(config) | extra)
+
+
+@dataclass
+class Swarm:
+    """Worker processes; those that die are started again, as a supervisor would."""
+
+    config: Settings
+    kind: str
+    size: int
+    rng: random.Random = field(default_factory=lambda: random.Random(7))
+    kills: int = 0
+    _processes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+
+    def keep_up(self) -> None:
+        self._processes = [each for each in self._processes if each.poll() is None]
+        while len(self._processes) < self.size:
+            self._processes.append(start_worker(self.config, self.kind))
+
+    def kill_one(self) -> None:
+        """SIGKILL one process of one worker: with Celery its supervisor, parent or child."""
+        worker = psutil.Process(self.rng.choice(self._processes).pid)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self.rng.choice([worker, *worker.children(recursive=True)]).kill()
+            self.kills += 1
+
+    def stop(self) -> None:
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(30)
+            process.kill()
+            process.wait()
+
+
+def submit(stores: Stores, count: int, *, seconds: float = 0.05) -> dict[UUID, bytes]:
+    """Take in that many jobs; gives what each reads."""
+    intake = Intake(stores.jobs, stores.doorbell, 10_000, 10_000, 3_600)
+    inputs = {}
+    for number in range(count):
+        data = hashlib.sha256(str(number).encode()).digest() * 500
+        key = f"uploads/{uuid4()}/data"
+        stores.blobs.put_bytes(key, data)
+        files = {"fixed": InputFile(key=key, sha256=hashlib.sha256(data).hexdigest())}
+        request = Request(kind=Kind.REGISTER, inputs=files, options={"seconds": seconds})
+        job, _ = intake.submit(request, "chaos", idempotency_key=str(number))
+        inputs[job.id] = data
+    return inputs
+
+
+def wait_until_done(
+    stores: Stores, count: int, each_round: Callable[[int], None], timeout_s: float
+) -> None:
+    """Call `each_round` with the number of finished jobs until all are."""
+    until = time.monotonic() + timeout_s
+    while (done := _finished(stores)) < count:
+        assert time.monotonic() < until, f"only {stores.jobs.counts()} after {timeout_s} s"
+        each_round(done)
+        time.sleep(0.03)
+
+
+def _finished(stores: Stores) -> int:
+    return sum(n for state, n in stores.jobs.counts().items() if state.is_terminal)
+
+
+def check_effects(stores: Stores, config: Settings, inputs: dict[UUID, bytes]) -> Counter[str]:
+    """0 lost, 0 doubled, 0 corrupt; gives how often each kind of event happened."""
+    events: Counter[str] = Counter()
+    named: set[str] = set()
+    for job_id, data in inputs.items():
+        job = stores.jobs.job(job_id)
+        events += _check_events(stores, job)
+        named |= _check_objects(stores, job, data)
+    assert sum(stores.jobs.counts().values()) == len(inputs)
+    reaper: Reaper = reaper_of(config, stores)
+    reaper.remove_orphans()
+    assert set(stores.blobs.list("jobs/")) == named
+    clear_scratch(scratch_folder(config), stores.jobs)
+    assert list(scratch_folder(config).glob("*")) == []
+    return events
+
+
+def _check_events(stores: Stores, job: Job) -> Counter[str]:
+    events = stores.jobs.events(job.id)
+    types = [event.type for event in events]
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    assert job.state == State.SUCCEEDED, (job.state, job.problem, types)
+    assert [kind for kind in types if kind in set(State)][-1:] == ["succeeded"]
+    assert types.count("succeeded") == 1
+    assert types[-1] == "succeeded"
+    assert types.count("started") == job.fence
+    return Counter(types)
+
+
+def _check_objects(stores: Stores, job: Job, data: bytes) -> set[str]:
+    manifest = job.manifest
+    assert manifest is not None
+    for file in manifest.files.values():
+        stored = stores.blobs.get_bytes(file.key)
+        assert file.key.startswith(f"jobs/{job.id}/{job.fence}/")
+        assert (len(stored), hashlib.sha256(stored).hexdigest()) == (file.bytes, file.sha256)
+    result = manifest.files["warped.nii.gz"]
+    assert stores.blobs.get_bytes(result.key) == expected(data)
+    return {file.key for file in manifest.files.values()} | {
+        f"jobs/{job.id}/{job.fence}/manifest.json"
+    }
+
+
+def kill_every(swarm: Swarm, jobs: int, kills: int) -> Callable[[int], None]:
+    """A round that keeps the swarm up and spreads its kills over the whole run."""
+
+    def each_round(done: int) -> None:
+        swarm.keep_up()
+        if swarm.kills < min(kills, 1 + done * kills // (jobs - kills // 2)):
+            swarm.kill_one()
+
+    return each_round
+
+
+def pause(process: "subprocess.Popen[bytes]") -> None:
+    process.send_signal(signal.SIGSTOP)
+
+
+def resume(process: "subprocess.Popen[bytes]") -> None:
+    process.send_signal(signal.SIGCONT)

@@ -1,0 +1,199 @@
+"""Workers, brokers and connections die; no job is lost and none has its effect twice."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.jobs.job import State
+from service.settings import Settings
+from service.stores.build import Stores, open_stores
+from service.stores.migrate import database_of, migrate
+from service.worker.worker import reaper_of
+from tests.integration.chaos import (
+    Swarm,
+    check_effects,
+    kill_every,
+    pause,
+    resume,
+    start_worker,
+    submit,
+    wait_until_done,
+)
+from tests.servers import RedisServer
+
+JOBS, KILLS, REDIS_KILLS = 200, 40, 3
+FAST = {"lease_s": 2, "reap_every_s": 0.5, "max_attempts": 20}
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> Iterator[tuple[Settings, Stores]]:
+    config = Settings(data_dir=tmp_path / "data", **FAST)
+    stores = open_stores(config)
+    yield config, stores
+    stores.close()
+
+
+@pytest.mark.slow
+def test_40_kills_over_200_jobs_on_sqlite_lose_and_double_nothing(
+    embedded: tuple[Settings, Stores],
+) -> None:
+    config, stores = embedded
+    swarm = Swarm(config, "poll", size=3)
+    inputs = submit(stores, JOBS, seconds=0.15)
+    try:
+        wait_until_done(stores, JOBS, kill_every(swarm, JOBS, KILLS), timeout_s=300)
+    finally:
+        swarm.stop()
+    assert swarm.kills >= KILLS
+    events = check_effects(stores, config, inputs)
+    assert events["succeeded"] == JOBS
+    assert events["requeued"] >= KILLS // 4, "the kills hit no jobs: they prove nothing"
+    with stores.database.read() as tx:
+        assert tx.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
+
+
+@pytest.mark.slow
+@pytest.mark.servers
+def test_40_kills_and_3_of_redis_over_200_jobs_on_postgresql_lose_and_double_nothing(
+    postgres_url: str, redis_binary: str, tmp_path: Path
+) -> None:
+    redis = RedisServer(redis_binary, tmp_path)
+    redis.start()
+    config = Settings(
+        data_dir=tmp_path / "data", database_url=postgres_url, redis_url=redis.url, **FAST
+    )
+    database = database_of(config)
+    migrate(database)
+    database.close()
+    stores = open_stores(config)
+    swarm = Swarm(config, "celery", size=2)
+    spread = kill_every(swarm, JOBS, KILLS)
+    redis_kills = 0
+
+    def each_round(done: int) -> None:
+        nonlocal redis_kills
+        spread(done)
+        if redis_kills < REDIS_KILLS and done >= (redis_kills + 1) * JOBS // 4:
+            redis.kill()
+            time.sleep(0.5)
+            redis.start()
+            redis_kills += 1
+
+    try:
+        inputs = submit(stores, JOBS, seconds=0.15)
+        wait_until_done(stores, JOBS, each_round, timeout_s=400)
+    finally:
+        swarm.stop()
+        redis.kill()
+    assert (swarm.kills >= KILLS, redis_kills) == (True, REDIS_KILLS)
+    events = check_effects(stores, config, inputs)
+    assert events["succeeded"] == JOBS
+    assert events["requeued"] >= KILLS // 8, "the kills hit no jobs: they prove nothing"
+    stores.close()
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "after-claim",
+        "before-put_file",
+        "after-put_file",
+        "before-put_bytes",
+        "after-put_bytes",
+        "before-succeed",
+        "after-succeed",
+    ],
+)
+def test_a_worker_killed_at_a_named_point_is_made_up_for(
+    embedded: tuple[Settings, Stores], point: str
+) -> None:
+    config, stores = embedded
+    inputs = submit(stores, 1)
+    start_worker(config, "poll", WARPLINE_TEST_KILL_AT=point).wait(60)
+    (job,) = stores.jobs.page(None).jobs
+    committed = point == "after-succeed"
+    assert job.state == (State.SUCCEEDED if committed else State.RUNNING)
+    swarm = Swarm(config, "poll", size=1)
+    try:
+        wait_until_done(stores, 1, lambda _done: swarm.keep_up(), timeout_s=60)
+    finally:
+        swarm.stop()
+    events = check_effects(stores, config, inputs)
+    assert events["started"] == (1 if committed else 2)
+
+
+def test_a_worker_that_froze_past_its_lease_writes_nothing_when_it_wakes(
+    embedded: tuple[Settings, Stores],
+) -> None:
+    config, stores = embedded
+    inputs = submit(stores, 1, seconds=3)
+    frozen = start_worker(config, "poll")
+    try:
+        _wait(lambda: stores.jobs.page(None).jobs[0].progress.stage == "refine")
+        pause(frozen)
+        swarm = Swarm(config, "poll", size=1)
+        wait_until_done(stores, 1, lambda _done: swarm.keep_up(), timeout_s=60)
+        swarm.stop()
+        before = stores.jobs.page(None).jobs[0]
+        resume(frozen)
+        time.sleep(3)
+        assert stores.jobs.page(None).jobs[0] == before
+        assert before.fence == 2
+    finally:
+        resume(frozen)
+        frozen.terminate()
+        assert frozen.wait(30) == 0
+    check_effects(stores, config, inputs)
+
+
+def test_a_stopped_worker_hands_its_job_back_at_once(embedded: tuple[Settings, Stores]) -> None:
+    config, stores = embedded
+    submit(stores, 1, seconds=60)
+    worker = start_worker(config, "poll")
+    _wait(lambda: stores.jobs.counts().get(State.RUNNING) == 1)
+    started = time.monotonic()
+    worker.terminate()
+    assert worker.wait(30) == 0
+    assert time.monotonic() - started < 5
+    (job,) = stores.jobs.page(None).jobs
+    assert (job.state, job.attempt) == (State.QUEUED, 0)
+
+
+def test_a_running_job_is_cancelled_within_five_seconds(
+    embedded: tuple[Settings, Stores],
+) -> None:
+    config, stores = embedded
+    (job_id,) = submit(stores, 1, seconds=60)
+    worker = start_worker(config, "poll")
+    try:
+        _wait(lambda: stores.jobs.counts().get(State.RUNNING) == 1)
+        stores.jobs.cancel(job_id)
+        started = time.monotonic()
+        _wait(lambda: stores.jobs.job(job_id).state == State.CANCELLED)
+        assert time.monotonic() - started < 5
+    finally:
+        worker.terminate()
+        worker.wait(30)
+
+
+def test_a_job_that_kills_every_worker_is_given_up(tmp_path: Path) -> None:
+    config = Settings(data_dir=tmp_path / "data", lease_s=0.5, reap_every_s=0.2, max_attempts=2)
+    stores = open_stores(config)
+    (job_id,) = submit(stores, 1)
+    reaper = reaper_of(config, stores)
+    for _ in range(2):
+        start_worker(config, "poll", WARPLINE_TEST_KILL_AT="before-succeed").wait(60)
+        time.sleep(0.6)
+        reaper.reap()
+    ended = stores.jobs.job(job_id)
+    assert (ended.state, ended.problem["code"]) == (State.FAILED, "worker-lost")
+    stores.close()
+
+
+def _wait(condition: object, timeout_s: float = 60) -> None:
+    until = time.monotonic() + timeout_s
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.02)
