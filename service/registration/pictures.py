@@ -4,27 +4,24 @@ Everything is drawn from the delivered arrays on the fixed grid; nothing is resa
 slices themselves, to the screen's pixels. `views` says how a slice lies on the picture.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from io import BytesIO
 
 import numpy as np
 from jaxtyping import Float
-from PIL import Image, ImageDraw, ImageFont
 
 from service.registration import colours
 from service.registration.colours import GreyMatch, Plane, Rgb, Scale
 from service.registration.deformation_lines import grid_lines
 from service.registration.grid import Matrix4
+from service.registration.montage import encoded, places, png, row, row_size, side_by_side, titled
 from service.registration.views import View, views
 from service.registration.volume import Volume
 
-GAP_PX = 10
 SAMPLE_VOXELS = 300_000  # as many as grey windows and contrasts are learned from
 CHECKER_SQUARES = 8
+VISIBLE = 0.1  # share of the grey window from which a pixel counts as part of the body
 FIXED_LINE_RGB, MOVING_LINE_RGB = (90, 200, 255), (255, 160, 40)
-LETTER_RGB = (235, 200, 90)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,10 +115,10 @@ def draw_pictures(scene: Scene) -> Pictures:
         **painter.labels(fixed),
     }
     return Pictures(
-        png=_encoded({name: _row(scene.views, planes) for name, planes in rows.items()}),
+        png=encoded({name: row(scene.views, planes) for name, planes in rows.items()}),
         scales=painter.scales,
         grid_svg=painter.grid_svg(),
-        size_px=_row_size(scene.views),
+        size_px=row_size(scene.views),
         planes=tuple(view.name for view in scene.views),
         contrast_matched=scene.match.table is not None,
     )
@@ -137,11 +134,11 @@ def overlay_picture(scene: Scene, planes: tuple[str, ...] = ("axial", "coronal")
     fixed = painter.greys("fixed")
     chosen = [index for index, view in enumerate(scene.views) if view.name in planes]
     halves = []
-    for name, title in (("before", "before"), ("after", "after registration")):
+    for name, title in (("before", "before"), ("after", "after")):
         blended = [_blend(*pair) for pair in zip(fixed, painter.greys(name), strict=True)]
         some = [scene.views[index] for index in chosen]
-        halves.append(_titled(_row(some, [blended[index] for index in chosen]), title))
-    return _png(_side_by_side(halves))
+        halves.append(titled(row(some, [blended[index] for index in chosen]), title))
+    return png(side_by_side(halves))
 
 
 class _Painter:
@@ -177,26 +174,26 @@ class _Painter:
         """log2 of the local volume factor beyond the affine; folded voxels red."""
         factor = self.scene.affine_volume_factor
         cuts = [view.cut(self.scene.jacobian) / factor for view in self.scene.views]
-        logs = [np.log2(np.maximum(cut, 1e-3)) for cut in cuts]
-        widest = float(np.percentile(np.concatenate([abs(x).ravel() for x in logs]), 99.5))
-        end = float(np.clip(np.ceil(widest * 4) / 4, 0.25, 2.0))
+        logs = self._scaled([np.log2(np.maximum(cut, 1e-3)) for cut in cuts])
+        end = float(np.clip(np.ceil(_most([abs(log) for log in logs], fixed) * 4) / 4, 0.25, 2.0))
         scale = self.scales["jacobian"] = Scale(colours.JACOBIAN, -end, end)
         planes = []
         for view, cut, log, shade in zip(self.scene.views, cuts, logs, fixed, strict=True):
-            plane = _shaded(scale.paint(view.scaled(log)), shade)
+            plane = _shaded(scale.paint(log), shade)
             plane[view.scaled(cut <= 0, smooth=False) > 0.5] = colours.FOLD_RGB
             planes.append(plane)
         return planes
 
     def displacement(self, fixed: list[Plane]) -> list[Rgb]:
         """Length of the deformation in mm."""
-        cuts = [
-            np.linalg.norm(self.scene.deformation_mm(view), axis=-1) for view in self.scene.views
-        ]
-        top = max(float(np.percentile(np.concatenate([x.ravel() for x in cuts]), 99.5)), 0.1)
+        vectors = [self.scene.deformation_mm(view) for view in self.scene.views]
+        lengths = self._scaled([np.linalg.norm(cut, axis=-1) for cut in vectors])
+        top = max(_most(lengths, fixed), 0.1)
         scale = self.scales["displacement"] = Scale(colours.MAGNITUDE, 0.0, top)
-        threes = zip(self.scene.views, cuts, fixed, strict=True)
-        return [_shaded(scale.paint(view.scaled(cut)), shade) for view, cut, shade in threes]
+        return [_shaded(scale.paint(x), shade) for x, shade in zip(lengths, fixed, strict=True)]
+
+    def _scaled(self, cuts: list[np.ndarray]) -> list[Plane]:
+        return [view.scaled(cut) for view, cut in zip(self.scene.views, cuts, strict=True)]
 
     def labels(self, fixed: list[Plane]) -> dict[str, list[Rgb]]:
         """Outlines of fixed and moving labels on the fixed image."""
@@ -212,7 +209,7 @@ class _Painter:
     def grid_svg(self) -> str:
         """The fixed grid's lines where the deformation takes them, one group a view."""
         groups = []
-        for view, (left, top) in zip(self.scene.views, _places(self.scene.views), strict=True):
+        for view, (left, top) in zip(self.scene.views, places(self.scene.views), strict=True):
             width, height = view.size_px
             lines = grid_lines(view, self.scene.fixed.grid, self.scene.deformation_mm(view))
             groups.append(
@@ -249,6 +246,15 @@ def _as_rgb(plane: Plane) -> Rgb:
     return np.repeat((plane * 255).astype(np.uint8)[..., None], 3, axis=-1)
 
 
+def _most(planes: list[Plane], fixed: list[Plane]) -> float:
+    """The 99.5th percentile where the fixed image shows something; a colour scale's end."""
+    shown = [plane[shade > VISIBLE] for plane, shade in zip(planes, fixed, strict=True)]
+    values = np.concatenate(shown)
+    if not len(values):
+        values = np.concatenate([plane.ravel() for plane in planes])
+    return float(np.percentile(values, 99.5))
+
+
 def _shaded(colour: Rgb, shade: Plane) -> Rgb:
     """Colours darkened where the fixed image is dark, so that the anatomy can be made out."""
     return np.asarray(colour * (0.4 + 0.6 * np.sqrt(shade[..., None])), dtype=np.uint8)
@@ -283,72 +289,3 @@ def _borders(labels: Plane) -> np.ndarray:
     edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]
     edge[:-1, :] |= labels[:-1, :] != labels[1:, :]
     return edge
-
-
-# --- putting views side by side --------------------------------------------------------------
-
-
-def _row_size(some: list[View]) -> tuple[int, int]:
-    width = sum(view.size_px[0] for view in some) + GAP_PX * (len(some) - 1)
-    return width, max(view.size_px[1] for view in some)
-
-
-def _places(some: list[View]) -> list[tuple[int, int]]:
-    """Left and top of each view in its row."""
-    height, left, places = _row_size(some)[1], 0, []
-    for view in some:
-        places.append((left, (height - view.size_px[1]) // 2))
-        left += view.size_px[0] + GAP_PX
-    return places
-
-
-def _row(some: list[View], planes: list[Rgb]) -> Image.Image:
-    row = Image.new("RGB", _row_size(some))
-    for view, place, plane in zip(some, _places(some), planes, strict=True):
-        row.paste(Image.fromarray(plane), place)
-        _write_letters(ImageDraw.Draw(row), view, place)
-    return row
-
-
-def _write_letters(draw: ImageDraw.ImageDraw, view: View, place: tuple[int, int]) -> None:
-    (left, top), (width, height) = place, view.size_px
-    spots = [
-        ((left + 4, top + height // 2), "lm"),
-        ((left + width - 4, top + height // 2), "rm"),
-        ((left + width // 2, top + 3), "mt"),
-        ((left + width // 2, top + height - 3), "mb"),
-    ]
-    font = ImageFont.load_default(13)
-    for letter, (spot, anchor) in zip(view.letters, spots, strict=True):
-        draw.text(spot, letter, LETTER_RGB, font, anchor, stroke_width=2, stroke_fill=(0, 0, 0))
-
-
-def _titled(row: Image.Image, title: str) -> Image.Image:
-    picture = Image.new("RGB", (row.width, row.height + 30))
-    picture.paste(row, (0, 30))
-    font = ImageFont.load_default(16)
-    ImageDraw.Draw(picture).text((row.width // 2, 15), title, (225, 225, 225), font, "mm")
-    return picture
-
-
-def _side_by_side(pictures: list[Image.Image]) -> Image.Image:
-    margin = 2 * GAP_PX
-    width = sum(picture.width + margin for picture in pictures) + margin
-    canvas = Image.new("RGB", (width, max(picture.height for picture in pictures) + margin))
-    left = margin
-    for picture in pictures:
-        canvas.paste(picture, (left, 0))
-        left += picture.width + margin
-    return canvas
-
-
-def _encoded(pictures: dict[str, Image.Image]) -> dict[str, bytes]:
-    """PNGs by name; zlib lets other threads run, and compressing is most of the time here."""
-    with ThreadPoolExecutor() as pool:
-        return dict(zip(pictures, pool.map(_png, pictures.values()), strict=True))
-
-
-def _png(picture: Image.Image) -> bytes:
-    out = BytesIO()
-    picture.save(out, "PNG", compress_level=2)
-    return out.getvalue()
