@@ -12,7 +12,13 @@ import numpy as np
 from service.errors import BadTransformError
 from service.registration.fields import Affine
 from service.registration.files.header import faults_of
-from service.registration.files.itk_transform import ITK_START, is_matlab, read_itk, read_matlab
+from service.registration.files.itk_transform import (
+    ITK_START,
+    check_values,
+    is_matlab,
+    read_itk,
+    read_matlab,
+)
 from service.registration.files.text import decoded, numbers, read_start
 
 COMMENT = (
@@ -65,4 +71,6 @@ def _read_matrix(text: str) -> np.ndarray:
             "RAS+ millimetres of the fixed image to the moving one, add the line "
             "'# RAS, fixed to moving' on top."
         )
-    return np.array(rows)
+    matrix = np.array(rows)
+    check_values(matrix)
+    return matrix

@@ -9,7 +9,7 @@ from functools import reduce
 import numpy as np
 
 from service.errors import BadTransformError
-from service.registration.files.orientation import LPS_TO_RAS
+from service.registration.files.orientation import LPS_TO_RAS, MOST_VALUE
 from service.registration.files.text import numbers
 
 ITK_START = "#Insight Transform File"
@@ -34,9 +34,9 @@ def read_itk(text: str) -> Matrix:
             kinds.append(rest.strip())
             values.append({})
         elif key in ("Parameters", "FixedParameters") and values:
-            read = numbers(rest.split())
+            read = numbers(rest.split(), allow_non_finite=True)
             if read is None:
-                raise BadTransformError("A parameter of the transform is not a finite number.")
+                raise BadTransformError("A parameter of the transform is not a number.")
             values[-1][key] = read
     is_composite = bool(kinds) and kinds[0].startswith(COMPOSITE)
     if is_composite:
@@ -51,6 +51,18 @@ def read_itk(text: str) -> Matrix:
         for kind, value in zip(kinds, values, strict=True)
     ]
     return reduce(np.matmul, matrices)
+
+
+def check_values(values: np.ndarray) -> None:
+    """Refuse numbers that cannot be reckoned with.
+
+    Raises:
+        BadTransformError: If one is NaN, infinite, or so large that it must be a mistake.
+    """
+    if not (np.abs(values) <= MOST_VALUE).all():  # NaN is not either
+        raise BadTransformError(
+            "The transform holds numbers that are not finite or are far too large."
+        )
 
 
 def is_matlab(data: bytes) -> bool:
@@ -74,7 +86,7 @@ def _matlab_column(data: bytes, at: int) -> tuple[str, np.ndarray, int]:
     head = np.frombuffer(data[at : at + 20].ljust(20, b"\xff"), "<i4")
     kind, rows, columns, is_complex, name_length = (int(n) for n in head)
     start = at + 20 + name_length
-    is_column = kind == 0 and columns == 1 and is_complex == 0 and 0 < rows <= 100
+    is_column = kind == 0 and columns == 1 and is_complex == 0 and 0 <= rows <= 100
     if not is_column or not 0 < name_length <= 100 or start + 8 * rows > len(data):
         raise BadTransformError("The .mat file is not an affine transform as ANTs writes it.")
     name = data[at + 20 : start].rstrip(b"\0").decode("ascii", "replace")
@@ -83,6 +95,7 @@ def _matlab_column(data: bytes, at: int) -> tuple[str, np.ndarray, int]:
 
 def _matrix(kind: str, parameters: np.ndarray, fixed: np.ndarray) -> Matrix:
     """The 4x4 RAS matrix of one linear transform."""
+    check_values(np.concatenate([parameters, fixed]))
     name, _, rest = kind.partition("_")
     if not rest.endswith("3_3"):
         raise BadTransformError("The transform is not one of three dimensions.")

@@ -29,7 +29,7 @@ from service.registration.grid import Grid
 
 MAGIC = re.compile(rb"\s*(ObjectType|NDims)\s*=")
 # The data begin after this line, which MetaIO writes last.
-END = re.compile(rb"ElementDataFile[ \t]*=[^\n]*\n")
+END = re.compile(rb"^[ \t]*ElementDataFile[ \t]*=[^\n]*\n", re.MULTILINE)
 DTYPES = {
     "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4",
     "MET_UINT": "u4", "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4",
@@ -78,7 +78,7 @@ def volume_header(content: Content, limits: Limits, *, is_gzipped: bool) -> tupl
 
 def _fields(text: str) -> Fields:
     fields: Fields = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         name, equals, value = line.partition("=")
         name = name.strip()
         if not equals:

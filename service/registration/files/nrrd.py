@@ -91,7 +91,7 @@ def volume_header(content: Content, limits: Limits, *, is_gzipped: bool) -> tupl
 def _fields(text: str) -> Fields:
     """The fields by name; comments and key/value pairs, which may name a patient, are dropped."""
     fields: Fields = {}
-    for line in text.splitlines()[1:]:
+    for line in text.split("\n")[1:]:
         name, colon, value = line.partition(":")
         if line.startswith("#") or not colon or value.startswith("="):
             continue

@@ -144,6 +144,8 @@ def _read_markups(text: str) -> WorldPoints:
         ) from None
     if not found or positions.shape != signs.shape or not np.isfinite(positions).all():
         raise BadPointsError("A point has no position, or not three finite coordinates.")
+    if any(point.get("positionStatus", "defined") != "defined" for point, _, _ in found):
+        raise BadPointsError("A point has not been placed yet. Place it, or remove it.")
     if not all(in_mm for _, _, in_mm in found):
         raise BadPointsError("The points are not in millimetres. Save them again in millimetres.")
     return WorldPoints(positions * signs, ids if any(ids) else None)
