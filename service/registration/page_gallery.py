@@ -149,7 +149,7 @@ def _scale(scale: Scale, ends: tuple[str, str]) -> str:
     )
     name = f"scale-{scale.low:g}-{scale.high:g}-{scale.colours[0][0]}"
     low, high = (
-        f"{value:+.2g}" if scale.low < 0 else f"{value:.3g}" for value in (scale.low, scale.high)
+        f"{value:+g}" if scale.low < 0 else f"{value:.3g}" for value in (scale.low, scale.high)
     )
     return (
         f'<div class="scale"><span>{ends[0]} {low}</span><svg viewBox="0 0 220 12" '

@@ -12,8 +12,8 @@ def _number(value: float | None, digits: int = 3, unit: str = "") -> str:
     return MISSING if value is None else f"{value:.{digits}f}{unit}"
 
 
-def _percent(value: float | None) -> str:
-    return MISSING if value is None else f"{100 * value:.3f} %"
+def _percent(value: float | None, digits: int = 3) -> str:
+    return MISSING if value is None else f"{100 * value:.{digits}f} %"
 
 
 def _change(before: float | None, after: float | None, digits: int = 3, unit: str = "") -> str:
@@ -43,7 +43,7 @@ def metrics_table(m: Metrics) -> str:
         ("Mutual information (NMI)", _number(m.nmi_before), _number(m.nmi_after)),
         ("Mean Dice of the labels", _number(m.mean_dice_before), _number(m.mean_dice_after)),
         ("Landmark error (TRE), mm", _number(m.tre_mm_before, 2), _number(m.tre_mm_after, 2)),
-        ("Fixed voxels inside the moving image", MISSING, _percent(m.overlap_fraction)),
+        ("Fixed voxels inside the moving image", MISSING, _percent(m.overlap_fraction, 1)),
         ("Folded voxels, |J| ≤ 0", MISSING, _percent(m.folding_fraction)),
         ("Non-diffeomorphic volume", MISSING, _percent(m.non_diffeomorphic_volume)),
         ("Spread of log |J| (SDlogJ)", MISSING, _number(m.sdlogj)),

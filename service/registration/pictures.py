@@ -257,7 +257,7 @@ def _most(planes: list[Plane], fixed: list[Plane]) -> float:
 
 def _shaded(colour: Rgb, shade: Plane) -> Rgb:
     """Colours darkened where the fixed image is dark, so that the anatomy can be made out."""
-    return np.asarray(colour * (0.4 + 0.6 * np.sqrt(shade[..., None])), dtype=np.uint8)
+    return np.asarray(colour * (0.25 + 0.75 * np.sqrt(shade[..., None])), dtype=np.uint8)
 
 
 def _blend(fixed: Plane, moving: Plane) -> Rgb:
