@@ -10,10 +10,12 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
-from celery.signals import setup_logging, worker_process_init
+from celery.signals import setup_logging
 
 from service.settings import settings
 from service.stores.build import open_stores
@@ -34,8 +36,22 @@ def ring(job_id: str) -> None:
     When this one is taken already nothing is lost: it had been rung for before.
     """
     until = time.monotonic() + DRAIN_S
-    done = _worker().work_off(lambda: time.monotonic() < until)
-    log.info("ring job=%s done=%d", job_id, done)
+    with _handing_back():
+        done = _worker().work_off(lambda: time.monotonic() < until)
+    log.debug("ring job=%s done=%d", job_id, done)
+
+
+@contextmanager
+def _handing_back() -> Iterator[None]:
+    """While a job runs SIGTERM hands it back; an idle child of the pool ends as Celery wants.
+
+    Set here, for the pool sets its own handlers after its last signal to us.
+    """
+    before = signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @lru_cache(maxsize=1)
@@ -57,11 +73,6 @@ def make_worker_app(redis_url: str) -> Any:
     return app
 
 
-def _in_child(**_: Any) -> None:
-    """After the fork: SIGTERM hands the job back at its next step."""
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-
-
 def _log_our_way(**_: Any) -> None:
     set_up_logging(settings().log_level)
 
@@ -78,12 +89,12 @@ def _end_with(supervisor: int) -> None:
 def main(supervisor: int) -> None:
     _end_with(supervisor)
     config = settings()
-    worker_process_init.connect(_in_child)
     setup_logging.connect(_log_our_way)
     app = make_worker_app(str(config.redis_url))
     queues = ",".join(queues_of(config))
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-    app.worker_main(["worker", "--pool=prefork", "--concurrency=1", f"--queues={queues}", *quiet])
+    pool = ["--pool=prefork", "--concurrency=1", f"--queues={queues}"]
+    app.worker_main(["--quiet", "worker", *pool, *quiet])
 
 
 if __name__ == "__main__":
