@@ -30,11 +30,10 @@ from service.registration.files.nifti_writer import (
     is_gzip_name,
     written,
 )
+from service.registration.files.orientation import EXACT_SHEAR
 
 DISPVECT, VECTOR = 1006, 1007
 LPS = np.array([-1.0, -1.0, 1.0], dtype=np.float32)
-# ITK refuses axes that are further off a right angle.
-MOST_SHEAR = 1e-4
 
 
 def write_field(path: Path, field: DisplacementField) -> None:
@@ -45,11 +44,11 @@ def write_field(path: Path, field: DisplacementField) -> None:
     other tool. The same field gives the same bytes.
 
     Raises:
-        ShearedAffineError: If the grid's axes are not at right angles, which ITK refuses.
+        ShearedAffineError: If the grid's axes are not at right angles, which ITK replaces.
     """
-    if field.grid.shear > MOST_SHEAR:
+    if field.grid.shear > EXACT_SHEAR:
         raise ShearedAffineError(
-            "The grid's axes are not at right angles, and other tools refuse such a field. "
+            "The grid's axes are not at right angles; other tools would put the field elsewhere. "
             "Put the field on a regular grid first."
         )
     header = header_bytes(field.grid, np.dtype(np.float32), components=3, intent_code=VECTOR)

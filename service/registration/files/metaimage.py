@@ -56,6 +56,7 @@ def volume_header(content: Content, limits: Limits, *, is_gzipped: bool) -> tupl
         InvalidFileError: Its subclass says what is wrong.
     """
     fields = _fields(header_text(content, END))
+    warnings: list[str] = []
     _check_layout(fields)
     shape = _shape(fields)
     dtype = _dtype(fields)
@@ -63,12 +64,13 @@ def volume_header(content: Content, limits: Limits, *, is_gzipped: bool) -> tupl
     is_compressed = fields.get("CompressedData", "False").lower() in TRUE
     header = Header(
         format="metaimage",
-        grid=_grid(fields, shape),
+        grid=_grid(fields, shape, warnings),
         dtype=dtype,
         byte_order="big" if _is_big_endian(fields) else "little",
         data_offset=content.position,
         is_gzipped=is_gzipped,
         encoding="zlib" if is_compressed else "raw",
+        warnings=tuple(warnings),
     )
     if not is_compressed:
         return header, content
@@ -157,7 +159,7 @@ def _check_compressed_size(fields: Fields, content: Content) -> None:
         )
 
 
-def _grid(fields: Fields, shape: tuple[int, int, int]) -> Grid:
+def _grid(fields: Fields, shape: tuple[int, int, int], warnings: list[str]) -> Grid:
     """The matrix holds the direction of each axis as a row, in LPS."""
     rows = _floats(fields, MATRIX_NAMES, 9)
     origin = _floats(fields, ORIGIN_NAMES, 3)
@@ -176,7 +178,7 @@ def _grid(fields: Fields, shape: tuple[int, int, int]) -> Grid:
     affine = np.eye(4)
     affine[:3, :3] = rows.reshape(3, 3).T * spacing
     affine[:3, 3] = origin
-    return sound_grid(shape, LPS_TO_RAS @ affine)
+    return sound_grid(shape, LPS_TO_RAS @ affine, warnings)
 
 
 def _floats(fields: Fields, names: tuple[str, ...], count: int) -> np.ndarray | None:

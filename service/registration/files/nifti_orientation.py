@@ -53,8 +53,8 @@ def grid_of(header: NiftiHeader, shape: tuple[int, int, int], warnings: list[str
     check_spacing(spacing, "The header's pixdim")
     scale = np.diag([unit, unit, unit, 1.0])
     if header.sform_code == 0:
-        return sound_grid(shape, scale @ _qform(header, warnings))
-    grid = sound_grid(shape, scale @ _sform(header))
+        return sound_grid(shape, scale @ _qform(header, warnings), warnings)
+    grid = sound_grid(shape, scale @ _sform(header), warnings)
     if header.qform_code > 0:
         _compare(grid, scale @ _qform(header, []), header, warnings)
     _check_pixdim(grid, spacing, header, warnings)

@@ -172,7 +172,7 @@ def _grid(fields: Fields, shape: tuple[int, int, int], warnings: list[str]) -> G
     affine[:3, :3] = np.array(columns).T
     affine[:3, 3] = _vector(fields.get("space origin", "(0,0,0)"))
     check_finite(affine)
-    return sound_grid(shape, np.diag([*signs, 1.0]) @ affine)
+    return sound_grid(shape, np.diag([*signs, 1.0]) @ affine, warnings)
 
 
 def _vector(word: str) -> np.ndarray:

@@ -231,6 +231,22 @@ def test_an_oddity_is_mended_with_a_warning(
         assert_allclose(ours.grid.affine, nibabel.load(path).affine, atol=1e-5)
 
 
+@pytest.mark.parametrize("shear", [2e-4, 9e-4])
+def test_axes_a_little_off_are_put_right_about_the_centre(
+    shear: float, made: dict[str, Make], tmp_path: Path
+) -> None:
+    path = tmp_path / "v.nii"
+    srow = (-2, 3 * shear, 0, 10, 0, 3, 0, 20, 0, 0, 4, 30)
+    path.write_bytes(made["nifti"](srow=srow, qform_code=0))
+    warnings: list[str] = []
+    ours = read_volume(path, Limits(), warnings=warnings)
+    assert "right angles" in warnings[0]
+    assert ours.grid.shear < 1e-12
+    theirs = Grid(ours.grid.shape, nibabel.load(path).affine)
+    assert_allclose(ours.grid.corners_mm(), theirs.corners_mm(), atol=6 * shear)
+    assert_allclose(ours.grid.centre_mm, theirs.centre_mm, atol=1e-6)
+
+
 def test_a_few_voxels_that_are_not_finite_become_zero(
     made: dict[str, Make], tmp_path: Path
 ) -> None:
