@@ -1,7 +1,7 @@
 """`warpline doctor`: what is here and works, or what a file is."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -69,6 +69,15 @@ def _explain(file: Path, *, as_json: bool) -> None:
     shown = screen.listing("", "")
     shown.show_header = False
     for name, value in facts.items():
-        for line in value if isinstance(value, list) else [value]:
-            shown.add_row(name.replace("_", " "), str(line))
+        for line in _lines(value):
+            shown.add_row(name.replace("_", " "), line)
     screen.stdout().print(shown)
+
+
+def _lines(value: Any) -> list[str]:
+    """A value as lines: numbers side by side, sentences and rows below each other."""
+    if not isinstance(value, list):
+        return [str(value)]
+    if value and isinstance(value[0], int | float):
+        return ["  ".join(f"{number:g}" for number in value)]
+    return [line for part in value for line in _lines(part)]

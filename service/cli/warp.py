@@ -125,7 +125,7 @@ def _here(files: dict[str, Path], options: WarpOptions, folder: Path, watch: scr
     """Warp in this process."""
     from service.cli.kernels import note_first_run
     from service.registration.files.limits import Limits
-    from service.registration.pipeline import warp_files
+    from service.registration.warping import warp_files
     from service.settings import Settings
 
     note_first_run()

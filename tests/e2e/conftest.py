@@ -1,0 +1,105 @@
+"""`warpline up` in a process of its own, as a user starts it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from service.registration.files.volume_file import write_volume
+from service.registration.grid import Grid
+from service.registration.volume import Volume
+
+SHAPE = (44, 40, 36)
+WARPLINE = [sys.executable, "-m", "service.cli.main"]
+# Quick to notice a dead worker.
+BRISK = {"WARPLINE_LEASE_S": "3", "WARPLINE_REAP_EVERY_S": "0.5", "WARPLINE_MIN_FREE_MIB": "0"}
+
+
+@dataclass
+class Up:
+    """A running stack."""
+
+    process: subprocess.Popen[str]
+    url: str
+    data_dir: Path
+
+    def children(self, face: str) -> list[psutil.Process]:
+        """The child processes of one face."""
+        found = psutil.Process(self.process.pid).children()
+        return [child for child in found if child.cmdline()[-1] == face]
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """Send a signal and wait; returns the exit code."""
+        self.process.send_signal(number)
+        code = self.process.wait(40)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        return code
+
+
+def start(data_dir: Path, *arguments: str) -> Up:
+    """Run `warpline up` until it has told its address."""
+    command = [*WARPLINE, "up", "--port", "0", "--json", "--data-dir", str(data_dir), *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | BRISK)
+    assert process.stdout is not None
+    text = ""
+    for line in process.stdout:
+        text += line
+        if line.startswith("}"):
+            break
+    told = json.loads(text or "{}")
+    up = Up(process, told.get("url", ""), data_dir)
+    if not up.url:
+        up.stop()
+        pytest.fail(f"warpline up did not start: {told}")
+    return up
+
+
+@pytest.fixture
+def make_up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
+    """Starts stacks and makes sure that they end."""
+    running: list[Up] = []
+
+    def make(*arguments: str) -> Up:
+        running.append(start(tmp_path / f"stack-{len(running)}", *arguments))
+        return running[-1]
+
+    yield make
+    for up in running:
+        if up.process.poll() is None:
+            up.stop()
+
+
+@pytest.fixture(scope="session")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """One stack with two workers for tests that leave it as it was."""
+    running = start(tmp_path_factory.mktemp("stack"), "--workers", "2")
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Blobs in a shell; the moving ones are shifted and squeezed."""
+    folder = tmp_path_factory.mktemp("pair")
+    files = {}
+    for role, stretch in (("fixed", 1.0), ("moving", 1.06)):
+        grid = Grid(SHAPE, np.diag([4.0, 4.0, 4.0, 1.0]))
+        at = (grid.to_world(np.moveaxis(np.indices(SHAPE), 0, -1)) - grid.centre_mm) / 10
+        at = at * stretch + np.array([0.4, -0.3, 0.2]) * (stretch - 1) / 0.06
+        data = 40.0 * (np.linalg.norm(at, axis=-1) < 6.0)
+        for centre in ((2.0, 1.0, 0.0), (-2.0, 1.5, 1.0), (0.0, -2.5, -1.0), (1.0, 0.0, 2.5)):
+            data = data + 60 * np.exp(-((at - centre) ** 2).sum(axis=-1))
+        files[role] = folder / f"{role}.nii.gz"
+        write_volume(files[role], Volume(data.astype(np.float32), grid))
+        files[f"{role}_labels"] = folder / f"{role}_labels.nii.gz"
+        write_volume(files[f"{role}_labels"], Volume((data > 60).astype(np.uint8), grid))
+    return files

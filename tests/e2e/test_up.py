@@ -1,0 +1,93 @@
+"""`warpline up` and what may happen to its processes."""
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from service.client import Client
+from tests.e2e.conftest import WARPLINE, Up
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if is_so():
+            return True
+        time.sleep(0.05)
+    return is_so()
+
+
+def test_a_killed_worker_loses_nothing(make_up: Callable[..., Up], pair: dict[str, Path]) -> None:
+    up = make_up("--workers", "1")
+    killed: list[int] = []
+
+    def kill_once(job: object) -> None:
+        if getattr(job, "state", "") == "running" and not killed:
+            for child in up.children("worker"):
+                killed.append(child.pid)
+                child.kill()
+
+    with Client(up.url) as client:
+        fixed, moving = pair["fixed"], pair["moving"]
+        job = client.register(fixed, moving, wait=True, progress=kill_once, refine=3.0)
+        types = [event.type for event in client.events(job.id)]
+    assert killed
+    assert job.attempt == 2
+    assert types.count("succeeded") == 1
+    assert "requeued" in types
+    assert up.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_stops_everything(make_up: Callable[..., Up], number: signal.Signals) -> None:
+    up = make_up("--workers", "2")
+    children = psutil.Process(up.process.pid).children(recursive=True)
+    assert len(up.children("worker")) == 2
+    assert up.stop(number) == 0
+    assert not [child for child in children if child.is_running()]
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{up.url}/healthz")
+
+
+def test_children_do_not_outlive_a_killed_parent(make_up: Callable[..., Up]) -> None:
+    up = make_up()
+    children = psutil.Process(up.process.pid).children(recursive=True)
+    up.stop(signal.SIGKILL)
+    assert wait_until(lambda: not any(child.is_running() for child in children), 20)
+
+
+def test_a_dead_gateway_comes_back(make_up: Callable[..., Up]) -> None:
+    up = make_up()
+    up.children("gateway")[0].kill()
+
+    def answers() -> bool:
+        try:
+            return httpx.get(f"{up.url}/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    assert wait_until(lambda: not answers(), 5)
+    assert wait_until(answers, 20)
+
+
+def test_two_stacks_do_not_share_a_folder(make_up: Callable[..., Up]) -> None:
+    up = make_up()
+    command = [*WARPLINE, "up", "--port", "0", "--data-dir", str(up.data_dir)]
+    second = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert second.returncode == 1
+    assert "Another" in second.stderr
+    assert httpx.get(f"{up.url}/readyz").status_code == 200
+
+
+def test_a_taken_port_is_told(make_up: Callable[..., Up], tmp_path: Path) -> None:
+    port = make_up().url.rpartition(":")[2]
+    command = [*WARPLINE, "up", "--port", port, "--data-dir", str(tmp_path / "other")]
+    second = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert second.returncode == 1
+    assert "--port" in second.stderr
