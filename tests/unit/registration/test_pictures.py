@@ -125,6 +125,20 @@ def test_deformation_is_what_lies_beyond_the_affine(make_scene, make_grid, rng):
     assert scene.affine_volume_factor == pytest.approx(np.linalg.det(affine))
 
 
+def test_colour_scales_end_where_the_body_does(make_scene, make_grid):
+    grid = make_grid("LPS")
+    body = np.zeros(grid.shape, bool)
+    body[8:24, 6:18, 4:15] = True
+    field = np.zeros((*grid.shape, 3), np.float32)
+    field[..., 1] = 80.0
+    field[5:27, 3:21, 1:18, 1] = 3.0
+    fixed = Volume(np.where(body, 100.0, 0.0).astype(np.float32), grid)
+    scene = make_scene("LPS", fixed=fixed, displacement_mm=field)
+    assert draw_pictures(scene).scales["displacement"].high == pytest.approx(3.0, rel=0.05)
+    plain = make_scene("LPS", displacement_mm=np.full_like(field, 2.0))
+    assert draw_pictures(plain).scales["displacement"].high == pytest.approx(12**0.5, rel=1e-3)
+
+
 def path_points(svg: str) -> list[np.ndarray]:
     """The lines of the SVG as absolute points."""
     lines = []
