@@ -16,12 +16,18 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-from service.errors import ConflictError, ResultNotFoundError, StorageFullError
+from service.errors import (
+    ConflictError,
+    ResultNotFoundError,
+    StorageFullError,
+    StoreUnavailableError,
+)
 from service.stores.keys import checked_key
 from service.stores.signing import UrlSigner
 
 CHUNK = 1 << 20
 INCOMING = ".incoming"
+LINK_TRIES = 20
 
 
 class LocalBlobStore:
@@ -76,14 +82,22 @@ class LocalBlobStore:
 
     def _publish(self, part: Path, key: str) -> None:
         target = self._root / checked_key(key)
-        self._make_folder(target.parent)
         try:
-            os.link(part, target)
+            self._link(part, target)
         except FileExistsError as error:
             if _is_same(part, target):
                 return  # the same write again, after its answer was lost
             raise ConflictError("An object is written once.") from error
         _flush_folder(target.parent)
+
+    def _link(self, part: Path, target: Path) -> None:
+        """Give the file its name; whoever deletes may take the empty folder away meanwhile."""
+        for _ in range(LINK_TRIES):
+            with suppress(FileNotFoundError):
+                self._make_folder(target.parent)
+                os.link(part, target)
+                return
+        raise StoreUnavailableError
 
     def _make_folder(self, folder: Path) -> None:
         """Make the folders below the root and flush each new name to the disk."""

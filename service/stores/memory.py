@@ -180,7 +180,7 @@ class MemoryJobStore:
         with self._now() as now:
             entry = self._entry(job_id)
             if entry.job.state == State.QUEUED:
-                self._end(entry, now, State.CANCELLED)
+                self._end(entry, now, State.CANCELLED, problem=JobCancelledError().problem())
             elif entry.job.state == State.RUNNING:
                 self._set(entry, cancel_requested=True)
             return entry.job

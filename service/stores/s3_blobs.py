@@ -1,5 +1,6 @@
 """Objects in S3, or in a server that speaks it, through obstore."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
@@ -81,7 +82,7 @@ class S3BlobStore:
                 raise ConflictError("An object is written once.") from error
 
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> None:
-        self._refuse_taken(key)
+        await asyncio.to_thread(self._refuse_taken, key)
         with _translated():
             await obstore.put_async(
                 self._store, checked_key(key), chunks, attributes=_attributes(key)

@@ -16,6 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from service.errors import (
     ConflictError,
     IdempotencyKeyReusedError,
+    JobCancelledError,
     JobNotFoundError,
 )
 from service.jobs.job import (
@@ -117,7 +118,8 @@ class SqlJobStore:
         with self._db.write() as tx:
             row = _row(tx, job_id, lock=True)
             if row["state"] == State.QUEUED:
-                row = change(tx, job_id, self._db.clock(), State.CANCELLED)
+                problem = JobCancelledError().problem()
+                row = change(tx, job_id, self._db.clock(), State.CANCELLED, problem=problem)
             elif row["state"] == State.RUNNING:
                 row = _updated(tx, job_id, cancel_requested=True)
             return job_of(row)

@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -178,6 +180,24 @@ def test_an_object_is_on_the_disk_before_it_has_its_name(
     # The data; the new folders objects/jobs and jobs/a; then the name itself.
     assert steps == ["flush", "flush", "flush", "name", "flush"]
     assert list((tmp_path / "objects" / ".incoming").iterdir()) == []
+
+
+def test_writers_and_a_remover_of_the_same_folder_get_along(local: LocalBlobStore) -> None:
+    """Removing the last object removes its folder, perhaps just when the next one is written."""
+    stop = threading.Event()
+
+    def write() -> None:
+        for number in range(150):
+            local.put_bytes(f"jobs/a/{number}", b"x")
+        stop.set()
+
+    def remove() -> None:
+        while not stop.is_set():
+            local.delete(local.list("jobs/"))
+
+    with ThreadPoolExecutor() as pool:
+        done = [pool.submit(remove), pool.submit(write)]
+    assert [task.exception() for task in done] == [None, None]
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(

@@ -239,7 +239,8 @@ def test_a_retry_waits_its_delay_and_may_give_the_attempt_back(bench: Bench) -> 
 
 def test_cancelling_ends_a_waiting_job_and_stops_a_running_one(bench: Bench) -> None:
     waiting = add(bench)
-    assert bench.jobs.cancel(waiting.id).state == State.CANCELLED
+    cancelled = bench.jobs.cancel(waiting.id)
+    assert (cancelled.state, cancelled.problem["code"]) == (State.CANCELLED, "job-cancelled")
     assert bench.jobs.claim(BOTH, "w", LEASE) is None
     running = add(bench)
     taken = claim(bench)
