@@ -11,6 +11,7 @@ from service.gateway.auth import Keys
 from service.gateway.desk import Desk
 from service.gateway.front import FrontDoor
 from service.gateway.limits import Rates
+from service.gateway.loopback import OwnPages
 from service.gateway.metrics import Metrics
 from service.gateway.rest import events, jobs, models, objects, register, results, uploads, warp
 from service.gateway.rest import service as service_routes
@@ -98,6 +99,7 @@ def _wrap(app: FastAPI, settings: Settings, desk: Desk) -> None:
         keys=Keys.of(settings),
         rates=Rates(settings.requests_per_minute),
         metrics=desk.metrics,
+        pages=OwnPages.of(settings),
     )
     if origins:
         app.add_middleware(

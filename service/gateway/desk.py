@@ -1,6 +1,7 @@
 """What every route works with, made once at start-up."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Event
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -24,6 +25,7 @@ class Desk:
     models: ModelFolder
     spool: Spool
     metrics: Metrics
+    stopping: Event = field(default_factory=Event)  # long answers end when it is set
 
     @property
     def file_limits(self) -> Limits:

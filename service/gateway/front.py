@@ -25,6 +25,7 @@ from service.gateway.limits import (
     announced_bytes,
     too_large,
 )
+from service.gateway.loopback import OwnPages
 from service.gateway.metrics import Metrics
 from service.gateway.problems import render
 from service.settings import Settings
@@ -119,6 +120,7 @@ class FrontDoor:
     keys: Keys
     rates: Rates
     metrics: Metrics
+    pages: OwnPages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -161,7 +163,10 @@ class FrontDoor:
     def _admit(self, exchange: Exchange) -> None:
         path = route_path(exchange.scope)
         if path not in PUBLIC and not path.startswith(SIGNED):
-            owner = self.keys.owner(Headers(scope=exchange.scope))
+            headers = Headers(scope=exchange.scope)
+            owner = self.keys.owner(headers)
+            if not self.keys.digests:
+                self.pages.require(headers)
             self.rates.take(owner)
             exchange.scope["state"]["owner"] = owner
         announced = announced_bytes(exchange.scope)

@@ -3,11 +3,13 @@
 import logging
 import socket
 import sys
+from threading import Event
+from types import FrameType
 
 import pydantic
 import uvicorn
 
-from service.errors import WarplineError
+from service.errors import UnavailableError, WarplineError
 from service.gateway.app import create_app
 from service.gateway.protocol import guarded
 from service.gateway.reaping import Reaping
@@ -27,7 +29,7 @@ def server_config(app: object, chosen: Settings) -> uvicorn.Config:
     """uvicorn with our time-outs and without its access log, which shows query strings."""
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
-        http=guarded(chosen.header_timeout_s),
+        http=guarded(chosen.header_timeout_s, chosen.body_idle_timeout_s),
         ws="none",
         lifespan="on",
         access_log=False,
@@ -39,6 +41,18 @@ def server_config(app: object, chosen: Settings) -> uvicorn.Config:
         backlog=BACKLOG,
         forwarded_allow_ips="",
     )
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which tells long answers when it is to stop."""
+
+    def __init__(self, config: uvicorn.Config, stopping: Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._stopping.set()
+        super().handle_exit(sig, frame)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -56,7 +70,7 @@ def serve(chosen: Settings) -> None:
     known = chosen.model_copy(update={"port": bound.getsockname()[1]})
     app = create_app(known)
     reaping = Reaping(known, app.state.desk.stores)
-    server = uvicorn.Server(server_config(app, known))
+    server = Server(server_config(app, known), app.state.desk.stopping)
     host = f"[{known.host}]" if ":" in known.host else known.host
     logger.info("listening on http://%s:%d", host, known.port)
     with reaping:
@@ -64,18 +78,22 @@ def serve(chosen: Settings) -> None:
 
 
 def main() -> int:
-    """Run the gateway; the exit code is 2 when it is not set up correctly."""
+    """Run the gateway; the exit code is 2 when it is not set up correctly, 1 for an outage."""
     logging.basicConfig(
         stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO"
     )
     try:
         chosen = settings()
         logging.getLogger().setLevel(chosen.log_level)
+        logging.getLogger("alembic").setLevel("WARNING")
         serve(chosen)
     except pydantic.ValidationError as error:
         for fault in error.errors(include_input=False, include_url=False):
             logger.error("%s: %s", ".".join(map(str, fault["loc"])) or "settings", fault["msg"])
         return 2
+    except UnavailableError as error:
+        logger.error("cannot start: %s", error.detail)
+        return 1
     except (WarplineError, OSError) as error:
         logger.error("cannot start: %s", error)
         return 2

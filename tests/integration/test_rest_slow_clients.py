@@ -1,16 +1,22 @@
 """A real gateway process against clients that are slow, endless or wrong on the wire."""
 
 import json
+import os
+import re
+import signal
 import socket
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
+
+from tests.unit.gateway.conftest import volume
 
 ROOT = Path(__file__).parents[2]
 HEADER_TIMEOUT_S = 1.0
@@ -208,6 +214,101 @@ def test_the_log_names_the_address_and_no_query(impatient: tuple[int, Path]) -> 
     assert f"http://127.0.0.1:{port}" in text
     assert "GET /jobs 200" in text
     assert "Mustermann" not in text
+
+
+def test_line_ends_between_requests_do_not_hold_a_connection(impatient: tuple[int, Path]) -> None:
+    with socket.create_connection(("127.0.0.1", impatient[0]), timeout=10) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        connection.sendall(b"\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 408")
+
+
+def test_a_late_head_never_gets_an_answer_into_the_one_before(impatient: tuple[int, Path]) -> None:
+    """The first request waits two seconds, the head behind it times out after one."""
+    port = impatient[0]
+    files = {"fixed": volume(), "moving": volume(seed=1)}
+    request = httpx.Request("POST", "http://x/v1/register", files=files)
+    body = request.read()
+    head = f"POST /v1/register HTTP/1.1\r\nHost: x\r\nPrefer: wait=2\r\nContent-Length: {len(body)}"
+    kind = f"\r\nContent-Type: {request.headers['content-type']}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(head.encode() + kind.encode() + body + b"GET /healthz HTTP/1.1\r\n")
+        data = b""
+        while chunk := connection.recv(65536):
+            data += chunk
+    assert data.startswith(b"HTTP/1.1 202")
+    assert data.count(b"HTTP/1.1 ") == 2
+    assert b"HTTP/1.1 408" in data
+
+
+def test_a_client_that_does_not_read_is_cut_off(impatient: tuple[int, Path]) -> None:
+    """Answers pile up until no buffer takes more; then the connection is closed."""
+    one = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+    whole = len(httpx.get(f"http://127.0.0.1:{impatient[0]}/openapi.json").content)
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", impatient[0]))
+        connection.settimeout(10)
+        connection.sendall(one * 100)
+        time.sleep(BODY_IDLE_TIMEOUT_S + 2)
+        got = 0
+        with suppress(ConnectionResetError):
+            while chunk := connection.recv(65536):
+                got += len(chunk)
+    assert got < 100 * whole / 2
+
+
+def test_a_stop_ends_event_streams_and_waits(tmp_path: Path) -> None:
+    files = {"fixed": volume(), "moving": volume(seed=1)}
+    with gateway(tmp_path) as (port, log), httpx.Client(timeout=30) as client:
+        url = f"http://127.0.0.1:{port}/v1/"
+        job = client.post(f"{url}register", files=files).json()["id"]
+        with client.stream("GET", f"{url}jobs/{job}/events") as stream:
+            lines = stream.iter_lines()
+            assert any(line == "event: queued" for line in lines)
+            began = time.monotonic()
+            os.kill(pid_in(log), signal.SIGTERM)
+            assert not [line for line in lines if line.startswith("event:")]
+            assert time.monotonic() - began < 5
+
+
+def pid_in(log: Path) -> int:
+    found = re.search(r"Started server process \[(\d+)\]", log.read_text())
+    assert found is not None
+    return int(found[1])
+
+
+def resident_mib(pid: int) -> float:
+    """The most memory that a process has ever held."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_bombs_and_large_files_take_little_memory(tmp_path: Path) -> None:
+    header = bytearray(volume((2, 2, 2), dtype="uint8")[:352])
+    header[40:48] = b"".join(n.to_bytes(2, "little") for n in (3, 1600, 1600, 1600))
+    squeeze = zlib.compressobj(9, wbits=31)
+    start = squeeze.compress(bytes(header)) + squeeze.flush(zlib.Z_FULL_FLUSH)
+    block = squeeze.compress(bytes(2**24)) + squeeze.flush(zlib.Z_FULL_FLUSH)
+    bomb = start + 256 * block + squeeze.flush()  # after a full flush, blocks can be repeated
+    assert len(bomb) < 5 * 2**20
+    large = volume((256, 256, 200))
+    with gateway(tmp_path) as (port, log), httpx.Client(timeout=60) as client:
+        pid = pid_in(log)
+        url = f"http://127.0.0.1:{port}/v1/register"
+        small = {"fixed": volume(), "moving": volume(seed=1)}
+        assert client.post(url, files=small).status_code == 202
+        before_mib = resident_mib(pid)
+        began = time.monotonic()
+        refused = client.post(url, files=small | {"moving": bomb})
+        assert (refused.status_code, refused.json()["code"]) == (413, "volume-too-large")
+        assert time.monotonic() - began < 1
+        assert client.post(url, files=small | {"moving": large}).status_code == 202
+        assert resident_mib(pid) - before_mib < 64
 
 
 def test_it_does_not_start_open_to_others_without_keys(tmp_path: Path) -> None:

@@ -210,7 +210,9 @@ def test_warp_repeats_the_jobs_own_result_and_moves_points_there_and_back(
     there = points_in(fetched(service, again, "points.csv"))
     assert np.abs(there - points_in(fetched(service, finished["id"], "points.csv"))).max() < 0.01
     back = warp({"points": csv(there)}, **{"from": "moving"})
-    assert np.abs(points_in(fetched(service, back, "points_in_fixed.csv")) - POINTS_MM).max() < 0.4  # a fifth of a voxel
+    assert (
+        np.abs(points_in(fetched(service, back, "points_in_fixed.csv")) - POINTS_MM).max() < 0.4
+    )  # a fifth of a voxel
 
 
 def test_an_order_sent_again_is_the_same_job(service: httpx.Client) -> None:

@@ -13,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 
 from service.errors import JobNotFoundError, UnauthenticatedError
 from service.gateway.auth import Caller
-from service.gateway.desk import AtDesk
+from service.gateway.desk import AtDesk, Desk
 from service.gateway.problems import problems
 from service.gateway.rest.views import EventList, EventView
 from service.jobs.job import Event, State
@@ -63,15 +63,16 @@ async def events(
             listed.model_dump_json(), media_type="application/json", headers=STREAM_HEADERS
         )
     return StreamingResponse(
-        _stream(store, job_id, start), media_type="text/event-stream", headers=STREAM_HEADERS
+        _stream(desk, job_id, start), media_type="text/event-stream", headers=STREAM_HEADERS
     )
 
 
-async def _stream(store: JobStore, job_id: UUID, after: int) -> AsyncIterator[bytes]:
+async def _stream(desk: Desk, job_id: UUID, after: int) -> AsyncIterator[bytes]:
     """Events as they come, a comment in long silences, and an end after a terminal event."""
+    store = desk.stores.jobs
     yield b"retry: 1000\n\n"
     began = spoke = time.monotonic()
-    while time.monotonic() - began < LONGEST_STREAM_S:
+    while time.monotonic() - began < LONGEST_STREAM_S and not desk.stopping.is_set():
         found = await run_in_threadpool(store.events, job_id, after)
         for event in found:
             yield rendered(event)

@@ -41,6 +41,7 @@ class Signature(BaseModel):
     media_type: str | None = Field(None, alias="type", max_length=100)
 
 
+@router.head("/objects/{key:path}", include_in_schema=False)
 @router.get(
     "/objects/{key:path}",
     response_class=Response,
@@ -69,11 +70,14 @@ def read_object(
     headers["Content-Length"] = str(end - start)
     if part is not None:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+    status, shown = 200 if part is None else 206, _known(given.media_type)
+    if request.method == "HEAD":
+        return Response(None, status, headers, media_type=shown)
     return StreamingResponse(
         desk.stores.blobs.stream(key, start, end),
-        200 if part is None else 206,
+        status,
         headers,
-        media_type=_known(given.media_type),
+        media_type=shown,
     )
 
 

@@ -159,7 +159,7 @@ async def answer(
     wait_s = preferred_wait_s(prefer)
     if wait_s is not None:
         response.headers["Preference-Applied"] = f"wait={wait_s}"
-        job = await finished(desk.stores.jobs, job, wait_s)
+        job = await finished(desk.stores.jobs, job, wait_s, desk.stopping)
     if wait_s is not None and job.state.is_terminal:
         response.status_code = 200
     else:

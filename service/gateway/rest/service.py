@@ -42,6 +42,7 @@ def limits(desk: AtDesk, caller: Caller) -> LimitsView:  # noqa: ARG001 - a key 
     )
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", summary="Is the process alive")
 def healthz() -> Health:
     """Says ok as long as the process answers at all."""

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from threading import Event
 
 from starlette.concurrency import run_in_threadpool
 
@@ -21,11 +22,13 @@ def preferred_wait_s(prefer: str | None) -> int | None:
     return min(int(found[1]), LONGEST_WAIT_S) if found else None
 
 
-async def finished(jobs: JobStore, job: Job, wait_s: float) -> Job:
-    """The job when it has ended, or as it is when the time is up."""
+async def finished(jobs: JobStore, job: Job, wait_s: float, stopping: Event) -> Job:
+    """The job when it has ended, or as it is when the time is up or the service is to stop."""
     until = time.monotonic() + wait_s
     pause_s = FIRST_PAUSE_S
-    while not job.state.is_terminal and (left_s := until - time.monotonic()) > 0:
+    while not (job.state.is_terminal or stopping.is_set()):
+        if (left_s := until - time.monotonic()) <= 0:
+            break
         await asyncio.sleep(min(pause_s, left_s))
         pause_s = min(pause_s * 1.3, LONGEST_PAUSE_S)
         job = await run_in_threadpool(jobs.job, job.id)
