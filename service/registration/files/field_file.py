@@ -7,12 +7,15 @@ without an intent says neither, and other tools read it wrongly without a word: 
 Source: nifti1.h, NIFTI_INTENT codes; itk::NiftiImageIO, which turns 1006 and not 1007.
 """
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from service.errors import BadTransformError, ShearedAffineError
 from service.registration.fields import DisplacementField
+from service.registration.files.gzip_writer import THREADS
 from service.registration.files.header import faults_of
 from service.registration.files.limits import Limits
 from service.registration.files.nifti import open_nifti, pass_to_voxels
@@ -117,8 +120,11 @@ def _to_file_order(vectors_mm: np.ndarray) -> np.ndarray:
     """RAS (i, j, k, 3) to LPS (3, k, j, i); one j at a time, whose slab stays in cache."""
     ni, nj, nk, _ = vectors_mm.shape
     stored = np.empty((3, nk, nj, ni), np.dtype("<f4"))
-    for j in range(nj):
+
+    def turn(j: int) -> None:
         np.multiply(vectors_mm[:, j].transpose(2, 1, 0), LPS[:, None, None], out=stored[:, :, j])
+
+    _for_each(turn, nj)
     return stored
 
 
@@ -127,7 +133,17 @@ def _from_file_order(stored: np.ndarray, intent_code: int) -> np.ndarray:
     _, nk, nj, ni = stored.shape
     sign = LPS if intent_code == VECTOR else np.abs(LPS)
     vectors = np.empty((ni, nj, nk, 3), np.float32)
-    with np.errstate(over="ignore"):
-        for j in range(nj):
+
+    def turn(j: int) -> None:
+        with np.errstate(over="ignore"):  # what float32 cannot hold is refused afterwards
             vectors[:, j] = (stored[:, :, j] * sign[:, None, None]).transpose(2, 1, 0)
+
+    _for_each(turn, nj)
     return vectors
+
+
+def _for_each(work: Callable[[int], None], count: int) -> None:
+    """Call with 0, 1, ... on the writer's threads; numpy lets go of the lock meanwhile."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        for _ in pool.map(work, range(count)):
+            continue

@@ -23,6 +23,8 @@ MOST_APART_VOXELS = 0.1
 MOST_SPACING_RATIO = 0.01
 # b² + c² + d² of a unit quaternion written as three float32.
 MOST_QUATERNION_EXCESS = 1e-5
+# Rounding alone leaves this much of 1 for a half turn, whose a is 0; nibabel draws the same line.
+QUATERNION_NOISE = 3 * float(np.finfo(np.float32).eps)
 
 
 def grid_of(header: NiftiHeader, shape: tuple[int, int, int], warnings: list[str]) -> Grid:
@@ -99,7 +101,7 @@ def _qform(header: NiftiHeader, warnings: list[str]) -> Matrix4:
         )
     if header.pixdim[0] not in (-1.0, 0.0, 1.0):
         warnings.append("The header's qfac (pixdim[0]) is neither 1 nor -1; its sign was used.")
-    a = np.sqrt(max(rest, 0.0))
+    a = np.sqrt(rest) if rest > QUATERNION_NOISE else 0.0
     a, b, c, d = np.array([a, b, c, d]) / np.sqrt(a * a + b * b + c * c + d * d)
     affine = np.eye(4)
     affine[:3, :3] = [

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from service.errors import InvalidFileError, VolumeTooLargeError
+from service.errors import InvalidFileError, TruncatedFileError, VolumeTooLargeError
+from service.registration.files.field_file import read_field
 from service.registration.files.limits import Limits
 from service.registration.files.volume_file import check_header, read_volume, verify_file
 
@@ -156,6 +157,7 @@ SMALL_FILE_ALLOWED_SIZE = """
 import resource, sys, time
 from pathlib import Path
 from service.errors import TruncatedFileError
+from service.registration.files.field_file import read_field
 from service.registration.files.limits import Limits
 from service.registration.files.volume_file import read_volume, verify_file
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -186,6 +188,32 @@ def test_what_a_small_file_cannot_hold_is_never_allocated(
     more_kib, seconds = run.stdout.split()
     assert int(more_kib) < 16 * 1024
     assert float(seconds) < 0.5
+
+
+def test_a_field_that_a_small_file_cannot_hold_is_never_allocated(
+    made: dict[str, Callable[..., bytes]], tmp_path: Path
+) -> None:
+    path = tmp_path / "small.nii.gz"
+    dims = (5, 512, 512, 256, 1, 3, 1, 1)
+    content = made["nifti"](dim=dims, datatype=16, bitpix=32, intent_code=1007, data=bytes(MIB))
+    path.write_bytes(gzip.compress(content))
+    tracemalloc.start()
+    try:
+        with pytest.raises(TruncatedFileError):
+            read_field(path, Limits())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * MIB
+
+
+def test_the_header_of_a_truncated_plain_file_is_refused(
+    made: dict[str, Callable[..., bytes]], tmp_path: Path
+) -> None:
+    for kind in ("nifti", "nrrd", "mha"):
+        (tmp_path / "short").write_bytes(made[kind]()[:-1])
+        with pytest.raises(TruncatedFileError):
+            check_header(tmp_path / "short", Limits())
 
 
 def test_verifying_a_large_file_takes_little_memory(

@@ -1,5 +1,6 @@
 """What is written is what nibabel and we read, on every grid."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,6 +37,32 @@ def test_written_volume_is_read_alike_by_nibabel_and_by_us(
     assert theirs.header.get_xyzt_units()[0] == "mm"
     assert ours.grid.is_same(grid)
     assert warnings == []
+
+
+def all_axes() -> list[np.ndarray]:
+    """The 48 ways to lay the axes along the world's, and 40 of any kind."""
+    signs = [np.diag(sign) for sign in itertools.product((1.0, -1.0), repeat=3)]
+    orders = [np.eye(3)[list(order)] for order in itertools.permutations(range(3))]
+    square = np.random.default_rng(3).standard_normal((40, 3, 3))
+    return [sign @ order for sign in signs for order in orders] + list(np.linalg.qr(square)[0])
+
+
+def test_either_form_holds_every_orientation(tmp_path: Path) -> None:
+    path = tmp_path / "v.nii"
+    for axes in all_axes():
+        affine = np.eye(4)
+        affine[:3, :3] = axes * (0.7, 1.3, 4.0)
+        affine[:3, 3] = (-12.5, 7.25, 31.0)
+        volume = Volume(np.zeros((5, 4, 3), np.uint8), Grid((5, 4, 3), affine))
+        write_volume(path, volume)
+        theirs = nibabel.load(path)
+        assert_allclose(theirs.get_sform(), affine, atol=1e-5)
+        assert_allclose(theirs.get_qform(), affine, atol=1e-4)  # float32 near a half turn
+        assert_allclose(read_volume(path, Limits()).grid.affine, affine, atol=1e-5)
+        without_sform = bytearray(path.read_bytes())
+        without_sform[254:256] = b"\0\0"
+        path.write_bytes(without_sform)
+        assert_allclose(read_volume(path, Limits()).grid.affine, affine, atol=1e-4)
 
 
 @pytest.mark.parametrize(
