@@ -159,6 +159,15 @@ class Level:
         kernels.correlation(self._first, self._stats, self._nk, self._outer, self._second, totals)
         return float(totals.sum(dtype=np.float64)) / self._counted
 
+    def similarity_of(self, field: LatticeField) -> float:
+        """The same measure, over the same voxels, of another field."""
+        own = self._field
+        self._field = field.on(self._padded).reshape(own.shape)
+        self._field /= self._spacing[:, None, None]
+        similarity = self.similarity()
+        self._field = own
+        return similarity
+
     def step(self, step_mm: float) -> float:
         """One step uphill, its largest displacement `step_mm`; gives the similarity before it."""
         similarity = self.similarity()

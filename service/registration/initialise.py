@@ -22,7 +22,7 @@ from service.registration.volume import Volume
 
 COARSE_ACROSS = 28  # voxels along the longest axis on the level where candidates are scored
 LEVELS = 3  # each half the spacing of the one before
-STEPS = (16, 10, 6)  # most Gauss-Newton steps on each level
+STEPS = (12, 6, 2)  # most Gauss-Newton steps on each level
 KEPT = 5  # candidates that are improved
 SCALE_LIMITS = (0.5, 2.0)
 ANGLES_DEG = (-30.0, 0.0, 30.0)
@@ -55,6 +55,8 @@ def initialise(
     if how == "centre":
         return _shift(fixed.grid.centre_mm, moving.grid.centre_mm)
     fixed_levels, moving_levels = _levels(fixed), _levels(moving)
+    if not (_has_contrast(fixed_levels[0]) and _has_contrast(moving_levels[0])):
+        return Affine.identity()
     if how == "moments":
         return _shift(_centre_of_mass(fixed_levels[0]), _centre_of_mass(moving_levels[0]))
     watch("initialise", 0.1)
@@ -72,6 +74,12 @@ def _levels(volume: Volume) -> list[Volume]:
     for level in range(LEVELS - 2, -1, -1):
         levels.insert(0, coarser(levels[0], spacing / 2**level))
     return levels
+
+
+def _has_contrast(volume: Volume) -> bool:
+    """Whether the values differ by more than resampling a constant makes them differ."""
+    low, high = float(volume.data.min()), float(volume.data.max())
+    return high - low > 1e-5 * max(abs(low), abs(high))
 
 
 def _shift(fixed_mm: np.ndarray, moving_mm: np.ndarray) -> Affine:
@@ -110,9 +118,10 @@ def _otsu(data: np.ndarray) -> float:
 
 def _centre_of_mass(volume: Volume) -> np.ndarray:
     """World position of the middle of the foreground; of the field of view when there is none."""
-    index = np.argwhere(_foreground(volume))
-    centre = volume.grid.to_world(index.mean(axis=0)) if len(index) else volume.grid.centre_mm
-    return np.asarray(centre)
+    index: np.ndarray = np.argwhere(_foreground(volume))
+    if not len(index):
+        return volume.grid.centre_mm
+    return volume.grid.to_world(index.mean(axis=0))
 
 
 def _rotations() -> list[np.ndarray]:
@@ -135,7 +144,8 @@ def _rotation(vector: np.ndarray) -> np.ndarray:
         return np.eye(3)
     x, y, z = vector / angle
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    turn: np.ndarray = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    return turn
 
 
 def _candidates(fixed: Volume, moving: Volume) -> list[np.ndarray]:
@@ -143,7 +153,8 @@ def _candidates(fixed: Volume, moving: Volume) -> list[np.ndarray]:
     masses = _centre_of_mass(fixed), _centre_of_mass(moving)
     centres = fixed.grid.centre_mm, moving.grid.centre_mm
     plain = [np.eye(4), _about(np.eye(3), *centres), _about(np.eye(3), *masses)]
-    turned = [_about(turn, *pair) for turn in _rotations() for pair in (masses, centres)]
+    turns = [turn for turn in _rotations() if not np.allclose(turn, np.eye(3))]
+    turned = [_about(turn, *pair) for turn in turns for pair in (masses, centres)]
     return plain + turned
 
 

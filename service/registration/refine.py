@@ -19,6 +19,10 @@ STEP_VOXELS = 0.8  # largest displacement of a step
 STALL = 5e-4  # relative gain over STALL_STEPS below which a level has converged
 STALL_STEPS = 5
 WATCH_EVERY = 5
+# Of a budget: what bringing a pair onto a level and comparing at the end cost, in steps; and how
+# many steps make a level worth it. A level of more voxels is a little slower for each.
+PREPARATION_STEPS = 8
+FEWEST_STEPS = 4
 SMALLEST_AXIS = 12  # voxels; a coarser level would hold little more than one window
 # The moving image is brought to this share of the level's spacing before it is interpolated, which
 # blurs it by the rest.
@@ -118,30 +122,42 @@ class _Climb:
         self._clock = clock
         self._ends = clock() + plan.budget_s
         self._done = 0.0
+        self._seconds_per_voxel = 0.0
 
     def run(self, pair: Pair, field: DisplacementField) -> DisplacementField:
         """Every level that the plan and the time allow, from coarse to fine."""
         spacings = level_spacings(pair.fixed, self._plan)
         pairs = _pyramid(pair, spacings)
         start = LatticeField.of(field, pair.fixed.grid)
-        current = start
+        level = Level(pairs[0], start)
         for number, (level_pair, spacing) in enumerate(zip(pairs, spacings, strict=True)):
-            level = Level(level_pair, current)
+            if number > 0:
+                if not self._has_time_for(level_pair.fixed.grid.voxel_count):
+                    break
+                level = Level(level_pair, level.field)
             self._climb(level, self._plan.steps[number], STEP_VOXELS * spacing)
             self._done = (number + 1) / len(pairs)
-            current = level.field
-        better = level.similarity() > Level(pairs[-1], start).similarity()
-        return current.in_world() if better else field
+            self._watch("refine", self._done)
+        better = level.similarity() > level.similarity_of(start)
+        return level.field.in_world() if better else field
+
+    def _has_time_for(self, voxels: int) -> bool:
+        """Whether a level's preparation and a few steps fit in what is left, by the pace so far."""
+        left_s = self._ends - self._clock()
+        return left_s > self._seconds_per_voxel * voxels * (PREPARATION_STEPS + FEWEST_STEPS)
 
     def _climb(self, level: Level, steps: int, step_mm: float) -> None:
         """Step on one level until the steps, the time, or the gain run out."""
         history: list[float] = []
+        begun = self._clock()
         for step in range(steps):
             if self._clock() > self._ends or _has_stalled(history):
                 break
             history.append(level.step(step_mm))
             if step % WATCH_EVERY == 0:
                 self._watch("refine", self._done)
+        spent_s = self._clock() - begun
+        self._seconds_per_voxel = spent_s / max(1, len(history)) / level.grid.voxel_count
 
 
 def _has_stalled(history: list[float]) -> bool:
