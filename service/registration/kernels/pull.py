@@ -19,6 +19,8 @@ from numba import prange
 
 from service.registration.kernels.launch import device, kernel
 
+LANES, PARTS = 64, 32
+
 NO_FIELD, SAME_GRID, ALIGNED, ANYWHERE = 0, 1, 2, 3
 
 ZERO, HALF, ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
@@ -33,56 +35,43 @@ def _bracket(position, count):
 
 
 @device
-def _blend(first, second, share, out):
-    for n in range(out.size):
-        out[n] = first[n] + share * (second[n] - first[n])
+def _padded(length):
+    """Room for a row in whole runs of SIMD lanes; what is left over would be done one by one."""
+    return (length + LANES - 1) // LANES * LANES
 
 
 @device
-def _brackets(scale, start, count, lower, share):
-    """Where each voxel of an output row lies between the voxels of a field row."""
-    for k in range(lower.size):
-        below, _, weight = _bracket(start + scale * k, count)
+def _turn_row(field, i, j, turn, turned):
+    """World vectors of a field row to moving-index vectors, one array for each axis.
+
+    Here and below rows are indexed in place: a view of one costs more than its arithmetic.
+    """
+    for axis in range(3):
+        a, b, c = np.float32(turn[axis, 0]), np.float32(turn[axis, 1]), np.float32(turn[axis, 2])
+        for k in range(field.shape[2]):
+            turned[axis, k] = a * field[i, j, k, 0] + b * field[i, j, k, 1] + c * field[i, j, k, 2]
+
+
+@device
+def _steps_along(to_field, count, length):
+    """Where the voxels of an output row lie along a field row: the voxel below, and the share."""
+    lower, share = np.empty(length, np.uint32), np.empty(length, np.float32)
+    for k in range(length):
+        below, _, weight = _bracket(to_field[2, 3] + to_field[2, 2] * k, count)
         lower[k] = min(below, max(count - 2, 0))
         share[k] = weight + np.float32(below - lower[k])
+    return lower, share
 
 
 @device
-def _turn_row(row, vector_map, turned):
-    """World vectors of one field row to moving-index vectors, one array for each axis."""
-    for axis in range(3):
-        a = np.float32(vector_map[axis, 0])
-        b = np.float32(vector_map[axis, 1])
-        c = np.float32(vector_map[axis, 2])
-        for k in range(turned.shape[1]):
-            turned[axis, k] = a * row[3 * k] + b * row[3 * k + 1] + c * row[3 * k + 2]
-
-
-@device
-def _start_row(moving_map, i, j, at):
-    """Moving indices of a row without a field."""
-    for axis in range(3):
-        step = np.float32(moving_map[axis, 2])
-        start = np.float32(moving_map[axis, 0] * i + moving_map[axis, 1] * j + moving_map[axis, 3])
-        for k in range(at.shape[1]):
-            at[axis, k] = start + step * np.float32(k)
-
-
-@device
-def _add_row(turned, at):
-    for axis in range(3):
-        for k in range(at.shape[1]):
-            at[axis, k] += turned[axis, k]
-
-
-@device
-def _add_upsampled(turned, lower, share, at):
+def _stretch(turned, lower, share, plane, j):
+    """A row of the field's voxels to one of the output's."""
     step = np.uint32(min(turned.shape[1] - 1, 1))
-    for axis in range(3):
-        row = turned[axis]
-        for k in range(at.shape[1]):
-            first = row[lower[k]]
-            at[axis, k] += first + share[k] * (row[lower[k] + step] - first)
+    for k in range(lower.size):
+        n, w = lower[k], share[k]
+        for axis in range(3):
+            first = turned[axis, n]
+            plane[axis, j, k] = first + w * (turned[axis, n + step] - first)
 
 
 @device
@@ -104,10 +93,10 @@ def _vector_at(field, i, j, k):
 
 @device
 def _gather_row(field, field_map, i, j, row):
-    """The vectors of an output row whose voxels lie anywhere in the field."""
+    """The vectors of an output row whose voxels lie anywhere in the field; row (1, 1, k, 3)."""
     m = field_map
-    for k in range(row.size // 3):
-        row[3 * k], row[3 * k + 1], row[3 * k + 2] = _vector_at(
+    for k in range(row.shape[2]):
+        row[0, 0, k, 0], row[0, 0, k, 1], row[0, 0, k, 2] = _vector_at(
             field,
             m[0, 0] * i + m[0, 1] * j + m[0, 2] * k + m[0, 3],
             m[1, 0] * i + m[1, 1] * j + m[1, 2] * k + m[1, 3],
@@ -116,80 +105,155 @@ def _gather_row(field, field_map, i, j, row):
 
 
 @device
-def _field_plane(path, i):
-    """The field's rows at output slab i: (rows, 3 * row length)."""
+def _workspace(path, length):
+    """Room for one thread: a field row, the same turned, how to stretch it, and two slabs of them.
+
+    A slab of the field is stretched once and serves all output slabs that it neighbours; `held`
+    says which ones are there.
+    """
     field, maps, how = path
-    rows = field.reshape(field.shape[0], field.shape[1], field.shape[2] * 3)
-    if how != ALIGNED:
-        return rows[min(i, field.shape[0] - 1)]
-    below, above, share = _bracket(maps[0, 0, 0] * i + maps[0, 0, 3], field.shape[0])
-    plane = np.empty((rows.shape[1], rows.shape[2]), np.float32)
-    _blend(rows[below].ravel(), rows[above].ravel(), share, plane.ravel())
-    return plane
+    lower, share = _steps_along(maps[0], field.shape[2], length)
+    wide = field.shape[2] if how == ALIGNED else length
+    rows = field.shape[1] if how == ALIGNED else 1
+    gathered = np.empty((1, 1, length, 3), np.float32)
+    scratch = gathered, np.empty((3, wide), np.float32), lower, share
+    held = np.full(2, -1, np.int64)
+    return scratch, np.zeros((2, 3, rows, _padded(length)), np.float32), held
 
 
 @device
-def _locate_row(path, plane, i, j, buffers, at):
-    """The moving indices of an output row."""
+def _stretch_slab(path, i, workspace):
+    """Make sure that slab i of the field is held, each row stretched to the output's."""
+    field, maps, _ = path
+    (_, turned, lower, share), planes, held = workspace
+    if held[i % 2] == i:
+        return
+    held[i % 2] = i
+    for j in range(field.shape[1]):
+        _turn_row(field, i, j, maps[2], turned)
+        _stretch(turned, lower, share, planes[i % 2], j)
+
+
+@device
+def _start_slab(path, i, workspace):
+    """Prepare for output slab i."""
     field, maps, how = path
-    _start_row(maps[1], i, j, at)
-    row, turned, lower, share = buffers
     if how == ALIGNED:
-        below, above, weight = _bracket(maps[0, 1, 1] * j + maps[0, 1, 3], plane.shape[0])
-        _blend(plane[below], plane[above], weight, row)
-        _turn_row(row, maps[2], turned)
-        _add_upsampled(turned, lower, share, at)
-    elif how == SAME_GRID:
-        _turn_row(plane[j], maps[2], turned)
-        _add_row(turned, at)
-    elif how == ANYWHERE:
-        _gather_row(field, maps[0], i, j, row)
-        _turn_row(row, maps[2], turned)
-        _add_row(turned, at)
+        below, above, _ = _bracket(maps[0, 0, 0] * i + maps[0, 0, 3], field.shape[0])
+        _stretch_slab(path, below, workspace)
+        _stretch_slab(path, above, workspace)
 
 
 @device
-def _row_buffers(path, length):
-    """Room for one row's vectors, and where its voxels lie along the field's row."""
+def _rows_around(path, i, j, workspace):
+    """Slabs and rows of `planes` that output row (i, j) lies between, and the shares of the second.
+
+    Only an upsampled field has two; else the one row is made here.
+    """
     field, maps, how = path
-    count = field.shape[2] if how == ALIGNED else length
-    lower = np.empty(length, np.uint32)
-    share = np.empty(length, np.float32)
-    _brackets(maps[0, 2, 2], maps[0, 2, 3], field.shape[2], lower, share)
-    return np.empty(3 * count, np.float32), np.empty((3, count), np.float32), lower, share
+    scratch, planes, _ = workspace
+    if how == ALIGNED:
+        a, b, wi = _bracket(maps[0, 0, 0] * i + maps[0, 0, 3], field.shape[0])
+        c, d, wj = _bracket(maps[0, 1, 1] * j + maps[0, 1, 3], field.shape[1])
+        return (a % 2, b % 2, wi), (c, d, wj)
+    if how == SAME_GRID:
+        _turn_row(field, i, j, maps[2], planes[0, :, 0])
+    elif how == ANYWHERE:
+        _gather_row(field, maps[0], i, j, scratch[0])
+        _turn_row(scratch[0], 0, 0, maps[2], planes[0, :, 0])
+    return (0, 0, ZERO), (0, 0, ZERO)
 
 
 @device
-def _all_interior(at, shape):
-    """Whether every sample of a row has all its eight neighbours."""
-    outside = 0
+def _row_start(to_moving, i, j):
+    """Moving index of the first voxel of a row without a field, and the step to the next."""
+    m = to_moving
+    return (
+        (
+            np.float32(m[0, 0] * i + m[0, 1] * j + m[0, 3]),
+            np.float32(m[1, 0] * i + m[1, 1] * j + m[1, 3]),
+            np.float32(m[2, 0] * i + m[2, 1] * j + m[2, 3]),
+        ),
+        (np.float32(m[0, 2]), np.float32(m[1, 2]), np.float32(m[2, 2])),
+    )
+
+
+@device
+def _locate_row(path, i, j, workspace, at):
+    """The moving indices of output row (i, j)."""
+    planes = workspace[1]
+    (a, b, wi), (c, d, wj) = _rows_around(path, i, j, workspace)
+    start, step = _row_start(path[1][1], i, j)
     for axis in range(3):
-        last = np.float32(shape[axis] - 1)
+        origin, slope = start[axis], step[axis]
         for k in range(at.shape[1]):
-            # A NaN fails both comparisons, so ask for what must hold.
-            outside |= not ((at[axis, k] >= ZERO) & (at[axis, k] < last))
-    return outside == 0
+            first = planes[a, axis, c, k]
+            first += wj * (planes[a, axis, d, k] - first)
+            second = planes[b, axis, c, k]
+            second += wj * (planes[b, axis, d, k] - second)
+            at[axis, k] = origin + slope * np.float32(k) + (first + wi * (second - first))
 
 
 @device
-def _linear_interior(moving, at, out):
-    """Trilinear values of a row that needs no border."""
-    flat = moving.ravel()
-    nj, nk = np.int32(moving.shape[1]), np.int32(moving.shape[2])
-    for k in range(out.size):
-        i0, j0, k0 = np.int32(at[0, k]), np.int32(at[1, k]), np.int32(at[2, k])
-        wi, wj, wk = at[0, k] - np.float32(i0), at[1, k] - np.float32(j0), at[2, k] - np.float32(k0)
-        n = np.uint32((i0 * nj + j0) * nk + k0)
-        down = np.uint32(n + np.uint32(nj * nk))
-        a = flat[n] + wk * (flat[n + 1] - flat[n])
-        n += np.uint32(nk)
-        b = flat[n] + wk * (flat[n + 1] - flat[n])
-        c = flat[down] + wk * (flat[down + 1] - flat[down])
-        down += np.uint32(nk)
-        d = flat[down] + wk * (flat[down + 1] - flat[down])
-        a += wj * (b - a)
-        c += wj * (d - c)
-        out[k] = a + wi * (c - a)
+def _clamped(position, last):
+    """A position within [0, last], NaN as 0; written so that it becomes two instructions."""
+    position = position if position > ZERO else ZERO
+    return position if position < last else last
+
+
+@device
+def _split(at, shape, corner, shares):
+    """Each clamped sample's lower corner in memory, and its shares of the upper neighbours."""
+    ni, nj, nk = np.int32(shape[0] - 1), np.int32(shape[1] - 1), np.int32(shape[2] - 1)
+    top = np.int32(max(ni - 1, 0)), np.int32(max(nj - 1, 0)), np.int32(max(nk - 1, 0))
+    stride_i, stride_j = np.int32(shape[1] * shape[2]), np.int32(shape[2])
+    for n in range(corner.size):
+        x = _clamped(at[0, n], np.float32(ni))
+        y = _clamped(at[1, n], np.float32(nj))
+        z = _clamped(at[2, n], np.float32(nk))
+        i, j, k = min(np.int32(x), top[0]), min(np.int32(y), top[1]), min(np.int32(z), top[2])
+        shares[0, n], shares[1, n] = x - np.float32(i), y - np.float32(j)
+        shares[2, n] = z - np.float32(k)
+        corner[n] = np.uint32(np.int32(np.int32(i * stride_i) + np.int32(j * stride_j)) + k)
+
+
+@device
+def _corners(moving):
+    """The volume as one line, from each of a cell's eight corners on; flat axes have one side."""
+    line, nk, slab = moving.ravel(), moving.shape[2], moving.shape[1] * moving.shape[2]
+    i = slab if moving.shape[0] > 1 else 0
+    j = nk if moving.shape[1] > 1 else 0
+    k = 1 if nk > 1 else 0
+    upper = line[i:]
+    return line, line[k:], line[j:], line[j + k :], upper, upper[k:], upper[j:], upper[j + k :]
+
+
+@device
+def _between(first, second, share):
+    """Linear interpolation that is exact at both ends."""
+    return (first - share * first) + share * second
+
+
+@device
+def _linear_row(corners, corner, shares, row):
+    """Trilinear values of a row."""
+    p000, p001, p010, p011, p100, p101, p110, p111 = corners
+    out, i, j = row
+    for k in range(out.shape[2]):
+        n, wj, wk = corner[k], shares[1, k], shares[2, k]
+        a = _between(p000[n], p001[n], wk)
+        b = _between(p010[n], p011[n], wk)
+        c = _between(p100[n], p101[n], wk)
+        d = _between(p110[n], p111[n], wk)
+        out[i, j, k] = _between(_between(a, b, wj), _between(c, d, wj), shares[0, k])
+
+
+@device
+def _fill_outside(at, shape, fill, row):
+    out, i, j = row
+    for k in range(out.shape[2]):
+        if not _is_inside(at[0, k], at[1, k], at[2, k], shape):
+            out[i, j, k] = fill
 
 
 @device
@@ -205,66 +269,60 @@ def _is_inside(i, j, k, shape):
 
 
 @device
-def _linear_at_border(moving, at, fill, out):
-    """Trilinear values of a row, each sample tested and clamped."""
-    for k in range(out.size):
-        if not _is_inside(at[0, k], at[1, k], at[2, k], moving.shape):
-            out[k] = fill
-            continue
-        i0, i1, wi = _bracket(at[0, k], moving.shape[0])
-        j0, j1, wj = _bracket(at[1, k], moving.shape[1])
-        k0, k1, wk = _bracket(at[2, k], moving.shape[2])
-        a = moving[i0, j0, k0] + wk * (moving[i0, j0, k1] - moving[i0, j0, k0])
-        b = moving[i0, j1, k0] + wk * (moving[i0, j1, k1] - moving[i0, j1, k0])
-        c = moving[i1, j0, k0] + wk * (moving[i1, j0, k1] - moving[i1, j0, k0])
-        d = moving[i1, j1, k0] + wk * (moving[i1, j1, k1] - moving[i1, j1, k0])
-        a += wj * (b - a)
-        c += wj * (d - c)
-        out[k] = a + wi * (c - a)
+def _linear_slabs(moving, path, fill, slabs, out):
+    length = out.shape[2]
+    workspace, corners = _workspace(path, length), _corners(moving)
+    at, shares = (
+        np.empty((3, _padded(length)), np.float32),
+        np.empty((3, _padded(length)), np.float32),
+    )
+    corner = np.empty(_padded(length), np.uint32)
+    for i in range(slabs[0], slabs[1]):
+        _start_slab(path, i, workspace)
+        for j in range(out.shape[1]):
+            _locate_row(path, i, j, workspace, at)
+            _split(at, moving.shape, corner, shares)
+            _linear_row(corners, corner, shares, (out, i, j))
+            _fill_outside(at, moving.shape, fill, (out, i, j))
 
 
 @device
-def _linear_slab(moving, path, fill, i, out):
-    buffers = _row_buffers(path, out.shape[1])
-    plane = _field_plane(path, i)
-    at = np.empty((3, out.shape[1]), np.float32)
-    for j in range(out.shape[0]):
-        _locate_row(path, plane, i, j, buffers, at)
-        if _all_interior(at, moving.shape):
-            _linear_interior(moving, at, out[j])
-        else:
-            _linear_at_border(moving, at, fill, out[j])
+def _part(part, parts, count):
+    """The slabs that one part of the work takes."""
+    return np.int64(part) * count // parts, (np.int64(part) + 1) * count // parts
 
 
 @kernel
 def pull_linear(moving, path, fill, out):
     """Trilinear; moving, fill and out are float32."""
-    for i in prange(out.shape[0]):
-        _linear_slab(moving, path, fill, np.int64(i), out[i])
+    parts = min(PARTS, out.shape[0])
+    for part in prange(parts):
+        _linear_slabs(moving, path, fill, _part(part, parts, out.shape[0]), out)
 
 
 @device
-def _nearest_slab(moving, path, fill, i, out):
-    buffers = _row_buffers(path, out.shape[1])
-    plane = _field_plane(path, i)
-    at = np.empty((3, out.shape[1]), np.float32)
-    for j in range(out.shape[0]):
-        _locate_row(path, plane, i, j, buffers, at)
-        for k in range(out.shape[1]):
-            if _is_inside(at[0, k], at[1, k], at[2, k], moving.shape):
-                a = min(int(at[0, k] + HALF), moving.shape[0] - 1)
-                b = min(int(at[1, k] + HALF), moving.shape[1] - 1)
-                c = min(int(at[2, k] + HALF), moving.shape[2] - 1)
-                out[j, k] = moving[a, b, c]
-            else:
-                out[j, k] = fill
+def _nearest_slabs(moving, path, fill, slabs, out):
+    ni, nj, nk = moving.shape
+    workspace = _workspace(path, out.shape[2])
+    at = np.empty((3, _padded(out.shape[2])), np.float32)
+    for i in range(slabs[0], slabs[1]):
+        _start_slab(path, i, workspace)
+        for j in range(out.shape[1]):
+            _locate_row(path, i, j, workspace, at)
+            for k in range(out.shape[2]):
+                x, y, z = at[0, k], at[1, k], at[2, k]
+                out[i, j, k] = fill
+                if _is_inside(x, y, z, moving.shape):
+                    a, b, c = int(x + HALF), int(y + HALF), int(z + HALF)
+                    out[i, j, k] = moving[min(a, ni - 1), min(b, nj - 1), min(c, nk - 1)]
 
 
 @kernel
 def pull_nearest(moving, path, fill, out):
     """Nearest voxel, halves up as ITK has it; moving, fill and out of one unsigned type."""
-    for i in prange(out.shape[0]):
-        _nearest_slab(moving, path, fill, np.int64(i), out[i])
+    parts = min(PARTS, out.shape[0])
+    for part in prange(parts):
+        _nearest_slabs(moving, path, fill, _part(part, parts, out.shape[0]), out)
 
 
 @device
@@ -285,6 +343,8 @@ def _label_shares(moving, at, k, labels, shares):
 def _largest_label(labels, shares):
     """The label with the largest total; of equals the lowest."""
     best, most = labels[0], -ONE
+    if (labels == best).all():
+        return best
     for n in range(8):
         total = ZERO
         for m in range(8):
@@ -296,24 +356,24 @@ def _largest_label(labels, shares):
 
 
 @device
-def _label_slab(moving, path, i, out):
-    buffers = _row_buffers(path, out.shape[1])
-    plane = _field_plane(path, i)
-    at = np.empty((3, out.shape[1]), np.float32)
+def _label_slabs(moving, path, slabs, out):
+    workspace = _workspace(path, out.shape[2])
+    at = np.empty((3, _padded(out.shape[2])), np.float32)
     labels, shares = np.empty(8, np.uint16), np.empty(8, np.float32)
-    for j in range(out.shape[0]):
-        _locate_row(path, plane, i, j, buffers, at)
-        for k in range(out.shape[1]):
-            out[j, k] = 0
-            if _is_inside(at[0, k], at[1, k], at[2, k], moving.shape):
-                _label_shares(moving, at, k, labels, shares)
-                out[j, k] = labels[0]
-                if (labels != labels[0]).any():
-                    out[j, k] = _largest_label(labels, shares)
+    for i in range(slabs[0], slabs[1]):
+        _start_slab(path, i, workspace)
+        for j in range(out.shape[1]):
+            _locate_row(path, i, j, workspace, at)
+            for k in range(out.shape[2]):
+                out[i, j, k] = 0
+                if _is_inside(at[0, k], at[1, k], at[2, k], moving.shape):
+                    _label_shares(moving, at, k, labels, shares)
+                    out[i, j, k] = _largest_label(labels, shares)
 
 
 @kernel
 def pull_labels(moving, path, out):
     """The label whose indicator, trilinear, is largest; uint16; 0 outside."""
-    for i in prange(out.shape[0]):
-        _label_slab(moving, path, np.int64(i), out[i])
+    parts = min(PARTS, out.shape[0])
+    for part in prange(parts):
+        _label_slabs(moving, path, _part(part, parts, out.shape[0]), out)
