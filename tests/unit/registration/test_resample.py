@@ -368,12 +368,13 @@ def test_coarse_voxels_beyond_the_volume_are_zero(make_grid):
     assert not data[11:].any()
 
 
+def noise_and_field(grid, rng):
+    noise = rng.standard_normal(grid.shape).astype(np.float32)
+    return Volume(noise, grid), smooth_field(grid, rng, 3)
+
+
 def test_two_threads_can_warp_at_once(make_grid, rng):
-    grid = make_grid()
-    volume, field = (
-        Volume(rng.standard_normal(grid.shape).astype(np.float32), grid),
-        smooth_field(grid, rng, 3),
-    )
+    volume, field = noise_and_field(make_grid(), rng)
     expected, results = warp(volume, field).data, []
 
     def work():
@@ -389,11 +390,7 @@ def test_two_threads_can_warp_at_once(make_grid, rng):
 
 
 def test_one_thread_gives_the_same_bits_as_all(make_grid, rng):
-    grid = make_grid()
-    volume, field = (
-        Volume(rng.standard_normal(grid.shape).astype(np.float32), grid),
-        smooth_field(grid, rng, 3),
-    )
+    volume, field = noise_and_field(make_grid(), rng)
     expected, before = warp(volume, field).data, numba.get_num_threads()
     numba.set_num_threads(1)
     try:
