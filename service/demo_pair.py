@@ -26,6 +26,7 @@ POINTS = 500
 # The deformation: waves of two widths, the largest displacement about 12 mm.
 WAVES_MM = ((30.0, 17.0), (14.0, 5.0))  # Gaussian width, typical largest displacement
 FLOW_SPACING_MM = 4.0
+FADING_MM = 40.0
 TURN_DEGREES, SHIFT_MM = (6.0, -5.0, 9.0), (9.0, -7.0, 6.0)
 # The moving grid: i to the left, j to the feet, k to the back, tilted.
 AXES = np.array([[-1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, -1.0, 0.0]])
@@ -155,7 +156,17 @@ def random_flow(grid: Grid, rng: np.random.Generator) -> DisplacementField:
     for width_mm, largest_mm in WAVES_MM:
         for axis in range(3):
             velocity[..., axis] += largest_mm / np.sqrt(3) * _waves(coarse, width_mm, rng)
-    return integrate(VelocityField(velocity, coarse))
+    return integrate(VelocityField(velocity * _fading(coarse)[..., None], coarse))
+
+
+def _fading(grid: Grid) -> np.ndarray:
+    """1 inside, 0 at the border: a flow that ends in the open would tear there."""
+    faded = np.ones(grid.shape, np.float32)
+    for axis, (count, step_mm) in enumerate(zip(grid.shape, grid.spacing_mm, strict=True)):
+        from_border_mm = np.minimum(np.arange(count), np.arange(count)[::-1]) * step_mm
+        ramp = np.sin(np.pi / 2 * np.minimum(1, from_border_mm / FADING_MM)) ** 2
+        faded *= ramp.astype(np.float32).reshape([-1 if n == axis else 1 for n in range(3)])
+    return faded
 
 
 def _waves(grid: Grid, width_mm: float, rng: np.random.Generator) -> np.ndarray:

@@ -30,6 +30,7 @@ class Line:
     """A phase where there is no terminal: the name when it begins, its stages, its seconds."""
 
     last: str = ""
+    reached: float = 0.0
 
     @contextmanager
     def phase(self, name: str) -> Iterator["Line"]:
@@ -41,9 +42,10 @@ class Line:
 
     def watch(self, detail: str, fraction: float) -> None:
         """Say each stage once."""
+        self.reached = max(self.reached, fraction)
         if detail != self.last:
             self.last = detail
-            screen.note(f"  {fraction:4.0%}  {detail}")
+            screen.note(f"  {self.reached:4.0%}  {detail}")
 
 
 @dataclass
@@ -52,6 +54,7 @@ class Bar:
 
     progress: "Progress"
     task: "TaskID | None" = None
+    reached: float = 0.0
 
     @contextmanager
     def phase(self, name: str) -> Iterator["Bar"]:
@@ -63,8 +66,9 @@ class Bar:
 
     def watch(self, detail: str, fraction: float) -> None:
         """Move the bar."""
+        self.reached = max(self.reached, fraction)  # a bar does not run backwards
         if self.task is not None:
-            self.progress.update(self.task, total=1.0, completed=fraction, detail=detail)
+            self.progress.update(self.task, total=1.0, completed=self.reached, detail=detail)
 
 
 @contextmanager
@@ -80,7 +84,7 @@ def shown_phases(*, is_shown: bool) -> Iterator[Silent | Line | Bar]:
 
         columns = (
             TextColumn("{task.description:<37}"),
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=30, complete_style="cyan", finished_style="green"),
             TimeElapsedColumn(),
             TextColumn("{task.fields[detail]}"),
         )

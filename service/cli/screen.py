@@ -102,7 +102,7 @@ def progress_bar(*, is_shown: bool = True) -> Iterator[Watch]:
     with Progress(
         SpinnerColumn(),
         TextColumn("{task.description:<12}"),
-        BarColumn(),
+        BarColumn(complete_style="cyan", finished_style="green"),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
         console=stderr(),
@@ -111,6 +111,7 @@ def progress_bar(*, is_shown: bool = True) -> Iterator[Watch]:
         task = bar.add_task("starting", total=1.0)
 
         def watch(stage: str, fraction: float) -> None:
-            bar.update(task, description=stage, completed=fraction)
+            # A worker that hands over counts anew; a bar does not run backwards.
+            bar.update(task, description=stage, completed=max(fraction, bar.tasks[0].completed))
 
         yield watch

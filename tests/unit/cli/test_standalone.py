@@ -1,0 +1,78 @@
+"""The embedded stack's parts that need no process."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from service import standalone
+from service.errors import ConfigurationError
+from service.settings import Settings
+from service.standalone import Child, Stack, child_environment, lock_folder
+
+
+def test_a_child_reads_the_same_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = "a" * 64
+    chosen = Settings(
+        data_dir=tmp_path, port=1234, api_keys=f"alice:{digest}", threads=3, lease_s=7.5
+    )
+    for name, value in child_environment(chosen).items():
+        monkeypatch.setenv(name, value)
+    assert Settings(_env_file=None) == chosen
+
+
+def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert child_environment(Settings(data_dir=tmp_path, workers=3))["WARPLINE_THREADS"] == "2"
+    assert child_environment(Settings(data_dir=tmp_path, workers=9))["WARPLINE_THREADS"] == "1"
+
+
+def test_nothing_else_of_ours_reaches_a_child(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("WARPLINE_REDIS_URL", "redis://elsewhere")
+    assert "WARPLINE_REDIS_URL" not in child_environment(Settings(redis_url=None))
+
+
+def test_back_off_doubles_up_to_its_limit_and_starts_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(standalone.time, "monotonic", lambda: now[0])
+    child = Child("worker-1", "worker", tmp_path / "log", started_at=1000.0)
+    waits = [child.note_death() for _ in range(8)]
+    assert waits == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    now[0] += standalone.STEADY_AFTER_S + 1
+    assert child.note_death() == 0.5
+
+
+def test_a_folder_has_one_stack(tmp_path: Path) -> None:
+    first = lock_folder(tmp_path)
+    with pytest.raises(ConfigurationError, match="Another"):
+        lock_folder(tmp_path)
+    first.close()
+    lock_folder(tmp_path).close()
+
+
+def test_the_last_lines_of_a_log_are_shown(tmp_path: Path) -> None:
+    child = Child("gateway", "gateway", tmp_path / "gateway.log")
+    assert child.last_lines() == []
+    child.log.write_text("".join(f"line {n}\n" for n in range(100)))
+    assert child.last_lines(2) == ["line 98", "line 99"]
+
+
+def test_port_zero_becomes_a_free_port(tmp_path: Path) -> None:
+    stack = Stack(Settings(data_dir=tmp_path, port=0))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", stack.port))
+    assert stack.url == f"http://127.0.0.1:{stack.port}"
+
+
+def test_a_child_that_cannot_start_is_told_with_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standalone, "FIRST_BACK_OFF_S", 0.01)
+    settings = Settings(data_dir=tmp_path, port=0, database_url="nonsense://")
+    with pytest.raises(ConfigurationError, match="cannot start"), Stack(settings):
+        pass
+    lock_folder(tmp_path).close()
