@@ -35,7 +35,8 @@ def environment(config: Settings) -> dict[str, str]:
 
 
 def start_worker(config: Settings, kind: str, **extra: str) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "tests.integration.light", kind]
+    light = ["tests.integration.light", kind]
+    command = [sys.executable, "-m", *(["service.worker.main"] if kind == "real" else light)]
     return subprocess.Popen(command, cwd=ROOT, env=environment(config) | extra)
 
 

@@ -10,15 +10,27 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import psycopg
 import pytest
 import redis as redis_client
 
 from service.jobs.intake import Intake
 from service.jobs.job import InputFile, Job, Kind, Request, State
+from service.registration.fields import DisplacementField
+from service.registration.files.field_file import write_field
+from service.registration.grid import Grid
 from service.settings import Settings
 from service.stores.build import Stores, open_stores
 from service.stores.migrate import database_of, migrate
-from tests.integration.chaos import ROOT, environment, start_worker, submit
+from tests.integration.chaos import (
+    ROOT,
+    Swarm,
+    environment,
+    kill_every,
+    start_worker,
+    submit,
+    wait_until_done,
+)
 from tests.servers import RedisServer
 
 SHAPE = (24, 22, 20)
@@ -109,6 +121,62 @@ def test_the_real_worker_registers_warps_refuses_and_stops(
 def _voxels(stores: Stores, key: str, folder: Path) -> np.ndarray:
     stores.blobs.get_file(key, folder / "result.nii.gz")
     return nib.load(folder / "result.nii.gz").get_fdata()
+
+
+@pytest.mark.slow
+def test_killed_real_workers_repeat_their_jobs_byte_for_byte(tmp_path: Path) -> None:
+    config = Settings(data_dir=tmp_path / "data", lease_s=3, reap_every_s=0.5, max_attempts=20)
+    stores = open_stores(config)
+    field = DisplacementField.zero(Grid(SHAPE, np.diag([2, 2, 2.5, 1])))
+    write_field(tmp_path / "ddf.nii.gz", field)
+    inputs = {
+        "moving": stored(stores, "uploads/m/data", blobs_of(1.5, tmp_path)),
+        "ddf": stored(stores, "uploads/d/data", (tmp_path / "ddf.nii.gz").read_bytes()),
+    }
+    intake = Intake(stores.jobs, stores.doorbell, 100, 100, 600)
+    request = Request(kind=Kind.WARP, inputs=inputs)
+    jobs = [intake.submit(request, "a")[0] for _ in range(30)]
+    swarm = Swarm(config, "real", size=2)
+    try:
+        wait_until_done(stores, len(jobs), kill_every(swarm, len(jobs), 5), timeout_s=240)
+    finally:
+        swarm.stop()
+    ended = [stores.jobs.job(job.id) for job in jobs]
+    assert {job.state for job in ended} == {State.SUCCEEDED}
+    assert sum(job.fence for job in ended) > len(jobs), "no kill hit a job"
+    assert len({job.manifest.files["warped.nii.gz"].sha256 for job in ended}) == 1
+    warped = _voxels(stores, ended[0].manifest.files["warped.nii.gz"].key, tmp_path)
+    moving = nib.load(tmp_path / "volume.nii.gz").get_fdata()
+    np.testing.assert_allclose(warped, moving, atol=1e-3)  # a zero field moves nothing
+    stores.close()
+
+
+@pytest.mark.servers
+def test_a_worker_outlives_its_database_connections(postgres_url: str, tmp_path: Path) -> None:
+    config = Settings(data_dir=tmp_path / "data", database_url=postgres_url)
+    database = database_of(config)
+    migrate(database)
+    database.close()
+    stores = open_stores(config)
+    worker = start_worker(config, "poll")
+    try:
+        for job_id in submit(stores, 6, seconds=0.5):
+            _cut_connections(postgres_url)
+            assert wait_for(stores, stores.jobs.job(job_id)).state == State.SUCCEEDED
+        assert worker.poll() is None
+    finally:
+        worker.terminate()
+        assert worker.wait(30) == 0
+        stores.close()
+
+
+def _cut_connections(url: str) -> None:
+    """What a fail-over does to everybody who is connected."""
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE pid <> pg_backend_pid() AND datname = current_database()"
+        )
 
 
 # --- Celery ---
