@@ -5,6 +5,7 @@ has contrast is found when the worker reads them.
 """
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from service.errors import GridMismatchError, NoOverlapError
@@ -25,15 +26,19 @@ def check_files(paths: Mapping[str, Path], limits: Limits) -> dict[str, Header]:
     Raises:
         InvalidFileError: Its subclass says what is wrong, its field which role.
     """
-    headers: dict[str, Header] = {}
-    for role, path in paths.items():
-        if role in POINT_ROLES:
-            read_points(path, role)
-        elif role in TRANSFORM_ROLES:
-            read_affine(path, role)
-        else:
-            headers[role] = verify_file(path, limits, role)
-    return headers
+    with ThreadPoolExecutor(2) as pool:
+        found = pool.map(lambda role: _check(role, paths[role], limits), paths)
+        return {role: header for role, header in zip(paths, found, strict=True) if header}
+
+
+def _check(role: str, path: Path, limits: Limits) -> Header | None:
+    if role in POINT_ROLES:
+        read_points(path, role)
+        return None
+    if role in TRANSFORM_ROLES:
+        read_affine(path, role)
+        return None
+    return verify_file(path, limits, role)
 
 
 def check_pair(headers: Mapping[str, Header], options: RegisterOptions, *, is_placed: bool) -> None:

@@ -1,6 +1,7 @@
 """A job's inputs: files of the request put into the store, uploads and addresses looked up."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from urllib.parse import urlsplit
@@ -26,16 +27,21 @@ class Keeper:
     owner: str
     _kept: list[tuple[UUID, str]] = field(default_factory=list)
 
-    def keep(self, arrival: Arrival) -> InputFile:
-        """Store one file under a new key.
+    def keep(self, arrivals: Mapping[str, Arrival]) -> dict[str, InputFile]:
+        """Store files under new keys, two at a time, for each waits for the disk.
 
         Raises:
             StorageFullError, StoreUnavailableError: From the stores.
         """
+        with ThreadPoolExecutor(2) as pool:
+            return dict(zip(arrivals, pool.map(self._keep, arrivals.values()), strict=True))
+
+    def _keep(self, arrival: Arrival) -> InputFile:
+        # The upload's row keeps the reaper away until the job's row does; it is never completed,
+        # since nobody asks for it.
         upload = self.stores.uploads.open(self.owner, arrival.bytes, ORPHAN_TTL)
         self._kept.append((upload.id, upload.key))
         self.stores.blobs.put_file(upload.key, arrival.path)
-        self.stores.uploads.advance(upload.id, arrival.bytes, arrival.sha256)
         return InputFile(key=upload.key, sha256=arrival.sha256, bytes=arrival.bytes)
 
     def release(self) -> None:

@@ -94,7 +94,8 @@ class BodyGuard:
             return await self.receive()
         began = time.monotonic()
         try:
-            message = await asyncio.wait_for(self.receive(), self.idle_timeout_s)
+            async with asyncio.timeout(self.idle_timeout_s):
+                message = await self.receive()
         except TimeoutError:
             raise RequestTimeoutError(
                 f"Nothing arrived for {self.idle_timeout_s:g} s; send the body without pauses, "

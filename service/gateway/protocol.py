@@ -18,6 +18,7 @@ from service.errors import (
 from service.gateway.problems import MEDIA_TYPE, body_of
 
 MOST_HEAD_BYTES = 16 * 1024
+MOST_BUFFERED_BYTES = 2**20  # of a body, a connection
 
 
 def guarded(header_timeout_s: float, read_timeout_s: float) -> type[HttpToolsProtocol]:
@@ -97,6 +98,15 @@ class GuardedProtocol(HttpToolsProtocol):
             self._refuse(HeadersTooLargeError())
             return
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """As in uvicorn, which stops reading at 64 KiB: too little to keep a disk busy."""
+        if self.cycle.response_complete:
+            return
+        self.cycle.body += body
+        if len(self.cycle.body) > MOST_BUFFERED_BYTES:
+            self.flow.pause_reading()
+        self.cycle.message_event.set()
 
     def send_400_response(self, msg: str) -> None:
         """Answer a request that is no HTTP with a problem document as well."""

@@ -20,6 +20,19 @@ class Ticket:
     idempotency_key: str | None
 
 
+@dataclass(frozen=True)
+class Taken:
+    """A job that was taken in, or an old one that the idempotency key replayed.
+
+    `settle` ends the files' life as uploads, or removes those that no job holds. It can wait until
+    the caller has its answer: should the process die first, the reaper does it.
+    """
+
+    job: Job
+    is_replayed: bool
+    settle: Callable[[], None]
+
+
 def local_paths(
     desk: Desk, arrivals: Mapping[str, Arrival], inputs: Mapping[str, InputFile], folder: Path
 ) -> dict[str, Path]:
@@ -41,15 +54,14 @@ def submit(
     ticket: Ticket,
     arrivals: Mapping[str, Arrival],
     make: Callable[[dict[str, InputFile]], Request],
-) -> tuple[Job, bool]:
+) -> Taken:
     """Store the files that came along and hand in the request that `make` makes of them.
 
-    The flag says that the idempotency key replayed an old job. Files that no new job holds are
-    removed again.
+    When that fails, no file stays behind.
     """
     keeper = Keeper(desk.stores, owner)
     try:
-        kept = {role: keeper.keep(arrival) for role, arrival in arrivals.items()}
+        kept = keeper.keep(arrivals)
         job, is_replayed = desk.intake.submit(
             make(kept),
             owner,
@@ -61,8 +73,4 @@ def submit(
     except BaseException:
         keeper.discard()
         raise
-    if is_replayed:
-        keeper.discard()
-    else:
-        keeper.release()
-    return job, is_replayed
+    return Taken(job, is_replayed, keeper.discard if is_replayed else keeper.release)

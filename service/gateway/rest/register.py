@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from service.errors import (
@@ -34,9 +34,9 @@ from service.gateway.problems import problems
 from service.gateway.rest.bodies import REGISTER_BODY
 from service.gateway.rest.views import JobView
 from service.gateway.rest.waiting import finished, preferred_wait_s
-from service.gateway.submitting import Ticket, local_paths, submit
+from service.gateway.submitting import Taken, Ticket, local_paths, submit
 from service.jobs import job as jobs
-from service.jobs.job import InputFile, Job, Kind
+from service.jobs.job import InputFile, Kind
 from service.registration.models_folder import ModelFolder
 
 router = APIRouter(tags=["register"])
@@ -89,8 +89,10 @@ JOB_RESPONSES: dict[int | str, dict[str, Any]] = {
 async def register(
     request: Request,
     response: Response,
+    after: BackgroundTasks,
     desk: AtDesk,
     caller: Caller,
+    *,
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> JobView:
@@ -105,7 +107,7 @@ async def register(
         order = await read_order(request, RegisterOrder, REGISTER_ROLES, folder)
         order.require("fixed", "moving")
 
-        def take_in() -> tuple[Job, bool]:
+        def take_in() -> Taken:
             require_model(desk.models, order.order.options.model)
             references = {str(role): ref for role, ref in order.order.inputs.items()}
             inputs = referred(desk.stores, desk.settings, caller, references)
@@ -120,8 +122,9 @@ async def register(
                 lambda kept: _request(order, inputs | kept),
             )
 
-        job, is_replayed = await run_in_threadpool(take_in)
-    return await answer(desk, response, job, prefer, is_replayed=is_replayed)
+        taken = await run_in_threadpool(take_in)
+    after.add_task(taken.settle)
+    return await answer(desk, response, taken, prefer)
 
 
 def require_model(models: ModelFolder, ref: str) -> None:
@@ -149,12 +152,11 @@ def _request(order: Submission[RegisterOrder], inputs: dict[str, InputFile]) -> 
     )
 
 
-async def answer(
-    desk: Desk, response: Response, job: Job, prefer: str | None, *, is_replayed: bool
-) -> JobView:
+async def answer(desk: Desk, response: Response, taken: Taken, prefer: str | None) -> JobView:
     """The answer to a submitted job: 202 with its address, or 200 with it finished."""
+    job = taken.job
     response.headers["Location"] = f"/v1/jobs/{job.id}"
-    if is_replayed:
+    if taken.is_replayed:
         response.headers["Idempotent-Replayed"] = "true"
     wait_s = preferred_wait_s(prefer)
     if wait_s is not None:

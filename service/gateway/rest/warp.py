@@ -1,6 +1,6 @@
 """`POST /warp`: a finished registration's transform, applied to more images, labels or points."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from service.errors import (
@@ -26,9 +26,9 @@ from service.gateway.rest.register import (
 )
 from service.gateway.rest.results import manifest_of
 from service.gateway.rest.views import JobView
-from service.gateway.submitting import local_paths, submit
+from service.gateway.submitting import Taken, local_paths, submit
 from service.jobs import job as jobs
-from service.jobs.job import InputFile, Job, Kind
+from service.jobs.job import InputFile, Kind
 
 router = APIRouter(tags=["register"])
 
@@ -47,8 +47,10 @@ TRANSFORMS = {"ddf": "ddf.nii.gz", "inverse_ddf": "inverse_ddf.nii.gz"}
 async def warp(
     request: Request,
     response: Response,
+    after: BackgroundTasks,
     desk: AtDesk,
     caller: Caller,
+    *,
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> JobView:
@@ -58,7 +60,7 @@ async def warp(
         order = await read_order(request, WarpOrder, WARP_ROLES, folder)
         _require_files(order)
 
-        def take_in() -> tuple[Job, bool]:
+        def take_in() -> Taken:
             transforms = _transforms(desk, caller, order.order)
             references = {str(role): ref for role, ref in order.order.inputs.items()}
             inputs = referred(desk.stores, desk.settings, caller, references)
@@ -71,8 +73,9 @@ async def warp(
                 lambda kept: _request(order.order, inputs | kept, transforms),
             )
 
-        job, is_replayed = await run_in_threadpool(take_in)
-    return await answer(desk, response, job, prefer, is_replayed=is_replayed)
+        taken = await run_in_threadpool(take_in)
+    after.add_task(taken.settle)
+    return await answer(desk, response, taken, prefer)
 
 
 def _require_files(order: Submission[WarpOrder]) -> None:
