@@ -115,7 +115,7 @@ def _fetch_url(url: str, role: str, target: Path, rules: UrlRules, tick: Tick) -
     timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
     until = time.monotonic() + LONGEST_FETCH_S
     digest, size = hashlib.sha256(), 0
-    _require_public_or_named(url)
+    _require_outward(url)
     try:
         # No redirects: the next host is not on the list. No proxies or .netrc from the environment.
         with (
@@ -123,6 +123,7 @@ def _fetch_url(url: str, role: str, target: Path, rules: UrlRules, tick: Tick) -
             client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as answer,
             target.open("wb") as copy,
         ):
+            _require_outward_peer(url, answer)
             if answer.status_code != 200:
                 raise _fetch_error(role)
             for chunk in answer.iter_raw(CHUNK):
@@ -137,7 +138,7 @@ def _fetch_url(url: str, role: str, target: Path, rules: UrlRules, tick: Tick) -
     return digest.hexdigest()
 
 
-def _require_public_or_named(url: str) -> None:
+def _require_outward(url: str) -> None:
     """Refuse a listed name that resolves to this machine's own or link-local addresses.
 
     An operator who does mean such an address lists it as a number.
@@ -146,19 +147,36 @@ def _require_public_or_named(url: str) -> None:
         UrlNotAllowedError: With the text of any other URL that is not allowed.
     """
     host = urlsplit(url).hostname or ""
-    try:
-        ipaddress.ip_address(host)
+    if _is_number(host):
         return
-    except ValueError:
-        pass
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:
         raise UrlNotAllowedError from error
-    for entry in found:
-        address = ipaddress.ip_address(str(entry[4][0]).partition("%")[0])
-        if address.is_loopback or address.is_link_local or address.is_unspecified:
-            raise UrlNotAllowedError
+    if any(_is_inward(str(entry[4][0])) for entry in found):
+        raise UrlNotAllowedError
+
+
+def _require_outward_peer(url: str, answer: httpx.Response) -> None:
+    """The same for the address that did answer: the name may have changed since it was checked."""
+    peer = answer.extensions["network_stream"].get_extra_info("server_addr")
+    if not _is_number(urlsplit(url).hostname or "") and (peer is None or _is_inward(peer[0])):
+        raise UrlNotAllowedError
+
+
+def _is_number(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_inward(address: str) -> bool:
+    """Loopback, link-local (where clouds keep their metadata) or unspecified; IPv4 in IPv6 too."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    inner = getattr(found, "ipv4_mapped", None) or found
+    return bool(inner.is_loopback or inner.is_link_local or inner.is_unspecified)
 
 
 def _fetch_error(role: str) -> UrlFetchError:

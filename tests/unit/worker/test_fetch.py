@@ -116,7 +116,9 @@ def test_nothing_else_is_fetched_and_every_refusal_reads_the_same(
     assert caught.value.problem() == UrlNotAllowedError().problem()
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254", "::1", "fe80::1", "::"])
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "169.254.169.254", "::1", "fe80::1%1", "::", "::ffff:127.0.0.1"]
+)
 def test_a_listed_name_that_points_inwards_is_refused_the_same_way(
     address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -126,6 +128,24 @@ def test_a_listed_name_that_points_inwards_is_refused_the_same_way(
     with pytest.raises(UrlNotAllowedError) as caught:
         fetch(InputFile(url="http://good.example/x"), tmp_path / "a", "good.example")
     assert caught.value.problem() == UrlNotAllowedError().problem()
+
+
+def test_a_name_that_turns_inwards_after_the_check_is_refused(
+    host: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    port = host.partition(":")[2]
+    real = socket.getaddrinfo
+    answers = iter(["198.51.100.7"])  # the first look-up is ours, the second the connection's
+
+    def turning(name: str, *arguments: Any, **options: Any) -> Any:
+        return real(next(answers, "127.0.0.1"), *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", turning)
+    with pytest.raises(UrlNotAllowedError):
+        fetch(
+            InputFile(url=f"http://good.example:{port}/ok"), tmp_path / "a", f"good.example:{port}"
+        )
+    assert not (tmp_path / "a").exists() or (tmp_path / "a").read_bytes() == b""
 
 
 @pytest.mark.parametrize("path", ["away", "long", "lie", "missing"])
