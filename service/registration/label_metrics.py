@@ -1,17 +1,16 @@
 """How well two label maps on one grid agree, label by label. Label 0 is background and left out."""
 
 import math
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float64, Int, Int32, UInt16
 
-from service.registration.grid import Grid
 from service.registration.kernels import measures
 from service.registration.volume import Volume, as_label_map, require_same_grid
 
-# Surfaces are searched outwards this far, in voxels along each axis; what is left is compared
-# point by point.
+# Surfaces are searched outwards this far, in voxels.
 _REACH_VOXELS = 6
 _PARTS = 8
 
@@ -66,63 +65,75 @@ def hd95_mm(fixed: Volume, warped: Volume) -> dict[int, float]:
         BadLabelsError: If a value is negative, not whole, or above 65535.
     """
     require_same_grid(warped, fixed, "labels")
-    first, second = (_edges(_labels(v)) for v in (fixed, warped))
-    there = _surface_distances(first, second, fixed.grid)
-    back = _surface_distances(second, first, fixed.grid)
+    first, second = (_Surfaces.of(_labels(v)) for v in (fixed, warped))
+    spacing = fixed.grid.spacing_mm
+    there, back = first.reach(second, spacing), second.reach(first, spacing)
     return {n: max(there.get(n, math.nan), back.get(n, math.nan)) for n in sorted(there | back)}
 
 
-def _edges(labels: Labels) -> Labels:
-    edges = np.empty_like(labels)
-    measures.label_edges(labels, edges)
-    return edges
+@dataclass(frozen=True, eq=False)
+class _Surfaces:
+    """The surface voxels of a label map: as a map, and as lists by label."""
+
+    edges: Labels
+    voxels: dict[int, Int32[np.ndarray, "n 3"]]
+
+    @classmethod
+    def of(cls, labels: Labels) -> "_Surfaces":
+        edges = np.empty_like(labels)
+        measures.label_edges(labels, edges)
+        voxels, values = np.argwhere(edges).astype(np.int32), edges[edges != 0]
+        order = np.argsort(values, kind="stable")
+        voxels, values = voxels[order], values[order]
+        bounds = np.flatnonzero(np.diff(values, prepend=0, append=0))
+        return cls(edges, {int(values[a]): voxels[a:b] for a, b in pairwise(bounds)})
+
+    def reach(self, others: "_Surfaces", spacing_mm: np.ndarray) -> dict[int, float]:
+        """For each label, the 95th percentile of the distances from here to the others'.
+
+        Most are near, and searched for outwards; where too many are not, by a distance transform.
+        """
+        offsets, lengths = _offsets(spacing_mm)
+        reached = {}
+        for label, voxels in self.voxels.items():
+            found = np.empty(len(voxels), np.int64)
+            measures.nearest_edges(voxels, label, others.edges, offsets, found)
+            distances = np.where(found >= 0, lengths[found], np.inf)
+            if (found < 0).mean() > 0.04:
+                distances = _far_distances(voxels, others.voxels.get(label), spacing_mm)
+            reached[label] = _percentile_95(distances)
+        return reached
+
+
+def _percentile_95(distances: np.ndarray) -> float:
+    """nan where there are none; of infinite ones, only those above the percentile are allowed."""
+    if not distances.size:
+        return math.nan
+    finite = np.minimum(distances, np.finfo(np.float64).max)
+    return float(np.percentile(finite, 95))
 
 
 def _offsets(spacing_mm: np.ndarray) -> tuple[Int32[np.ndarray, "n 3"], Float64[np.ndarray, "n"]]:
-    """Steps to the voxels around one and their lengths, nearest first, no gap up to the last."""
+    """Steps to the voxels around one and their lengths, nearest first, all up to the last's."""
     reach_mm = _REACH_VOXELS * float(np.median(spacing_mm))
     most = [int(reach_mm / s) for s in spacing_mm]
-    steps = np.stack(
-        np.meshgrid(*[np.arange(-n, n + 1, dtype=np.int32) for n in most], indexing="ij"), -1
-    ).reshape(-1, 3)
+    axes = [np.arange(-n, n + 1, dtype=np.int32) for n in most]
+    steps = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
     lengths = np.linalg.norm(steps * spacing_mm, axis=1)
     order = np.argsort(lengths, kind="stable")
     order = order[lengths[order] <= reach_mm]
     return np.ascontiguousarray(steps[order]), lengths[order]
 
 
-def _surface_distances(edges: Labels, others: Labels, grid: Grid) -> dict[int, float]:
-    """For each label, the 95th percentile of the distances from its edges to the others'."""
-    voxels = np.argwhere(edges).astype(np.int32)
-    labels = edges[edges != 0]
-    offsets, lengths = _offsets(grid.spacing_mm)
-    found = np.empty(len(voxels), np.int64)
-    measures.nearest_edges(voxels, labels, others, offsets, found)
-    distances = np.where(found >= 0, lengths[found], np.nan)
-    order = np.argsort(labels, kind="stable")
-    bounds = np.flatnonzero(np.diff(labels[order], prepend=0, append=0))
-    result = {}
-    for first, last in pairwise(bounds):
-        members = order[first:last]
-        label = int(labels[members[0]])
-        near = _completed(distances[members], voxels[members], others, label, grid)
-        result[label] = float(np.percentile(near, 95)) if near.size else math.nan
-    return result
-
-
-def _completed(
-    distances: np.ndarray, voxels: np.ndarray, others: Labels, label: int, grid: Grid
+def _far_distances(
+    voxels: np.ndarray, surface: np.ndarray | None, spacing_mm: np.ndarray
 ) -> np.ndarray:
-    """The distances, those beyond reach filled in; empty if the other map lacks the label."""
-    far = np.flatnonzero(np.isnan(distances))
-    if not far.size:
-        return distances
-    surface = np.argwhere(others == label).astype(np.int32)
-    if not surface.size:
+    """Distances from voxels to a surface anywhere; empty where there is none."""
+    if surface is None:
         return np.empty(0)
-    squared = np.empty(far.size, np.float32)
-    squares = (grid.spacing_mm**2).astype(np.float32)
-    measures.nearest_of_list(np.ascontiguousarray(voxels[far]), surface, squares, squared)
-    distances = distances.copy()
-    distances[far] = np.sqrt(squared)
-    return distances
+    low = np.minimum(voxels.min(axis=0), surface.min(axis=0))
+    high = np.maximum(voxels.max(axis=0), surface.max(axis=0))
+    squared = np.full(high - low + 1, np.inf)
+    squared[tuple((surface - low).T)] = 0
+    measures.squared_distances(squared, spacing_mm)
+    return np.asarray(np.sqrt(squared[tuple((voxels - low).T)]))

@@ -14,7 +14,7 @@ import numpy as np
 from service.registration.fields import Affine, DisplacementField, Vectors, VelocityField
 from service.registration.grid import Grid
 from service.registration.index_maps import Map, index_map, vector_map
-from service.registration.kernels import flow, pull
+from service.registration.kernels import cubic, flow, pull
 from service.registration.options import Interpolation, LabelInterpolation
 from service.registration.smoothing import antialias_sigma, shrink, smooth
 from service.registration.volume import Volume, as_label_map
@@ -67,7 +67,12 @@ def _pull(volume: Volume, grid: Grid, path: _Path, interpolation: str, fill: flo
         return Volume(_pull_nearest(volume.data, grid.shape, path, fill), grid)
     moving = volume.as_float32().data
     out = np.empty(grid.shape, np.float32)
-    pull.pull_linear(moving, path, np.float32(fill), out)
+    if interpolation == "cubic":
+        splines = moving.copy()
+        cubic.coefficients(splines)
+        cubic.pull_cubic(splines, path, np.float32(fill), out)
+    else:
+        pull.pull_linear(moving, path, np.float32(fill), out)
     return Volume(out, grid)
 
 
@@ -107,7 +112,8 @@ def warp(
         field: u; on a grid other than `grid` it is upsampled on the fly, linear and clamped.
         grid: Where the result lies; by default the field's grid.
         affine: A, fixed to moving; by default none.
-        interpolation: `nearest` (halves up), `linear`, or `cubic` (B-spline).
+        interpolation: `nearest` (halves up), `linear`, or `cubic` (a B-spline that passes through
+            the voxels).
         fill: The value outside the moving volume.
     """
     grid = field.grid if grid is None else grid

@@ -1,4 +1,4 @@
-"""One threaded pass over two volumes: sums for correlation, joint counts, label surfaces."""
+"""Threaded passes over two volumes: sums for correlation, joint counts, label surfaces."""
 
 import numpy as np
 from numba import prange
@@ -119,32 +119,65 @@ def _steps_to(edges, voxel, label, offsets):
 
 
 @kernel
-def nearest_edges(voxels, labels, edges, offsets, found):
-    """found[n]: which offset takes voxel n to the nearest edge of its label; -1 beyond the last.
+def nearest_edges(voxels, label, edges, offsets, found):
+    """found[n]: which offset takes voxel n to the nearest edge of the label; -1 beyond the last.
 
-    voxels (n, 3) and offsets (m, 3) int32, offsets sorted by distance; labels (n) uint16.
+    voxels (n, 3) and offsets (m, 3) int32, offsets sorted by distance.
     """
     block = 256
     for part in prange((voxels.shape[0] + block - 1) // block):
         first = np.int64(part) * block
         for n in range(first, min(first + block, voxels.shape[0])):
-            found[n] = _steps_to(edges, voxels[n], labels[n], offsets)
+            found[n] = _steps_to(edges, voxels[n], label, offsets)
 
 
 @device
-def _nearest_of(voxel, others, squares):
-    """The smallest weighted squared distance from a voxel to a list of others."""
-    least = np.float32(np.inf)
-    for m in range(others.shape[0]):
-        i = np.float32(voxel[0] - others[m, 0])
-        j = np.float32(voxel[1] - others[m, 1])
-        k = np.float32(voxel[2] - others[m, 2])
-        least = min(least, i * i * squares[0] + j * j * squares[1] + k * k * squares[2])
-    return least
+def _lower_envelope(line, spacing, out, roots, starts):
+    """out[p] = min over q of line[q] + (spacing (p - q))^2, by the lowest of the parabolas.
+
+    Source: Felzenszwalb and Huttenlocher, Distance transforms of sampled functions, 2012.
+    """
+    square, top = spacing * spacing, -1
+    for q in range(line.size):
+        if line[q] == np.inf:
+            continue
+        start = -np.inf
+        while top >= 0:
+            p = roots[top]
+            start = ((line[q] - line[p]) / square + q * q - p * p) / (2.0 * (q - p))
+            if start > starts[top]:
+                break
+            top -= 1
+            start = -np.inf
+        top += 1
+        roots[top], starts[top] = q, start
+    n = 0
+    for p in range(line.size):
+        while n < top and starts[n + 1] < p:
+            n += 1
+        out[p] = line[roots[n]] + square * (p - roots[n]) ** 2 if top >= 0 else np.inf
+
+
+@device
+def _envelope_plane(plane, spacing):
+    """Down the first axis of a plane, in place."""
+    count = plane.shape[0]
+    line, out = np.empty(count, np.float64), np.empty(count, np.float64)
+    roots, starts = np.empty(count, np.int64), np.empty(count, np.float64)
+    for n in range(plane.shape[1]):
+        line[:] = plane[:, n]
+        _lower_envelope(line, spacing, out, roots, starts)
+        plane[:, n] = out
 
 
 @kernel
-def nearest_of_list(voxels, others, squares, distances):
-    """distances[n]: squared, from voxel n to the nearest of others; squares are of the spacing."""
-    for n in prange(voxels.shape[0]):
-        distances[n] = _nearest_of(voxels[n], others, squares)
+def squared_distances(volume, spacing):
+    """Squared distance to the nearest voxel that is 0, in place; the others come in as inf.
+
+    float64 (i, j, k); spacing (3), float64.
+    """
+    for i in prange(volume.shape[0]):
+        _envelope_plane(volume[i], spacing[1])
+        _envelope_plane(volume[i].T, spacing[2])
+    for j in prange(volume.shape[1]):
+        _envelope_plane(volume[:, np.int64(j)], spacing[0])
