@@ -17,7 +17,7 @@ from service.gateway.rest import events, jobs, models, objects, register, result
 from service.gateway.rest import service as service_routes
 from service.gateway.schema import describe
 from service.gateway.spool import Spool
-from service.gateway.web import home
+from service.gateway.web import home, reference
 from service.jobs.intake import Intake
 from service.registration.models_folder import ModelFolder
 from service.settings import Settings
@@ -68,6 +68,7 @@ def create_app(settings: Settings, stores: Stores | None = None) -> FastAPI:
         app.include_router(router, prefix="/v1")
         app.include_router(router, include_in_schema=False)
     app.include_router(home.router, include_in_schema=False)
+    app.include_router(reference.router, include_in_schema=False)
     _wrap(app, settings, desk)
     describe(app)
     return app

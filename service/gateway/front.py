@@ -30,7 +30,7 @@ from service.gateway.metrics import Metrics
 from service.gateway.problems import render
 from service.settings import Settings
 
-PUBLIC = frozenset({"/", "/healthz", "/readyz", "/metrics", "/openapi.json"})
+PUBLIC = frozenset({"/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"})
 SIGNED = "/objects/"  # proves itself by its signature
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",

@@ -66,8 +66,9 @@ class Page(HTMLParser):
         self.loads += [value or "" for name, value in attrs if name in ("src", "href", "srcset")]
 
 
-def test_the_home_page_fetches_nothing_from_elsewhere(api: Api) -> None:
-    answer = api.get("/")
+@pytest.mark.parametrize("address", ["/", "/docs"])
+def test_pages_for_people_fetch_nothing_from_elsewhere(api: Api, address: str) -> None:
+    answer = api.get(address)
     assert answer.headers["content-type"].startswith("text/html")
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     page = Page()
@@ -76,6 +77,13 @@ def test_the_home_page_fetches_nothing_from_elsewhere(api: Api) -> None:
     assert all(address.startswith("/") for address in page.loads)
     assert all(api.get(address).status_code == 200 for address in page.loads)
     assert "url(" not in answer.text
+
+
+def test_the_reference_names_every_operation(api: Api) -> None:
+    page = api.get("/docs").text
+    for path, operations in api.get("/openapi.json").json()["paths"].items():
+        for method in operations:
+            assert f"{method.upper()} {path}" in page
 
 
 def test_the_description_in_docs_is_what_the_service_says() -> None:
