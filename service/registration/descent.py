@@ -137,12 +137,14 @@ class Level:
         wide = (relative < COARSE_AXIS).astype(np.float64)
         self._outer = (wide[0], wide[1], wide[2])
         self._stats = np.empty((3, *self._fixed.shape), np.float32)
-        kernels.fixed_statistics(self._fixed, self._mask, self._nk, self._outer, self._stats)
+        self._first = np.empty_like(self._stats)
+        self._second = np.empty_like(self._stats)
+        kernels.fixed_statistics(
+            self._fixed, self._mask, self._nk, self._outer, self._stats, self._first
+        )
         self._masked_fixed = self._fixed * self._mask
         self._counted = max(1.0, float(self._mask.sum(dtype=np.float64)))
         self._warped = np.empty_like(self._fixed)
-        self._first = np.empty_like(self._stats)
-        self._second = np.empty_like(self._stats)
 
     @property
     def field(self) -> LatticeField:

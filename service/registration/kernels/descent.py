@@ -87,10 +87,12 @@ def _smooth_plane(x, nk, weights, scratch, out):
 
 
 @kernel
-def fixed_statistics(fixed, mask, nk, outer, out):
-    """Fill out[0:3] with 1 / N (0 outside the mask), the local mean, and the variance + epsilon."""
+def fixed_statistics(fixed, mask, nk, outer, out, sums):
+    """Fill out[0:3] with 1 / N (0 outside the mask), the local mean, and the variance + epsilon.
+
+    `sums` is scratch of the same size.
+    """
     ni, size = fixed.shape
-    sums = np.zeros((3, ni, size), np.float32)
     w = np.array([1.0, 1.0, outer[0]], np.float32)
     for i in prange(ni):
         scratch, product = np.empty(size, np.float32), np.empty(size, np.float32)

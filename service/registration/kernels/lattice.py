@@ -45,15 +45,16 @@ def pull_clamped(volume, matrix, shift, scale, out):
 def keep_inside(field, matrix, shape, nk, mask):
     """Zero the mask where matrix @ (voxel + field(voxel)) lies outside a volume of `shape`."""
     for i in prange(mask.shape[0]):
-        for t in range(mask.shape[1]):
-            x = i + field[0, i, t]
-            y = t // nk + field[1, i, t]
-            z = t % nk + field[2, i, t]
+        for j in range(mask.shape[1] // nk):
+            o = j * nk
+            u, v, w = field[0, i, o : o + nk], field[1, i, o : o + nk], field[2, i, o : o + nk]
+            row = mask[i, o : o + nk]
             for axis in range(3):
-                at = matrix[axis, 0] * x + matrix[axis, 1] * y + matrix[axis, 2] * z
-                at += matrix[axis, 3]
-                if at < -0.5 or at > shape[axis] - 0.5:
-                    mask[i, t] = 0.0
+                a, b, c = matrix[axis, 0], matrix[axis, 1], matrix[axis, 2]
+                start, top = a * i + b * j + matrix[axis, 3], shape[axis] - 0.5
+                for k in range(nk):
+                    at = start + a * u[k] + b * v[k] + c * (k + w[k])
+                    row[k] = row[k] if -0.5 <= at <= top else np.float32(0.0)
 
 
 @kernel
@@ -77,8 +78,14 @@ def reach_of(field, nk, low, high):
     for i in prange(field.shape[1]):
         low[i] = np.inf
         high[i] = -np.inf
-        for t in range(field.shape[2]):
-            position = (i + field[0, i, t], t // nk + field[1, i, t], t % nk + field[2, i, t])
+        for j in range(field.shape[2] // nk):
             for axis in range(3):
-                low[i, axis] = min(low[i, axis], position[axis])
-                high[i, axis] = max(high[i, axis], position[axis])
+                row = field[axis, i, j * nk : (j + 1) * nk]
+                start = np.float32(i if axis == 0 else j if axis == 1 else 0)
+                slope = np.float32(1 if axis == 2 else 0)
+                least, most = np.float32(np.inf), np.float32(-np.inf)
+                for k in range(nk):
+                    at = start + slope * np.float32(k) + row[k]
+                    least, most = min(least, at), max(most, at)
+                low[i, axis] = min(low[i, axis], least)
+                high[i, axis] = max(high[i, axis], most)

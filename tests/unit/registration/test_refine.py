@@ -81,7 +81,7 @@ class Planes:
 
     def lncc(self) -> float:
         fixed, mask = self.fixed.reshape(self.planes), self.mask.reshape(self.planes)
-        kernels.fixed_statistics(fixed, mask, self.nk, FULL_WINDOW, self.stats)
+        kernels.fixed_statistics(fixed, mask, self.nk, FULL_WINDOW, self.stats, self.sums)
         nothing = np.zeros((3, *self.planes), np.float32)
         self.warped = np.empty(self.planes, np.float32)
         place = (self.nk, (0, 0, 0), FULL_WINDOW)
