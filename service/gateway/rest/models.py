@@ -5,8 +5,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from fastapi import Path as InPath
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
 
-from service.errors import ModelNotFoundError, UnauthenticatedError, ValidationError
+from service.errors import ConflictError, ModelNotFoundError, UnauthenticatedError, ValidationError
 from service.gateway.auth import Caller
 from service.gateway.desk import AtDesk
 from service.gateway.orders import validated
@@ -86,7 +87,7 @@ def version(name: Name, version: Version, desk: AtDesk, caller: Caller) -> Model
 
 @router.post(
     "/models/{name}/promote",
-    responses=MODEL_ERRORS | problems(ValidationError),
+    responses=MODEL_ERRORS | problems(ConflictError, ValidationError),
     openapi_extra=PROMOTION_BODY,
     summary="Point an alias to a version",
 )
@@ -94,7 +95,12 @@ async def promote(name: Name, request: Request, desk: AtDesk, caller: Caller) ->
     """Jobs from now on use it; going back is the same call with the version before."""
     order = validated(Promotion, await request.body())
     card = desk.models.card(f"{name}/{order.version}")
-    desk.models.set_alias(name, order.version, order.alias)
+    try:
+        await run_in_threadpool(desk.models.set_alias, name, order.version, order.alias)
+    except OSError:
+        raise ConflictError(
+            "The folder of models cannot be written to by this service; its operator moves aliases."
+        ) from None
     return _view(desk.models, card)
 
 

@@ -13,6 +13,7 @@ from service.registration.card import (
     OutputTensor,
     Training,
 )
+from service.registration.models_folder import ModelFolder
 from tests.unit.gateway.conftest import Api, is_problem
 
 
@@ -72,6 +73,18 @@ def test_only_versions_that_exist_are_promoted(two_versions: Api) -> None:
     assert is_problem(wrong, 422, "validation-failed")
     outside = two_versions.get("/v1/models/..%2f..%2fetc")
     assert outside.status_code in (404, 422)
+
+
+def test_a_folder_that_cannot_be_written_is_no_defect(
+    two_versions: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: object) -> None:
+        raise PermissionError("/models/toy/aliases.json")
+
+    monkeypatch.setattr(ModelFolder, "set_alias", fail)
+    answer = two_versions.post("/v1/models/toy/promote", json={"version": "1"})
+    assert is_problem(answer, 409, "conflict")
+    assert "aliases.json" not in answer.text
 
 
 def test_an_order_for_a_model_that_is_not_there_is_refused_at_the_door(two_versions: Api) -> None:
