@@ -24,7 +24,7 @@ from tests.integration.chaos import (
 from tests.servers import RedisServer
 
 JOBS, KILLS, REDIS_KILLS = 200, 40, 3
-FAST = {"lease_s": 2, "reap_every_s": 0.5, "max_attempts": 20}
+FAST = {"lease_s": 1, "reap_every_s": 0.5, "max_attempts": 20}
 
 
 @pytest.fixture
