@@ -1,5 +1,6 @@
 """Runs one claimed job: work, upload, manifest, and one commit under the fence."""
 
+import errno
 import hashlib
 import logging
 import re
@@ -20,6 +21,7 @@ from service.errors import (
     JobCancelledError,
     JobExpiredError,
     JobNotFoundError,
+    StorageFullError,
     UnavailableError,
     WarplineError,
 )
@@ -39,6 +41,8 @@ CHUNK = 1 << 20
 OUT_OF_MEMORY = (
     "The worker ran out of memory. Send smaller volumes, or ask the operator for more memory."
 )
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 _ATTEMPT = re.compile(r"[0-9a-f-]{36}\.[0-9]+")  # JOB.FENCE
 
@@ -84,7 +88,6 @@ class Runner:
         """Carry the job through; gives its new state, or None when another worker has it."""
         started = time.monotonic()
         folder = self.scratch / scratch_name(claim)
-        folder.mkdir(parents=True)
         try:
             state = self._run_in(folder, claim)
         finally:
@@ -100,6 +103,7 @@ class Runner:
 
     def _run_in(self, folder: Path, claim: Claim) -> State | None:
         try:
+            folder.mkdir(parents=True)
             with Heart(self.jobs, claim, self.lease, self.stopping) as heart:
                 outcome = self.work(claim.job, folder, heart.watch)
                 manifest = self._deliver(claim, outcome, heart.watch)
@@ -116,6 +120,8 @@ class Runner:
             return self._retry(claim, timedelta(0), "worker-stopped", counts=False)
         if isinstance(error, MemoryError):
             error = UnavailableError(OUT_OF_MEMORY)
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            error = StorageFullError()
         if isinstance(error, UnavailableError):
             return self._retry_or_fail(claim, error)
         if not isinstance(error, WarplineError):

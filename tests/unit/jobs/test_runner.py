@@ -116,7 +116,10 @@ def test_a_defect_tells_neither_caller_nor_log_what_the_exception_said(
     assert str(job.id) in caplog.text
 
 
-@pytest.mark.parametrize("error", [StoreUnavailableError(), MemoryError(), UnavailableError()])
+@pytest.mark.parametrize(
+    "error",
+    [StoreUnavailableError(), MemoryError(), UnavailableError(), OSError(28, "No space left")],
+)
 def test_what_may_pass_is_tried_again_and_then_fails(bench: Bench, error: Exception) -> None:
     job = bench.run(raising(error))
     assert job.state == State.QUEUED
