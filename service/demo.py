@@ -83,7 +83,7 @@ def run_demo(folder: Path, phases: Phases, *, is_quick: bool, is_first: bool) ->
         with clock.phase("starting the service"):
             stack.__enter__()
         try:
-            took = _register(stack.url, files, folder, is_quick, clock)
+            took = _register(stack, files, folder, is_quick, clock)
         finally:
             with clock.phase("stopping the service"):
                 stack.stop()
@@ -108,14 +108,20 @@ def _settings(data_dir: Path) -> Settings:
 
 
 def _register(
-    url: str, files: dict[str, Path], folder: Path, is_quick: bool, clock: "_Clock"
+    stack: Stack, files: dict[str, Path], folder: Path, is_quick: bool, clock: "_Clock"
 ) -> float:
-    with Client(url) as client:
+    """Register over HTTP and fetch the results; returns the seconds that the worker took."""
+
+    def show(job: Job) -> None:
+        stack.require_children()  # else a worker that cannot start is waited for in vain
+        phase.watch(_stage(job), job.fraction)
+
+    with Client(stack.url) as client:
         with clock.phase("registering over HTTP") as phase:
             phase.watch("uploading", 0.0)
             job = client.register(
                 wait=True,
-                progress=lambda job: phase.watch(_stage(job), job.fraction),
+                progress=show,
                 refine="none" if is_quick else "fast",
                 **files,  # type: ignore[arg-type]
             )

@@ -34,7 +34,7 @@ STOP_WITHIN_S = 15.0
 LOOK_EVERY_S = 0.2
 FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S = 0.5, 30.0
 STEADY_AFTER_S = 60.0  # a child that lived this long starts again at the shortest back-off
-DEATHS_BEFORE_READY = 3
+DEATHS_BEFORE_GIVING_UP = 3
 LOG_TAIL_LINES = 20
 LOG_ROTATE_BYTES = 10 * 2**20
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -166,6 +166,16 @@ class Stack:
     ) -> None:
         self.stop()
 
+    def require_children(self) -> None:
+        """Look whether a child keeps dying.
+
+        Raises:
+            ConfigurationError: With the end of its log.
+        """
+        for child in self._children:
+            if child.deaths_in_a_row >= DEATHS_BEFORE_GIVING_UP:
+                raise ConfigurationError(_cannot_start(child))
+
     def stop(self) -> None:
         """End all children, gently first, and free the data folder. May be called twice."""
         self._stop.set()
@@ -219,9 +229,7 @@ class Stack:
         while time.monotonic() < until:
             if is_ready(self.settings.host, self.port) or self.should_stop():
                 return
-            for child in self._children:
-                if child.deaths_in_a_row >= DEATHS_BEFORE_READY:
-                    raise ConfigurationError(_cannot_start(child))
+            self.require_children()
             time.sleep(0.05)
         raise UnavailableError(
             f"The service was not ready within {READY_WITHIN_S:g} s; "

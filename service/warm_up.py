@@ -31,7 +31,11 @@ def compile_kernels(
                 files[part] = folder / f"{part}.nii.gz"
                 write_volume(files[part], volume)
         register_files(
-            files, RegisterOptions(), folder / "out", models or ModelFolder(), watch=watch
+            files,
+            RegisterOptions(interpolation="cubic"),
+            folder / "out",
+            models or ModelFolder(),
+            watch=watch,
         )
 
 

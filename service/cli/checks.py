@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from service.cli.kernels import compiled_kernels
+from service.cli.kernels import kernels
 from service.errors import ConfigurationError, WarplineError
 from service.settings import Settings
 
@@ -130,10 +130,11 @@ def _numba() -> Check:
 
 
 def _kernels() -> Check:
-    count = compiled_kernels()
-    if count == 0:
-        return Check("kernels", "warn", "not compiled yet; the first registration does it")
-    return Check("kernels", "ok", f"{count} compiled and kept on disk")
+    found = kernels()
+    detail = f"{found.compiled} of {found.modules} modules compiled and kept on disk"
+    if found.are_there:
+        return Check("kernels", "ok", detail)
+    return Check("kernels", "warn", f"{detail}; the first registration compiles what it needs")
 
 
 def _models() -> Check:

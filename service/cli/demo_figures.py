@@ -42,10 +42,10 @@ def show(outcome: Outcome) -> None:
     times.add_row("the whole job", f"{outcome.job_seconds:.2f}", "from claim to commit")
     console.print(times)
     colour, words = VERDICTS[report.verdict.status]
-    console.print(f"[bold {colour}]{report.verdict.status}[/]  {words}")
+    screen.print_styled(report.verdict.status, f"bold {colour}", words)
     for reason in report.verdict.reasons:
-        console.print(f"  - {reason}", markup=False)
+        console.print(f"  - {reason}")
     folder = outcome.folder
-    console.print(f"Picture: {folder / 'overlay.png'}", markup=False, soft_wrap=True)
-    console.print(f"Report:  {folder / 'report.html'}", markup=False, soft_wrap=True)
-    console.print(f"Results: {folder}", markup=False, soft_wrap=True)
+    console.print(f"Picture: {folder / 'overlay.png'}", soft_wrap=True)
+    console.print(f"Report:  {folder / 'report.html'}", soft_wrap=True)
+    console.print(f"Results: {folder}", soft_wrap=True)

@@ -9,7 +9,7 @@ from service.cli import screen
 from service.cli.shared_options import ApiKey, Json, Url
 from service.errors import InvalidRequestError
 
-MARKS = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "fail": "[red]fail[/]"}
+COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def doctor(
@@ -48,10 +48,13 @@ def doctor(
             }
         )
     else:
+        from rich.text import Text
+
         shown = screen.listing("", "", "")
         shown.show_header = False
         for check in found:
-            shown.add_row(MARKS[check.status], check.name, check.detail)
+            mark = Text(check.status, COLOURS[check.status])
+            shown.add_row(mark, check.name, check.detail)
         screen.stdout().print(shown)
     if any(check.status == "fail" for check in found):
         raise typer.Exit(screen.FAILED)

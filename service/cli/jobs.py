@@ -121,7 +121,7 @@ def download(
     if as_json:
         screen.print_json({"out": str(out), "files": names})
     else:
-        screen.stdout().print(f"Wrote {', '.join(names)} to {out}", markup=False, soft_wrap=True)
+        screen.stdout().print(f"Wrote {', '.join(names)} to {out}", soft_wrap=True)
 
 
 def _show(job: "Job", *, as_json: bool) -> None:

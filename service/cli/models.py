@@ -67,7 +67,7 @@ def show(
         screen.print_json(card)
         return
     console = screen.stdout()
-    console.print(f"[bold]{card['name']}/{card['version']}[/]  {card['summary']}")
+    screen.print_styled(f"{card['name']}/{card['version']}", "bold", card["summary"])
     shown = screen.listing("", "")
     shown.show_header = False
     for name in ("modalities", "anatomy", "providers"):

@@ -50,11 +50,11 @@ def show_report(report: Report, folder: Path) -> None:
     """The verdict, the figures behind it, and where the files are."""
     console = screen.stdout()
     colour, words = VERDICTS[report.verdict.status]
-    console.print(f"[bold {colour}]{report.verdict.status}[/]  {words}")
+    screen.print_styled(report.verdict.status, f"bold {colour}", words)
     for reason in report.verdict.reasons:
-        console.print(f"  - {reason}", markup=False)
+        console.print(f"  - {reason}", soft_wrap=True)
     for warning in report.warnings:
-        console.print(f"  ! {warning}", markup=False)
+        console.print(f"  ! {warning}", soft_wrap=True)
     rows = figures(report)
     if rows:
         figure_table = screen.table("", "before", "after")

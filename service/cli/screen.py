@@ -58,18 +58,25 @@ def note(sentence: str) -> None:
     stderr().print(Text(sentence), soft_wrap=True)
 
 
+def print_styled(first: str, style: str, rest: str) -> None:
+    """A line on stdout that begins with a styled word."""
+    from rich.text import Text
+
+    stdout().print(Text.assemble((first, style), f"  {rest}"), soft_wrap=True)
+
+
 def stdout() -> "Console":
-    """The console of results."""
+    """The console of results. What it prints is shown as it is: names may hold brackets."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, markup=False)
 
 
 def stderr() -> "Console":
     """The console of progress, notes and errors."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, markup=False)
 
 
 def table(*columns: str) -> "Table":

@@ -73,6 +73,9 @@ def make_settings(given: dict[str, Any]) -> Any:
         raise ConfigurationError(f"{name}: {sentence}" if name else sentence) from None
 
 
+STACK = ("fastapi", "uvicorn", "sqlalchemy", "onnxruntime", "httpx")
+
+
 def require_stack() -> None:
     """Check that the faces of the embedded stack are installed.
 
@@ -81,9 +84,7 @@ def require_stack() -> None:
     """
     from importlib.util import find_spec
 
-    missing = [
-        name for name in ("fastapi", "uvicorn", "sqlalchemy", "onnxruntime") if not find_spec(name)
-    ]
+    missing = [name for name in STACK if not find_spec(name)]
     if missing:
         raise MissingExtraError(
             f'The embedded stack needs {", ".join(missing)}: pip install "warpline[all-cpu]".'

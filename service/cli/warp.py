@@ -83,7 +83,7 @@ def warp(
     if as_json:
         screen.print_json({"out": str(out), "files": names})
     else:
-        screen.stdout().print(f"Wrote {', '.join(names)} to {out}", markup=False, soft_wrap=True)
+        screen.stdout().print(f"Wrote {', '.join(names)} to {out}", soft_wrap=True)
 
 
 def _require_input(*given: Any) -> None:

@@ -1,0 +1,26 @@
+"""Knowing about compiled kernels without numba."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from service import registration
+from service.cli.kernels import kernels
+
+
+def test_the_cache_is_compared_with_the_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package, cache = tmp_path / "kernels", tmp_path / "kernels" / "__pycache__"
+    cache.mkdir(parents=True)
+    monkeypatch.setattr(registration, "__path__", [str(tmp_path)])
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    for name in ("__init__", "launch", "pull", "flow", "lattice"):
+        (package / f"{name}.py").touch()
+    assert (kernels().modules, kernels().compiled, kernels().are_there) == (3, 0, False)
+    for name in ("pull.warp-12.py311.nbi", "pull.labels-40.py311.nbi", "flow.compose-9.py311.nbi"):
+        (cache / name).touch()
+    assert (kernels().compiled, kernels().are_there) == (2, True)
+    os.utime(cache / "flow.compose-9.py311.nbi", (1, 1))  # older than its source
+    assert (kernels().compiled, kernels().are_there) == (1, False)
