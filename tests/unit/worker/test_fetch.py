@@ -34,7 +34,8 @@ class Host(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Location", "/ok")
         if self.path != "/long":
-            self.send_header("Content-Length", str(len(DATA) + (self.path == "/lie")))
+            length = len(DATA) + (self.path == "/lie") if status == 200 else 0
+            self.send_header("Content-Length", str(length))
         self.end_headers()
         try:
             while status == 200:
