@@ -14,7 +14,7 @@ import numpy as np
 from service.registration.fields import Affine, DisplacementField, Vectors, VelocityField
 from service.registration.grid import Grid
 from service.registration.index_maps import Map, index_map, vector_map
-from service.registration.kernels import cubic, flow, pull
+from service.registration.kernels import cubic, flow, pull, squaring
 from service.registration.options import Interpolation, LabelInterpolation
 from service.registration.smoothing import antialias_sigma, shrink, smooth
 from service.registration.volume import Volume, as_label_map
@@ -224,13 +224,17 @@ def integrate(velocity: VelocityField, steps: int = 7) -> DisplacementField:
 
     Source: Arsigny et al., A Log-Euclidean Framework for Statistics on Diffeomorphisms, 2006.
     """
-    flowing = velocity.vectors_mm * np.float32(2.0**-steps)
+    grid = velocity.grid
+    to_voxels = grid.inverse_affine[:3, :3].astype(np.float32) * np.float32(2.0**-steps)
+    flowing = np.empty((*grid.shape, 4), np.float32)
+    squaring.to_voxels(velocity.vectors_mm, to_voxels, flowing)
     spare = np.empty_like(flowing)
-    maps = np.stack([np.eye(4)[:3], vector_map(velocity.grid)])
     for _ in range(steps):
-        flow.compose_fields(flowing, flowing, maps, spare)
+        squaring.square(flowing, spare)
         flowing, spare = spare, flowing
-    return DisplacementField(flowing, velocity.grid)
+    out = np.empty_like(velocity.vectors_mm)
+    squaring.to_world(flowing, grid.affine[:3, :3].astype(np.float32), out)
+    return DisplacementField(out, grid)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,32 +9,58 @@ from numba import prange
 
 from service.registration.kernels.launch import device, kernel
 
-ZERO, ONE, HALF = np.float32(0.0), np.float32(1.0), np.float32(0.5)
+ZERO, HALF = np.float32(0.0), np.float32(0.5)
+ONE_UP, TWO_UP = np.uint64(1), np.uint64(2)
 
 
 @device
-def _bracket(position, count):
-    """The voxel at or below a clamped position, the next one, and the share of the next one."""
-    position = min(max(position, ZERO), np.float32(count - 1))
-    lower = int(position)
-    return lower, min(lower + 1, count - 1), np.float32(position - np.float32(lower))
+def _clamped(position, last):
+    """A position within [0, last], NaN as 0; written so that it becomes two instructions."""
+    position = position if position > ZERO else ZERO
+    return position if position < last else last
+
+
+@device
+def _between(line, first, second, share):
+    """Linear interpolation of two entries."""
+    return line[first] + share * (line[second] - line[first])
 
 
 @device
 def _vector_at(field, i, j, k):
-    """The field's vector at a fractional voxel index: linear, clamped."""
-    i0, i1, wi = _bracket(i, field.shape[0])
-    j0, j1, wj = _bracket(j, field.shape[1])
-    k0, k1, wk = _bracket(k, field.shape[2])
-    x = y = z = ZERO
-    for a, wa in ((i0, ONE - wi), (i1, wi)):
-        for b, wb in ((j0, ONE - wj), (j1, wj)):
-            w0 = wa * wb * (ONE - wk)
-            w1 = wa * wb * wk
-            x += w0 * field[a, b, k0, 0] + w1 * field[a, b, k1, 0]
-            y += w0 * field[a, b, k0, 1] + w1 * field[a, b, k1, 1]
-            z += w0 * field[a, b, k0, 2] + w1 * field[a, b, k1, 2]
-    return x, y, z
+    """The field's vector at a fractional voxel index: linear, clamped.
+
+    `field` is (line, shape): all entries in a row, addressed by hand, and what they are in.
+    """
+    line, (ni, nj, nk, _) = field
+    i = _clamped(i, np.float32(ni - 1))
+    j = _clamped(j, np.float32(nj - 1))
+    k = _clamped(k, np.float32(nk - 1))
+    a, b, c = np.int32(i), np.int32(j), np.int32(k)
+    wi, wj, wk = i - np.float32(a), j - np.float32(b), k - np.float32(c)
+    p = np.uint64(3) * np.uint64((np.int64(a) * nj + b) * nk + c)
+    down = p + np.uint64(3 * nj * nk if a < ni - 1 else 0)
+    right = np.uint64(3 * nk if b < nj - 1 else 0)
+    on = np.uint64(3 if c < nk - 1 else 0)
+    return (
+        _component(line, (p, down, right, on), (wi, wj, wk)),
+        _component(line, (p + ONE_UP, down + ONE_UP, right, on), (wi, wj, wk)),
+        _component(line, (p + TWO_UP, down + TWO_UP, right, on), (wi, wj, wk)),
+    )
+
+
+@device
+def _component(line, places, shares):
+    """One component of a vector: the eight entries around, blended along k, j, i."""
+    p, down, right, on = places
+    wi, wj, wk = shares
+    a = _between(line, p, p + on, wk)
+    b = _between(line, p + right, p + right + on, wk)
+    c = _between(line, down, down + on, wk)
+    d = _between(line, down + right, down + right + on, wk)
+    a += wj * (b - a)
+    c += wj * (d - c)
+    return a + wi * (c - a)
 
 
 @device
@@ -86,7 +112,7 @@ def place(field, maps, out):
     Outside the field's grid its vectors are those of its border.
     """
     for i in prange(out.shape[0]):
-        _place_slab(field, maps, np.int64(i), out[i])
+        _place_slab((field.ravel(), field.shape), maps, np.int64(i), out[i])
 
 
 @device
@@ -97,7 +123,7 @@ def _compose_slab(outer, inner, maps, i, out):
             x, y, z = _turn(maps[1], u, v, w)
             a, b, c = _apply(maps[0], i, j, k)
             a, b, c = a + x, b + y, c + z
-            if _is_inside(a, b, c, outer.shape):
+            if _is_inside(a, b, c, outer[1]):
                 x, y, z = _vector_at(outer, a, b, c)
                 u, v, w = u + x, v + y, w + z
             out[j, k, 0], out[j, k, 1], out[j, k, 2] = u, v, w
@@ -107,7 +133,7 @@ def _compose_slab(outer, inner, maps, i, out):
 def compose_fields(outer, inner, maps, out):
     """out(m) = u(m) + outer(maps[0] @ m + maps[1] @ u(m)), u being inner; outer is 0 outside."""
     for i in prange(out.shape[0]):
-        _compose_slab(outer, inner[i], maps, np.int64(i), out[i])
+        _compose_slab((outer.ravel(), outer.shape), inner[i], maps, np.int64(i), out[i])
 
 
 @device
@@ -150,4 +176,4 @@ def invert_field(field, maps, limits, out, worst):
     neighbour ended. Outside the field's grid its vectors are those of its border.
     """
     for i in prange(out.shape[0]):
-        worst[i] = _invert_slab(field, maps, limits, np.int64(i), out[i])
+        worst[i] = _invert_slab((field.ravel(), field.shape), maps, limits, np.int64(i), out[i])

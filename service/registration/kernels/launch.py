@@ -18,6 +18,9 @@ Result = TypeVar("Result")
 # border test. Fusing a product and a sum, ignoring the sign of zero and reciprocals are harmless.
 SAFE_FASTMATH = {"contract", "nsz", "arcp"}
 
+# Lets the compiler put the components of a vector into one SIMD register; numba leaves it off.
+numba.config.SLP_VECTORIZE = 1
+
 # One parallel launch at a time. Numba's `workqueue` layer (where libgomp is missing) ends the
 # process when two threads launch at once; OpenMP would take it, but only oversubscribe the cores.
 _launching = threading.Lock()

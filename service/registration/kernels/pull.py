@@ -24,6 +24,7 @@ LANES, PARTS = 64, 32
 NO_FIELD, SAME_GRID, ALIGNED, ANYWHERE = 0, 1, 2, 3
 
 ZERO, HALF, ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
+NEXT = np.uint64(1)
 
 
 @device
@@ -219,13 +220,16 @@ def _split(at, shape, corner, shares):
 
 @device
 def _corners(moving):
-    """The volume as one line, from each of a cell's eight corners on; flat axes have one side."""
+    """The volume as one line, from each of a cell's four lower corners on; flat axes have two.
+
+    A volume one voxel thick along k gets one more at its end, so that each has a next one.
+    """
     line, nk, slab = moving.ravel(), moving.shape[2], moving.shape[1] * moving.shape[2]
+    if nk == 1:
+        line = np.append(line, line[-1:])
     i = slab if moving.shape[0] > 1 else 0
     j = nk if moving.shape[1] > 1 else 0
-    k = 1 if nk > 1 else 0
-    upper = line[i:]
-    return line, line[k:], line[j:], line[j + k :], upper, upper[k:], upper[j:], upper[j + k :]
+    return line, line[j:], line[i:], line[i + j :]
 
 
 @device
@@ -236,16 +240,16 @@ def _between(first, second, share):
 
 @device
 def _linear_row(corners, corner, shares, row):
-    """Trilinear values of a row."""
-    p000, p001, p010, p011, p100, p101, p110, p111 = corners
+    """Trilinear values of a row; along k last, so that neighbours are loaded in pairs."""
+    p00, p01, p10, p11 = corners
     out, i, j = row
     for k in range(out.shape[2]):
-        n, wj, wk = corner[k], shares[1, k], shares[2, k]
-        a = _between(p000[n], p001[n], wk)
-        b = _between(p010[n], p011[n], wk)
-        c = _between(p100[n], p101[n], wk)
-        d = _between(p110[n], p111[n], wk)
-        out[i, j, k] = _between(_between(a, b, wj), _between(c, d, wj), shares[0, k])
+        n, wi, wj = np.uint64(corner[k]), shares[0, k], shares[1, k]
+        m = n + NEXT
+        a0, a1 = _between(p00[n], p01[n], wj), _between(p00[m], p01[m], wj)
+        b0, b1 = _between(p10[n], p11[n], wj), _between(p10[m], p11[m], wj)
+        a0, a1 = _between(a0, b0, wi), _between(a1, b1, wi)
+        out[i, j, k] = _between(a0, a1, shares[2, k])
 
 
 @device
