@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Cells along each axis of a tile. A tile of 4**3 cells is matched with its surroundings by one
-# matrix product, of which the wanted displacements are then gathered: no loop over them, and
-# no unfolded copy of the features a displacement.
-TILE = 4
+# Cells along each axis of a tile. A tile of 2**3 cells is matched with its surroundings by one
+# matrix product, of which the wanted displacements are then gathered: no loop over them, and no
+# copy of the features for each of them.
+TILE = 2
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,20 @@ class Tiling:
         return i, j, k
 
     def cut(self, cells: Tensor, margin: int = 0) -> Tensor:
-        """(c, i, j, k) to (tiles, c, w, w, w), w = TILE + 2 margin; clamped at the border."""
+        """(c, i, j, k) to (tiles, w**3, c), w = TILE + 2 margin; clamped at the border.
+
+        One gather of whole rows: channels are brought to the end first.
+        """
         width = TILE + 2 * margin
+        places = torch.zeros((1,) * 6, dtype=torch.int64, device=cells.device)
         for axis, (size, count) in enumerate(zip(self.shape, self.counts, strict=True)):
             starts = torch.arange(count, device=cells.device) * TILE - margin
-            index = starts[:, None] + torch.arange(width, device=cells.device)[None, :]
-            cells = cells.index_select(axis + 1, index.reshape(-1).clamp(0, size - 1))
-        i, j, k = self.counts
-        tiles = cells.reshape(-1, i, width, j, width, k, width)
-        tiles = tiles.permute(1, 3, 5, 0, 2, 4, 6)
-        return tiles.reshape(i * j * k, -1, width, width, width)
+            place = (starts[:, None] + torch.arange(width, device=cells.device)).clamp(0, size - 1)
+            spread = [1] * 6
+            spread[axis], spread[axis + 3] = count, width
+            places = places * size + place.reshape(spread)
+        rows = cells.flatten(1).T
+        return rows.index_select(0, places.reshape(-1)).reshape(-1, width**3, cells.shape[0])
 
     def join(self, rows: Tensor) -> Tensor:
         """(tiles * TILE**3, c) back to (c, i, j, k)."""
@@ -58,10 +62,13 @@ def band(radius: int) -> Tensor:
     return (torch.arange(TILE**3)[:, None] * width**3 + flat).reshape(-1)
 
 
-def matching_cost(
+def matching_score(
     fixed: Tensor, moving: Tensor, tiling: Tiling, radius: int, index: Tensor
 ) -> Tensor:
-    """cost(x, d) = |moving(x + d) - fixed(x)|**2 summed over channels.
+    """score(x, d) = -|moving(x + d) - fixed(x)|**2 + |fixed(x)|**2, summed over channels.
+
+    The second term, the same for every displacement of a cell, makes this one matrix product:
+    [2 fixed, -1] . [moving, |moving|**2].
 
     Args:
         fixed: (c, i, j, k) features of the cells.
@@ -71,15 +78,9 @@ def matching_cost(
         index: `band(radius)`.
 
     Returns:
-        (cells in tile order, displacements in the order of `window(radius)`), float32.
+        (cells in tile order, displacements in the order of `window(radius)`).
     """
-    here = tiling.cut(fixed).flatten(2)
-    there = tiling.cut(moving, radius).flatten(2)
-    # |m - f|**2 = |f|**2 + [-2 f, 1] . [m, |m|**2]
-    ones = torch.ones_like(here[:, :1])
-    left = torch.cat([-2 * here, ones], dim=1).transpose(1, 2)
-    right = torch.cat([there, (there * there).sum(dim=1, keepdim=True)], dim=1)
-    products = torch.bmm(left, right).flatten(1)
-    chosen = products.index_select(1, index).reshape(here.shape[0] * TILE**3, -1)
-    own = (here * here).sum(dim=1).reshape(-1, 1)
-    return chosen + own
+    left = torch.cat([2 * fixed, -torch.ones_like(fixed[:1])])
+    right = torch.cat([moving, (moving * moving).sum(dim=0, keepdim=True)])
+    products = torch.bmm(tiling.cut(left), tiling.cut(right, radius).transpose(1, 2)).flatten(1)
+    return products.index_select(1, index).reshape(-1, (2 * radius + 1) ** 3)

@@ -58,7 +58,7 @@ def mind_ssc(image: Tensor) -> Tensor:
     noise = spread.mean(dim=0, keepdim=True)
     typical = noise.mean()
     noise = torch.maximum(torch.minimum(noise, typical * NOISE_CEILING), typical * NOISE_FLOOR)
-    return torch.exp(-spread / (noise + SMALLEST_NOISE))
+    return torch.exp(-spread / noise.clamp(min=SMALLEST_NOISE))
 
 
 def _patch_distances(image: Tensor) -> Tensor:
