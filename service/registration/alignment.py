@@ -99,7 +99,7 @@ def _placed(moving: Volume, initial: Affine) -> Volume:
 
 def _require_overlap(pair: Pair, affine: Affine) -> float:
     """Share of the fixed field of view that the affine maps into the moving one."""
-    nothing = DisplacementField.zero(_coarse(pair.fixed.grid))
+    nothing = DisplacementField.zero(pair.fixed.grid.coarsened(COMPARED_VOXELS))
     overlap = overlap_fraction(nothing, pair.moving.grid, affine=affine)
     if overlap < LEAST_OVERLAP:
         raise NoOverlapError(
@@ -127,9 +127,9 @@ def _refined(
 
 def _gain(pair: Pair, affine: Affine, field: DisplacementField) -> float:
     """Local correlation that a field adds to the affine, on a coarse copy; 0 if unmeasurable."""
-    grid = _coarse(pair.fixed.grid)
+    grid = pair.fixed.grid.coarsened(COMPARED_VOXELS)
     fixed = downsample(pair.fixed, grid)
-    moving = downsample(pair.moving, _coarse(pair.moving.grid))
+    moving = downsample(pair.moving, pair.moving.grid.coarsened(COMPARED_VOXELS))
     mask = (
         None
         if pair.fixed_mask is None
@@ -138,10 +138,3 @@ def _gain(pair: Pair, affine: Affine, field: DisplacementField) -> float:
     without = lncc(fixed, resample(moving, grid, affine=affine), mask)
     gain = lncc(fixed, warp(moving, field, grid, affine=affine), mask) - without
     return gain if np.isfinite(gain) else 0.0
-
-
-def _coarse(grid: Grid) -> Grid:
-    """The same field of view with about COMPARED_VOXELS isotropic voxels, or the grid itself."""
-    spacing_mm = (float(np.prod(grid.extent_mm)) / COMPARED_VOXELS) ** (1 / 3)
-    wanted = np.maximum(grid.spacing_mm, spacing_mm)
-    return grid.resampled((float(wanted[0]), float(wanted[1]), float(wanted[2])))

@@ -143,3 +143,12 @@ class Grid:
         affine[:3, :3] = self.directions * wanted
         affine[:3, 3] = self.centre_mm - affine[:3, :3] @ ((shape - 1) / 2)
         return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+    def coarsened(self, voxel_count: int) -> "Grid":
+        """The same axes and field of view with about so many voxels, nearly isotropic.
+
+        An axis that is coarser already keeps its spacing; no axis becomes finer.
+        """
+        spacing_mm = (float(np.prod(self.extent_mm)) / voxel_count) ** (1 / 3)
+        wanted = np.maximum(self.spacing_mm, spacing_mm)
+        return self.resampled((float(wanted[0]), float(wanted[1]), float(wanted[2])))

@@ -5,7 +5,7 @@ from dataclasses import fields
 
 import numpy as np
 
-from service.registration.alignment import Alignment
+from service.registration.alignment import COMPARED_VOXELS, Alignment
 from service.registration.fields import Affine
 from service.registration.label_metrics import dice, hd95_mm, label_volume_change
 from service.registration.metrics import lncc, ncc, nmi, tre_mm
@@ -21,6 +21,7 @@ from service.registration.regularity import (
     overlap_fraction,
 )
 from service.registration.report import Metrics
+from service.registration.resample import downsample, resample
 from service.registration.volume import Volume
 
 Figures = dict[str, float | dict[str, float] | None]
@@ -40,9 +41,7 @@ def measure(
         "max_deformation_mm": max_displacement_mm(alignment.field),
     }
     watch("measure", 0.2)
-    for when, image in (("before", products.before), ("after", products.warped)):
-        for name, metric in (("ncc", ncc), ("lncc", lncc), ("nmi", nmi)):
-            figures[f"{name}_{when}"] = metric(pair.fixed, image, pair.fixed_mask)
+    figures |= _of_images(pair, products)
     watch("measure", 0.6)
     figures |= _of_labels(pair.fixed_labels, pair.moving_labels, products)
     figures |= _of_points(pair.fixed_points, pair.moving_points, products.points, pair)
@@ -57,6 +56,21 @@ def evidence(metrics: Metrics, pair: Pair, affine: Affine) -> Evidence:
         field_of_view_mm=float(pair.fixed.grid.extent_mm.max()),
         affine_volume_change=float(abs(np.linalg.det(affine.matrix[:3, :3]))),
     )
+
+
+def _of_images(pair: Pair, products: Products) -> Figures:
+    """NCC on every voxel; LNCC and NMI, which look at structure, on coarse copies."""
+    grid = pair.fixed.grid.coarsened(COMPARED_VOXELS)
+    fixed = downsample(pair.fixed, grid)
+    mask = pair.fixed_mask
+    coarse_mask = None if mask is None else resample(mask, grid, interpolation="nearest")
+    figures: Figures = {}
+    for when, image in (("before", products.before), ("after", products.warped)):
+        coarse = downsample(image, grid)
+        figures[f"ncc_{when}"] = ncc(pair.fixed, image, mask)
+        figures[f"lncc_{when}"] = lncc(fixed, coarse, coarse_mask)
+        figures[f"nmi_{when}"] = nmi(fixed, coarse, coarse_mask)
+    return figures
 
 
 def _of_labels(fixed: Volume | None, moving: Volume | None, products: Products) -> Figures:

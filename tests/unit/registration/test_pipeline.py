@@ -14,7 +14,6 @@ from service.errors import (
     NoContrastError,
     NoOverlapError,
 )
-from service.registration import alignment
 from service.registration.fields import Affine, DisplacementField
 from service.registration.files.affine_text import write_affine
 from service.registration.files.field_file import read_field
@@ -324,10 +323,3 @@ def test_a_warp_without_what_it_needs_is_refused(
     with pytest.raises(InvalidRequestError) as caught:
         warp_files({role: there[role] for role in roles}, WarpOptions(), tmp_path)
     assert caught.value.field == field
-
-
-def test_the_comparison_grid_is_coarse_and_covers_the_same(phantom: PhantomPair) -> None:
-    fine = Grid((160, 200, 180), np.diag([1.0, 1.0, 1.0, 1.0]))
-    coarse = alignment._coarse(fine)
-    assert coarse.voxel_count < 2 * alignment.COMPARED_VOXELS
-    np.testing.assert_allclose(coarse.centre_mm, fine.centre_mm)
