@@ -144,11 +144,16 @@ class Grid:
         affine[:3, 3] = self.centre_mm - affine[:3, :3] @ ((shape - 1) / 2)
         return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
 
-    def coarsened(self, voxel_count: int) -> "Grid":
-        """The same axes and field of view with about so many voxels, nearly isotropic.
+    def no_finer_than(self, spacing_mm: float | Float[np.ndarray, "3"]) -> "Grid":
+        """The same axes and field of view with at least this spacing along each axis.
 
-        An axis that is coarser already keeps its spacing; no axis becomes finer.
+        An axis that is as coarse already, or within a twentieth, keeps its voxels.
         """
-        spacing_mm = (float(np.prod(self.extent_mm)) / voxel_count) ** (1 / 3)
-        wanted = np.maximum(self.spacing_mm, spacing_mm)
+        is_coarser = np.asarray(spacing_mm) > 1.05 * self.spacing_mm
+        wanted = np.where(is_coarser, spacing_mm, self.spacing_mm)
         return self.resampled((float(wanted[0]), float(wanted[1]), float(wanted[2])))
+
+    def coarsened(self, voxel_count: int) -> "Grid":
+        """The same axes and field of view with about so many voxels, nearly isotropic."""
+        spacing_mm = (float(np.prod(self.extent_mm)) / voxel_count) ** (1 / 3)
+        return self.no_finer_than(spacing_mm)

@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 SAFE_FASTMATH = {"contract", "nsz", "arcp"}
 
 # Lets the compiler put the components of a vector into one SIMD register; numba leaves it off.
-numba.config.SLP_VECTORIZE = 1
+numba.config.SLP_VECTORIZE = 1  # type: ignore[attr-defined]
 
 # One parallel launch at a time. Numba's `workqueue` layer (where libgomp is missing) ends the
 # process when two threads launch at once; OpenMP would take it, but only oversubscribe the cores.
