@@ -1,6 +1,7 @@
 """Writing what a registration delivers: the result folder of design and report."""
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from service.registration.files.affine_text import write_affine
@@ -21,15 +22,12 @@ MEDIA_TYPES = {
 }
 
 
-def deliver(
-    products: Products, folder: Path, tell: Callable[[float], None]
-) -> dict[str, FileReport]:
+def deliver(products: Products, folder: Path) -> dict[str, FileReport]:
     """Write every file of the result but the report, and tell their sizes and checksums.
 
     Args:
         products: What to write.
         folder: An existing one; files of the same names are replaced.
-        tell: Called with the fraction that is written.
     """
     jobs: dict[str, Callable[[Path], None]] = {
         "warped.nii.gz": lambda path: write_volume(path, products.warped),
@@ -43,21 +41,22 @@ def deliver(
         jobs["points.csv"] = lambda path: write_points(path, points)
     if (points_in_fixed := products.points_in_fixed) is not None:
         jobs["points_in_fixed.csv"] = lambda path: write_points(path, points_in_fixed)
-    return write_all(jobs, folder, tell)
+    return write_all(jobs, folder)
 
 
-def write_all(
-    jobs: Mapping[str, Callable[[Path], None]], folder: Path, tell: Callable[[float], None]
-) -> dict[str, FileReport]:
-    """Write files by name; each appears whole or not at all."""
-    reports = {}
-    for number, (name, write) in enumerate(jobs.items()):
-        tell(number / len(jobs))
-        part = folder / f".part-{name}"
-        write(part)
-        reports[name] = describe(part, name)
-        part.replace(folder / name)
-    return reports
+def write_all(jobs: Mapping[str, Callable[[Path], None]], folder: Path) -> dict[str, FileReport]:
+    """Write files by name, two at a time; each appears whole or not at all."""
+    with ThreadPoolExecutor(2) as pool:
+        writing = {name: pool.submit(_write, write, folder, name) for name, write in jobs.items()}
+        return {name: task.result() for name, task in writing.items()}
+
+
+def _write(write: Callable[[Path], None], folder: Path, name: str) -> FileReport:
+    part = folder / f".part-{name}"
+    write(part)
+    report = describe(part, name)
+    part.replace(folder / name)
+    return report
 
 
 def write_report(report: Report | WarpReport, folder: Path) -> None:

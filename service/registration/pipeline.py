@@ -1,9 +1,10 @@
 """One registration, from files to files.
 
-read -> initialise -> predict -> refine -> warp -> measure -> judge -> write
+read -> initialise -> predict -> refine -> warp -> measure -> judge -> draw -> write
 """
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from service.registration.alignment import align
@@ -58,12 +59,21 @@ def register_files(
     alignment = align(pair, options, engine, clock, warnings)
     with clock.stage("warp"):
         products = produce(pair, alignment, options)
-    with clock.stage("measure") as stage:
-        shape = regularity(products.ddf, pair.fixed_mask)
-        metrics = measure(pair, alignment, products, shape, stage.watch)
-    with clock.stage("write") as stage:
-        written = deliver(products, folder, stage.tell)
-    verdict = judge(evidence(metrics, pair, alignment.affine))
+    with ThreadPoolExecutor(1) as background:
+        # The results are whole: they are written while they are measured and drawn.
+        writing = background.submit(deliver, products, folder)
+        with clock.stage("measure") as stage:
+            shape = regularity(products.ddf, pair.fixed_mask)
+            metrics = measure(pair, alignment, products, shape, stage.watch)
+            verdict = judge(evidence(metrics, pair, alignment.affine))
+        with clock.stage("draw"):
+            scene = _scene(pair, products, shape)
+            pictures, overlay = draw_pictures(scene), overlay_picture(scene)
+        with clock.stage("write") as stage:
+            written = writing.result() | write_all(
+                {"overlay.png": lambda path: _write(path, overlay)}, folder
+            )
+            stage.detail = "beside measuring and drawing"
     report = Report(
         job_id=job_id,
         model=_model_used(engine),
@@ -75,16 +85,6 @@ def register_files(
         files=written,
         provenance=provenance(files, options, provider=engine.provider),
     )
-    return _publish(report, folder, _scene(pair, products, shape), clock)
-
-
-def _publish(report: Report, folder: Path, scene: Scene, clock: StageClock) -> Report:
-    """Draw the pictures and write the report last: where it is, the rest is whole."""
-    with clock.stage("draw") as stage:
-        pictures = draw_pictures(scene)
-        overlay = overlay_picture(scene)
-        drawn = write_all({"overlay.png": lambda path: _write(path, overlay)}, folder, stage.tell)
-    report = report.model_copy(update={"stages": clock.stages, "files": report.files | drawn})
     (folder / "report.html").write_text(render_page(report, pictures), encoding="utf-8")
     write_report(report, folder)
     return report

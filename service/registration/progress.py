@@ -18,8 +18,8 @@ SHARES = {
     "refine": 0.40,
     "warp": 0.10,
     "measure": 0.10,
-    "write": 0.07,
-    "draw": 0.03,
+    "draw": 0.05,
+    "write": 0.05,
 }
 
 

@@ -38,7 +38,7 @@ class Plan:
     budget_s: float = float("inf")
 
 
-FAST = Plan(1_000_000, (60, 40))
+FAST = Plan(1_000_000, (40, 24))
 BEST = Plan(12_000_000, (60, 40, 20))
 
 

@@ -270,7 +270,7 @@ def invert_transform(
     affine: Affine, field: DisplacementField, moving_grid: Grid
 ) -> DisplacementField:
     """The inverse of x to A(x + u(x)) on the moving grid: y goes to (id + u)^-1 (A^-1 y)."""
-    return _inverted(affine, field, moving_grid, (50, 1e-3)).field
+    return _inverted(affine, field, moving_grid, (50, 4e-3)).field
 
 
 def _inverted(

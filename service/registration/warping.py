@@ -66,8 +66,8 @@ def warp_files(
             )
             for role in carried
         }
-    with clock.stage("write") as stage:
-        written = write_all(jobs, folder, stage.tell)
+    with clock.stage("write"):
+        written = write_all(jobs, folder)
     report = WarpReport(
         job_id=job_id,
         stages=clock.stages,

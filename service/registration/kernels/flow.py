@@ -9,7 +9,7 @@ from numba import prange
 
 from service.registration.kernels.launch import device, kernel
 
-ZERO, HALF = np.float32(0.0), np.float32(0.5)
+ZERO, HALF, TWO = np.float32(0.0), np.float32(0.5), np.float32(2.0)
 ONE_UP, TWO_UP = np.uint64(1), np.uint64(2)
 
 
@@ -154,11 +154,17 @@ def _solve(field, back, target, start, limits):
 @device
 def _invert_slab(field, maps, limits, i, out):
     worst = ZERO
+    first = (ZERO, ZERO, ZERO)  # of the row before
     for j in range(out.shape[0]):
-        x = y = z = ZERO
+        x, y, z = first
+        before = first
         for k in range(out.shape[1]):
             target = _apply(maps[0], i, j, k)
-            x, y, z, change = _solve(field, maps[1], target, (x, y, z), limits)
+            start = (TWO * x - before[0], TWO * y - before[1], TWO * z - before[2])
+            before = (x, y, z)
+            x, y, z, change = _solve(field, maps[1], target, start, limits)
+            if k == 0:
+                first, before = (x, y, z), (x, y, z)
             worst = max(worst, change)
             a, b, c = _apply(maps[3], i, j, k)
             u, v, w = _turn(maps[2], x, y, z)
@@ -173,7 +179,7 @@ def invert_field(field, maps, limits, out, worst):
     maps: output index to field index; vector to field index; field index to vector; output index to
     the affine's displacement. limits: most iterations, squared change at which to stop, in voxels
     of the field. worst: for each slab the largest last change, squared. Each voxel starts where its
-    neighbour ended. Outside the field's grid its vectors are those of its border.
+    row is heading. Outside the field's grid its vectors are those of its border.
     """
     for i in prange(out.shape[0]):
         worst[i] = _invert_slab((field.ravel(), field.shape), maps, limits, np.int64(i), out[i])

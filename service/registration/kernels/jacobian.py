@@ -15,6 +15,10 @@ from service.registration.kernels.launch import device, kernel
 ZERO, HALF, ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
 LEAST, LARGEST = np.float32(1e-9), np.float32(1e9)
 
+# I + G is turned inside out only if G's Frobenius norm reaches 1. Less, for axes that are not quite
+# at right angles.
+LEAST_STRAIN_TO_FOLD = np.float32(0.9)
+
 COUNT, FOLDED, LOG, LOG_SQUARED, LOST, SMALLEST = range(6)
 STATISTICS = 6
 
@@ -77,6 +81,15 @@ def _diagonal(field, voxel, edges, sign, step):
 
 
 @device
+def _strain(edge, behind, ahead):
+    """The larger change of an edge by the map, over its length; squared."""
+    length = edge[0] ** 2 + edge[1] ** 2 + edge[2] ** 2
+    back = (behind[0] - edge[0]) ** 2 + (behind[1] - edge[1]) ** 2 + (behind[2] - edge[2]) ** 2
+    on = (ahead[0] - edge[0]) ** 2 + (ahead[1] - edge[1]) ** 2 + (ahead[2] - edge[2]) ** 2
+    return max(back, on) / length
+
+
+@device
 def _central_simplex(field, voxel, edges, sign, volume):
     """Determinant of the simplex on three diagonal neighbours; 2 for the identity."""
     ij = _diagonal(field, voxel, edges, sign, (1, 1, 0))
@@ -119,7 +132,14 @@ def _voxel(field, voxel, edges, inverse_volume):
         _mean(behind[1], ahead[1], voxel[1], field.shape[1] - 1),
         _mean(behind[2], ahead[2], voxel[2], field.shape[2] - 1),
     )
-    lost = _lost(behind, ahead, inverse_volume)
+    lost = ZERO
+    if (
+        _strain(x, behind[0], ahead[0])
+        + _strain(y, behind[1], ahead[1])
+        + _strain(z, behind[2], ahead[2])
+        > LEAST_STRAIN_TO_FOLD
+    ):
+        lost = _lost(behind, ahead, inverse_volume)
     for sign in (-1, 1):
         lost -= min(_central_simplex(field, voxel, edges, sign, inverse_volume), ZERO)
     return central * inverse_volume, lost / np.float32(12)

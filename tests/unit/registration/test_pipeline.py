@@ -218,7 +218,7 @@ def test_progress_only_goes_up_and_ends_near_one(
     assert fractions == sorted(fractions)
     assert 0.9 < fractions[-1] <= 1.0
     stages = list(dict.fromkeys(stage for stage, _ in seen))
-    assert stages == ["read", "initialise", "predict", "refine", "warp", "measure", "write", "draw"]
+    assert stages == ["read", "initialise", "predict", "refine", "warp", "measure", "draw", "write"]
 
 
 def _refused(
