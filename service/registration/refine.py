@@ -129,12 +129,12 @@ class _Climb:
         spacings = level_spacings(pair.fixed, self._plan)
         pairs = _pyramid(pair, spacings)
         start = LatticeField.of(field, pair.fixed.grid)
-        level = Level(pairs[0], start)
+        level, before = Level(pairs[0], start), start
         for number, (level_pair, spacing) in enumerate(zip(pairs, spacings, strict=True)):
             if number > 0:
                 if not self._has_time_for(level_pair.fixed.grid.voxel_count):
                     break
-                level = Level(level_pair, level.field)
+                level, before = _entered(level_pair, level.field, before)
             self._climb(level, self._plan.steps[number], STEP_VOXELS * spacing)
             self._done = (number + 1) / len(pairs)
             self._watch("refine", self._done)
@@ -158,6 +158,18 @@ class _Climb:
                 self._watch("refine", self._done)
         spent_s = self._clock() - begun
         self._seconds_per_voxel = spent_s / max(1, len(history)) / level.grid.voxel_count
+
+
+def _entered(pair: Pair, climbed: LatticeField, before: LatticeField) -> tuple[Level, LatticeField]:
+    """The next finer level, begun with what the coarser one made, if that is better there.
+
+    Where the contrasts differ in more than sign, large windows correlate best at a wrong place;
+    small ones show it.
+    """
+    level = Level(pair, climbed)
+    if level.similarity_of(before) > level.similarity():
+        return Level(pair, before), before
+    return level, climbed
 
 
 def _has_stalled(history: list[float]) -> bool:
