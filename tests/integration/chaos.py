@@ -146,12 +146,16 @@ def _check_objects(stores: Stores, job: Job, data: bytes) -> set[str]:
     }
 
 
-def kill_every(swarm: Swarm, jobs: int, kills: int) -> Callable[[int], None]:
-    """A round that keeps the swarm up and spreads its kills over the whole run."""
+def kill_every(swarm: Swarm, stores: Stores, jobs: int, kills: int) -> Callable[[int], None]:
+    """A round that keeps the swarm up and spreads its kills over the whole run.
+
+    It strikes only while a job runs: a worker that dies while it starts up proves nothing.
+    """
 
     def each_round(done: int) -> None:
         swarm.keep_up()
-        if swarm.kills < min(kills, 1 + done * kills // (jobs - kills // 2)):
+        is_due = swarm.kills < min(kills, 1 + done * kills // (jobs - kills // 2))
+        if is_due and stores.jobs.counts().get(State.RUNNING):
             swarm.kill_one()
 
     return each_round

@@ -138,7 +138,7 @@ def test_killed_real_workers_repeat_their_jobs_byte_for_byte(tmp_path: Path) -> 
     jobs = [intake.submit(request, "a")[0] for _ in range(30)]
     swarm = Swarm(config, "real", size=2)
     try:
-        wait_until_done(stores, len(jobs), kill_every(swarm, len(jobs), 5), timeout_s=240)
+        wait_until_done(stores, len(jobs), kill_every(swarm, stores, len(jobs), 5), timeout_s=240)
     finally:
         swarm.stop()
     ended = [stores.jobs.job(job.id) for job in jobs]
