@@ -16,6 +16,7 @@ WORKDIR /source
 RUN python -m venv /opt/warpline
 COPY pyproject.toml README.md LICENSE ./
 COPY service service
+COPY models models
 COPY trainer/__init__.py trainer/__init__.py
 
 FROM build AS build-gateway

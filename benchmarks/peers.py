@@ -14,8 +14,6 @@ then NCC 2x2x2, 100x50x10; Yushkevich et al., 2016.
 
 import argparse
 import csv
-import functools
-import io
 import json
 import os
 import statistics
@@ -23,7 +21,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,19 +108,32 @@ def run_ants(kind: str) -> Callable[[Case, Path], Path]:
     return run
 
 
+@contextmanager
+def silent() -> Iterator[None]:
+    """greedy reports each iteration on the process's own standard output."""
+    kept = os.dup(1)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
 def run_greedy(case: Case, folder: Path) -> Path:
     from picsl_greedy import Greedy3D
 
     greedy = Greedy3D()
-    run = functools.partial(greedy.execute, out=io.StringIO(), err=io.StringIO())
     pair = f"-i {case.fixed} {case.moving} -threads {THREADS}"
     affine, field = folder / "affine.mat", folder / "warp.nii.gz"
-    run(f"{pair} -a -dof 12 -m NMI -ia-image-centers -n 100x50x10 -o {affine}")
-    run(f"{pair} -m NCC 2x2x2 -n 100x50x10 -it {affine} -o {field}")
-    run(
-        f"-rf {case.fixed} -rm {case.moving} {folder / 'warped.nii.gz'} -ri NN "
-        f"-rm {case.moving_labels} {folder / 'labels.nii.gz'} -r {field} {affine}"
-    )
+    with silent():
+        greedy.execute(f"{pair} -a -dof 12 -m NMI -ia-image-centers -n 100x50x10 -o {affine}")
+        greedy.execute(f"{pair} -m NCC 2x2x2 -n 100x50x10 -it {affine} -o {field}")
+        greedy.execute(
+            f"-rf {case.fixed} -rm {case.moving} {folder / 'warped.nii.gz'} -ri NN "
+            f"-rm {case.moving_labels} {folder / 'labels.nii.gz'} -r {field} {affine}"
+        )
     return folder / "labels.nii.gz"
 
 
