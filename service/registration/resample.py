@@ -257,8 +257,9 @@ def invert(
 ) -> Inverse:
     """The field that takes x + u(x) back to x, on `grid` (default the field's).
 
-    Fixed-point iteration v(y) = -u(y + v(y)), which converges where neighbours are not torn apart
-    by more than their distance. Beyond its grid the field goes on as at its border.
+    Fixed-point iteration v(y) = -u(y + v(y)), then Newton's where that does not converge: where
+    neighbours are torn apart, or pressed together nearly to a fold. Beyond its grid the field goes
+    on as at its border.
 
     Source: Chen et al., A simple fixed-point approach to invert a deformation field, Med Phys 2008.
     """

@@ -9,8 +9,14 @@ from numba import prange
 
 from service.registration.kernels.launch import device, kernel
 
-ZERO, HALF, TWO = np.float32(0.0), np.float32(0.5), np.float32(2.0)
+ZERO, QUARTER, HALF = np.float32(0.0), np.float32(0.25), np.float32(0.5)
+ONE, TWO = np.float32(1.0), np.float32(2.0)
 ONE_UP, TWO_UP = np.uint64(1), np.uint64(2)
+
+# Inverting: after so many steps of the fixed point it does not converge, or hardly.
+FIXED_POINT_STEPS = 12
+LONGEST_STEP = np.float32(2.0)  # voxels
+SMALLEST_VOLUME = np.float32(0.02)  # of a voxel after the map; smaller ones are nearly folded
 
 
 @device
@@ -137,15 +143,68 @@ def compose_fields(outer, inner, maps, out):
 
 
 @device
+def _edge(field, back, place, axis):
+    """How s + back @ u(target + s) changes when s goes one voxel along an axis, at a place."""
+    i, j, k = place
+    di, dj, dk = np.float32(axis == 0), np.float32(axis == 1), np.float32(axis == 2)
+    ahead = _vector_at(field, i + QUARTER * di, j + QUARTER * dj, k + QUARTER * dk)
+    behind = _vector_at(field, i - QUARTER * di, j - QUARTER * dj, k - QUARTER * dk)
+    x, y, z = _turn(
+        back,
+        TWO * (ahead[0] - behind[0]),
+        TWO * (ahead[1] - behind[1]),
+        TWO * (ahead[2] - behind[2]),
+    )
+    return x + di, y + dj, z + dk
+
+
+@device
+def _cross(a, b):
+    return (
+        a[1] * b[2] - a[2] * b[1],
+        a[2] * b[0] - a[0] * b[2],
+        a[0] * b[1] - a[1] * b[0],
+    )
+
+
+@device
+def _dot(a, b):
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+@device
+def _newton_step(field, back, place, miss):
+    """The step that would undo a miss, were the field linear there; at most LONGEST_STEP."""
+    p = _edge(field, back, place, 0)
+    q = _edge(field, back, place, 1)
+    r = _edge(field, back, place, 2)
+    qr, rp, pq = _cross(q, r), _cross(r, p), _cross(p, q)
+    volume = max(_dot(p, qr), SMALLEST_VOLUME)
+    step = _dot(miss, qr) / volume, _dot(miss, rp) / volume, _dot(miss, pq) / volume
+    length = np.sqrt(_dot(step, step))
+    share = LONGEST_STEP / length if length > LONGEST_STEP else ONE
+    return step[0] * share, step[1] * share, step[2] * share
+
+
+@device
 def _solve(field, back, target, start, limits):
-    """The shift s with s = -back @ u(target + s), by iteration; and its last change, squared."""
+    """The shift s with s = -back @ u(target + s), and by how much it last missed, squared.
+
+    A few steps of the fixed point, which is quick where neighbours move alike; then Newton's, which
+    also finds its way where they are torn apart or pressed together.
+    """
     a, b, c = target
     x, y, z = start
     change = np.float32(np.inf)
-    for _ in range(int(limits[0])):
+    for step in range(int(limits[0])):
         u, v, w = _turn(back, *_vector_at(field, a + x, b + y, c + z))
-        change = (x + u) ** 2 + (y + v) ** 2 + (z + w) ** 2
-        x, y, z = -u, -v, -w
+        miss = x + u, y + v, z + w
+        change = _dot(miss, miss)
+        if step < FIXED_POINT_STEPS:
+            x, y, z = -u, -v, -w
+        else:
+            d, e, f = _newton_step(field, back, (a + x, b + y, c + z), miss)
+            x, y, z = x - d, y - e, z - f
         if change <= limits[1]:
             break
     return x, y, z, change
