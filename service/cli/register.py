@@ -17,6 +17,7 @@ from service.registration.options import (
     RegisterOptions,
 )
 from service.registration.report import Report
+from service.registration.roles import REGISTER_ROLES
 
 FIELDS = RegisterOptions.model_fields
 LOOKS, MATCHING = "How values are carried over", "How the pair is aligned"
@@ -108,7 +109,7 @@ def register(
     """
     given = dict(locals())
     options = make_options({name: given[name] for name in FIELDS})
-    files = {role: given[role] for role in ROLES if given[role] is not None}
+    files = {role: given[role] for role in REGISTER_ROLES if given[role] is not None}
     shown = screen.progress_bar(is_shown=not as_json)
     with filling(out, overwrite=overwrite) as folder, shown as watch:
         if url is None:
@@ -116,19 +117,6 @@ def register(
         else:
             report = there(files, options, folder, (url, api_key), watch)
     finish(report, out, as_json=as_json)
-
-
-ROLES = (
-    "fixed",
-    "moving",
-    "fixed_labels",
-    "moving_labels",
-    "fixed_mask",
-    "moving_mask",
-    "fixed_points",
-    "moving_points",
-    "initial_transform",
-)
 
 
 def make_options(values: dict[str, Any]) -> RegisterOptions:

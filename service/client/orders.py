@@ -15,24 +15,10 @@ from service.client.steps import Call, Flow, Lost, Pause
 from service.client.views import Job, Limits, Upload
 from service.errors import InvalidRequestError, UnavailableError
 from service.registration.options import Initialise, Interpolation, LabelInterpolation, Refine
+from service.registration.roles import REGISTER_ROLES, WARP_ROLES
 
 AnyPath = str | os.PathLike[str]
-INPUT_ROLES = frozenset(
-    {
-        "fixed",
-        "moving",
-        "fixed_labels",
-        "moving_labels",
-        "fixed_mask",
-        "moving_mask",
-        "fixed_points",
-        "moving_points",
-        "initial_transform",
-        "image",
-        "labels",
-        "points",
-    }
-)
+INPUT_ROLES = frozenset((*REGISTER_ROLES, *WARP_ROLES))
 # What the API calls things that are no options of the science.
 ENVELOPE = {
     "queue": "queue",

@@ -18,18 +18,6 @@ from service.gateway.spool import Arrival
 from service.jobs.job import Queue
 from service.registration.options import RegisterOptions, WarpOptions
 
-REGISTER_ROLES = (
-    "fixed",
-    "moving",
-    "fixed_labels",
-    "moving_labels",
-    "fixed_mask",
-    "moving_mask",
-    "fixed_points",
-    "moving_points",
-    "initial_transform",
-)
-WARP_ROLES = ("image", "labels", "points")
 LONGEST_DEADLINE_S = 7 * 24 * 3600.0
 
 

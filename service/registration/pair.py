@@ -12,13 +12,14 @@ from service.registration.files.limits import Limits
 from service.registration.files.points_file import read_points
 from service.registration.files.volume_file import read_label_map, read_volume
 from service.registration.points import WorldPoints
+from service.registration.roles import (
+    IMAGE_ROLES,
+    LABEL_ROLES,
+    POINT_ROLES,
+    REGISTER_ROLES,
+    TRANSFORM_ROLE,
+)
 from service.registration.volume import Volume, require_same_grid
-
-IMAGE_ROLES = ("fixed", "moving")
-LABEL_ROLES = ("fixed_labels", "moving_labels", "fixed_mask", "moving_mask")
-POINT_ROLES = ("fixed_points", "moving_points")
-TRANSFORM_ROLE = "initial_transform"
-ROLES = (*IMAGE_ROLES, *LABEL_ROLES, *POINT_ROLES, TRANSFORM_ROLE)
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def read_pair(files: Mapping[str, Path], limits: Limits, warnings: list[str]) ->
     """Read every file of a pair, two at a time, and check that they belong together.
 
     Args:
-        files: Path by role; `fixed` and `moving` are needed, see ROLES.
+        files: Path by role; `fixed` and `moving` are needed, see roles.REGISTER_ROLES.
         limits: What is refused as too large.
         warnings: What is odd but not wrong is added here.
 
@@ -75,9 +76,10 @@ def _require_roles(files: Mapping[str, Path]) -> None:
         if role not in files:
             raise InvalidRequestError(f"The {role} image is missing.", field=role)
     for role in files:
-        if role not in ROLES:
+        if role not in REGISTER_ROLES:
             raise InvalidRequestError(
-                "There is no such role; use one of " + ", ".join(ROLES) + ".", field="inputs"
+                "There is no such role; use one of " + ", ".join(REGISTER_ROLES) + ".",
+                field="inputs",
             )
 
 

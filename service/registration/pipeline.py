@@ -38,7 +38,7 @@ def register_files(
     """Register the pair in `files` and write its results into `folder`.
 
     Args:
-        files: Path by role: fixed, moving, and what else there is (see pair.ROLES).
+        files: Path by role: fixed, moving, and what else there is (see roles.REGISTER_ROLES).
         options: What the caller chose.
         folder: Made if missing; files of the same names are replaced.
         models: Where the model is looked up.

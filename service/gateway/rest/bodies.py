@@ -4,8 +4,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from service.gateway.orders import REGISTER_ROLES, WARP_ROLES, RegisterOrder, WarpOrder
+from service.gateway.orders import RegisterOrder, WarpOrder
 from service.registration.options import RegisterOptions, WarpOptions
+from service.registration.roles import REGISTER_ROLES, WARP_ROLES
 
 FILE: dict[str, Any] = {"type": "string", "format": "binary"}
 ABOUT = {

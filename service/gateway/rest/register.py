@@ -29,7 +29,7 @@ from service.gateway.auth import Caller
 from service.gateway.desk import AtDesk, Desk
 from service.gateway.door import check_files, check_pair
 from service.gateway.inputs import referred
-from service.gateway.orders import REGISTER_ROLES, RegisterOrder, Submission, read_order
+from service.gateway.orders import RegisterOrder, Submission, read_order
 from service.gateway.problems import problems
 from service.gateway.rest.bodies import REGISTER_BODY
 from service.gateway.rest.views import JobView
@@ -38,6 +38,7 @@ from service.gateway.submitting import Taken, Ticket, local_paths, submit
 from service.jobs import job as jobs
 from service.jobs.job import InputFile, Kind
 from service.registration.models_folder import ModelFolder
+from service.registration.roles import REGISTER_ROLES
 
 router = APIRouter(tags=["register"])
 

@@ -13,7 +13,7 @@ from service.gateway.auth import Caller
 from service.gateway.desk import AtDesk, Desk
 from service.gateway.door import check_files
 from service.gateway.inputs import referred
-from service.gateway.orders import WARP_ROLES, Submission, WarpOrder, read_order
+from service.gateway.orders import Submission, WarpOrder, read_order
 from service.gateway.problems import problems
 from service.gateway.rest.bodies import WARP_BODY
 from service.gateway.rest.register import (
@@ -29,6 +29,7 @@ from service.gateway.rest.views import JobView
 from service.gateway.submitting import Taken, local_paths, submit
 from service.jobs import job as jobs
 from service.jobs.job import InputFile, Kind
+from service.registration.roles import WARP_ROLES
 
 router = APIRouter(tags=["register"])
 
