@@ -4,7 +4,7 @@ Nothing here trusts a length that the file announces. Content is read to its las
 bytes behind the end are seen; readers elsewhere stop as soon as they have their voxels.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -97,8 +97,8 @@ class Content:
         self.fill(stored.data)
         return stored
 
-    def pass_over(self, count: int) -> None:
-        """Read and forget.
+    def pass_on(self, count: int, take: Callable[[bytes], object]) -> None:
+        """Read the next so many bytes, a piece at a time.
 
         Raises:
             TruncatedFileError: If the content ends first.
@@ -108,7 +108,16 @@ class Content:
             data = self.piece(count - done)
             if not data:
                 raise truncated(count, done)
+            take(data)
             done += len(data)
+
+    def pass_over(self, count: int) -> None:
+        """Read and forget.
+
+        Raises:
+            TruncatedFileError: If the content ends first.
+        """
+        self.pass_on(count, lambda _: None)
 
     def finish(self) -> None:
         """Read to the end, which must come soon: only then has every checksum been looked at.

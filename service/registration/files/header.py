@@ -12,6 +12,7 @@ from service.registration.grid import Grid
 
 Format = Literal["nifti-1", "nifti-2", "nrrd", "metaimage"]
 Encoding = Literal["raw", "gzip", "zlib"]
+ByteOrder = Literal["little", "big"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,18 +21,20 @@ class Header:
 
     `dtype` is in native byte order, `byte_order` the file's. `data_offset` counts from the start of
     the content: of the decompressed content where `is_gzipped`. `encoding` is that of the voxels
-    alone, as NRRD and MetaImage have it. A voxel's value is `stored * slope + inter`.
+    alone, as NRRD and MetaImage have it. A voxel's value is `stored * slope + inter`. `itk_header`
+    is what SimpleITK is told of a NRRD or MetaImage file: the checked fields, written again.
     """
 
     format: Format
     grid: Grid
     dtype: np.dtype[np.generic]
-    byte_order: Literal["little", "big"]
+    byte_order: ByteOrder
     data_offset: int
     is_gzipped: bool = False
     encoding: Encoding = "raw"
     slope: float = 1.0
     inter: float = 0.0
+    itk_header: bytes = b""
     warnings: tuple[str, ...] = ()
 
     @property

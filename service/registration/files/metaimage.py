@@ -4,6 +4,7 @@ Source: MetaIO documentation, itk.org/Wiki/MetaIO/Documentation; what ITK 5.4's 
 """
 
 import re
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,7 +26,6 @@ from service.registration.files.inflate import PADDING_BYTES
 from service.registration.files.limits import Limits
 from service.registration.files.orientation import LPS_TO_RAS, check_finite, sound_grid
 from service.registration.files.text import header_text, integers, numbers
-from service.registration.grid import Grid
 
 MAGIC = re.compile(rb"\s*(ObjectType|NDims)\s*=")
 # The data begin after this line, which MetaIO writes last.
@@ -62,14 +62,16 @@ def volume_header(content: Content, limits: Limits, *, is_gzipped: bool) -> tupl
     dtype = _dtype(fields)
     limits.require(shape, dtype.itemsize)
     is_compressed = fields.get("CompressedData", "False").lower() in TRUE
+    frame = _frame(fields)
     header = Header(
         format="metaimage",
-        grid=_grid(fields, shape, warnings),
+        grid=sound_grid(shape, frame.affine(), warnings),
         dtype=dtype,
         byte_order="big" if _is_big_endian(fields) else "little",
         data_offset=content.position,
         is_gzipped=is_gzipped,
         encoding="zlib" if is_compressed else "raw",
+        itk_header=_itk_header(fields, shape, frame),
         warnings=tuple(warnings),
     )
     if not is_compressed:
@@ -159,12 +161,28 @@ def _check_compressed_size(fields: Fields, content: Content) -> None:
         )
 
 
-def _grid(fields: Fields, shape: tuple[int, int, int], warnings: list[str]) -> Grid:
+@dataclass(frozen=True, eq=False)
+class _Frame:
     """The matrix holds the direction of each axis as a row, in LPS."""
-    rows = _floats(fields, MATRIX_NAMES, 9)
+
+    matrix: np.ndarray
+    spacing_mm: np.ndarray
+    origin_mm: np.ndarray
+
+    def affine(self) -> np.ndarray:
+        for values in (self.matrix, self.spacing_mm, self.origin_mm):
+            check_finite(values)
+        affine = np.eye(4)
+        affine[:3, :3] = self.matrix.reshape(3, 3).T * self.spacing_mm
+        affine[:3, 3] = self.origin_mm
+        return LPS_TO_RAS @ affine
+
+
+def _frame(fields: Fields) -> _Frame:
+    matrix = _floats(fields, MATRIX_NAMES, 9)
     origin = _floats(fields, ORIGIN_NAMES, 3)
     spacing = _floats(fields, ("ElementSpacing",), 3)
-    if rows is None or origin is None:
+    if matrix is None or origin is None:
         raise NoOrientationError(
             "The MetaImage does not say how the voxels lie in space: it needs TransformMatrix and "
             "Offset. Save it with ITK or 3D Slicer."
@@ -173,12 +191,24 @@ def _grid(fields: Fields, shape: tuple[int, int, int], warnings: list[str]) -> G
         raise BadSpacingError(
             "The MetaImage's ElementSpacing is missing or not positive. Write it again."
         )
-    for values in (rows, spacing, origin):
-        check_finite(values)
-    affine = np.eye(4)
-    affine[:3, :3] = rows.reshape(3, 3).T * spacing
-    affine[:3, 3] = origin
-    return sound_grid(shape, LPS_TO_RAS @ affine, warnings)
+    return _Frame(matrix, spacing, origin)
+
+
+def _itk_header(fields: Fields, shape: tuple[int, int, int], frame: _Frame) -> bytes:
+    lines = [
+        "ObjectType = Image",
+        "NDims = 3",
+        "BinaryData = True",
+        f"BinaryDataByteOrderMSB = {_is_big_endian(fields)}",
+        "CompressedData = False",
+        f"TransformMatrix = {' '.join(map(repr, frame.matrix.tolist()))}",
+        f"Offset = {' '.join(map(repr, frame.origin_mm.tolist()))}",
+        f"ElementSpacing = {' '.join(map(repr, frame.spacing_mm.tolist()))}",
+        f"DimSize = {' '.join(map(str, shape))}",
+        f"ElementType = {fields['ElementType']}",
+        "ElementDataFile = LOCAL",
+    ]
+    return ("\n".join(lines) + "\n").encode("ascii")
 
 
 def _floats(fields: Fields, names: tuple[str, ...], count: int) -> np.ndarray | None:

@@ -4,6 +4,7 @@ Source: Definition of NRRD File Format, teem.sourceforge.net/nrrd/format.html; s
 """
 
 import re
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,11 +19,10 @@ from service.errors import (
     UnsupportedFormatError,
 )
 from service.registration.files.content import Content
-from service.registration.files.header import Encoding, Header
+from service.registration.files.header import ByteOrder, Encoding, Header
 from service.registration.files.limits import Limits
 from service.registration.files.orientation import check_finite, sound_grid
 from service.registration.files.text import header_text, integers, numbers
-from service.registration.grid import Grid
 
 MAGIC = re.compile(rb"NRRD000[1-5]\r?\n")
 TYPES = {
@@ -75,14 +75,17 @@ def volume_header(content: Content, limits: Limits, *, is_gzipped: bool) -> tupl
     dtype = _dtype(fields)
     limits.require(shape, dtype.itemsize)
     encoding = _encoding(fields)
+    frame = _frame(fields, warnings)
+    byte_order: ByteOrder = "big" if fields.get("endian", "").lower() == "big" else "little"
     header = Header(
         format="nrrd",
-        grid=_grid(fields, shape, warnings),
+        grid=sound_grid(shape, frame.affine(), warnings),
         dtype=dtype,
-        byte_order="big" if fields.get("endian", "little").lower() == "big" else "little",
+        byte_order=byte_order,
         data_offset=content.position,
         is_gzipped=is_gzipped,
         encoding=encoding,
+        itk_header=_itk_header(shape, dtype, byte_order, frame),
         warnings=tuple(warnings),
     )
     return header, content if encoding == "raw" else content.inflated()
@@ -154,11 +157,25 @@ def _encoding(fields: Fields) -> Encoding:
     return encoding
 
 
-def _grid(fields: Fields, shape: tuple[int, int, int], warnings: list[str]) -> Grid:
-    """[Space and orientation information] The columns are the axes, in the space's frame."""
-    signs = SPACES.get(fields.get("space", "").lower())
-    columns = [_vector(word) for word in _directions(fields)]
-    if signs is None or len(columns) != 3:
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """[Space and orientation information] Each row is an axis of the array, in that space."""
+
+    space: str
+    axes: np.ndarray
+    origin: np.ndarray
+
+    def affine(self) -> np.ndarray:
+        affine = np.eye(4)
+        affine[:3, :3], affine[:3, 3] = self.axes.T, self.origin
+        check_finite(affine)
+        return np.diag([*SPACES[self.space], 1.0]) @ affine
+
+
+def _frame(fields: Fields, warnings: list[str]) -> _Frame:
+    space = fields.get("space", "").lower()
+    axes = [_vector(word) for word in _directions(fields)]
+    if space not in SPACES or len(axes) != 3:
         raise NoOrientationError(
             "The NRRD header does not say how the voxels lie in space: it needs a space such as "
             "left-posterior-superior and space directions. Save it with 3D Slicer or ITK."
@@ -168,11 +185,28 @@ def _grid(fields: Fields, shape: tuple[int, int, int], warnings: list[str]) -> G
         raise BadSpacingError("The NRRD file's space is not in millimetres. Save it in those.")
     if "space origin" not in fields:
         warnings.append("The header states no origin; the first voxel was put at 0, 0, 0.")
-    affine = np.eye(4)
-    affine[:3, :3] = np.array(columns).T
-    affine[:3, 3] = _vector(fields.get("space origin", "(0,0,0)"))
-    check_finite(affine)
-    return sound_grid(shape, np.diag([*signs, 1.0]) @ affine, warnings)
+    return _Frame(space, np.array(axes), _vector(fields.get("space origin", "(0,0,0)")))
+
+
+def _itk_header(
+    shape: tuple[int, int, int], dtype: np.dtype[np.generic], byte_order: ByteOrder, frame: _Frame
+) -> bytes:
+    lines = [
+        "NRRD0005",
+        f"type: {TYPES[dtype.str[1:]][0]}",
+        "dimension: 3",
+        f"space: {frame.space}",
+        f"sizes: {' '.join(map(str, shape))}",
+        f"space directions: {' '.join(map(_vector_text, frame.axes))}",
+        f"endian: {byte_order}",
+        "encoding: raw",
+        f"space origin: {_vector_text(frame.origin)}",
+    ]
+    return ("\n".join(lines) + "\n\n").encode("ascii")
+
+
+def _vector_text(values: np.ndarray) -> str:
+    return f"({','.join(map(repr, values.tolist()))})"
 
 
 def _vector(word: str) -> np.ndarray:

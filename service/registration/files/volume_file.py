@@ -2,7 +2,7 @@
 
 The format is told from the content; a file's name means nothing and is in no message. A file is
 read once, front to back: own gate first, then the voxels straight into an array of the right
-size, then the rest up to the last checksum.
+size (or, of NRRD and MetaImage, to SimpleITK), then the rest up to the last checksum.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from service.errors import UnsupportedFormatError
-from service.registration.files import metaimage, nifti, nrrd
+from service.registration.files import itk_image, metaimage, nifti, nrrd
 from service.registration.files.content import Content, opened, trailing, truncated
 from service.registration.files.header import Header, faults_of
 from service.registration.files.inflate import PADDING_BYTES
@@ -26,7 +26,7 @@ from service.registration.files.nifti_writer import (
     written,
 )
 from service.registration.files.nrrd import is_nrrd
-from service.registration.files.voxels import values_of
+from service.registration.files.voxels import native, values_of
 from service.registration.volume import Volume, as_label_map
 
 GATES = (
@@ -85,8 +85,10 @@ def read_volume(
         InvalidFileError: Its subclass says what is wrong.
     """
     with faults_of(field), _opened(path, limits) as (header, content):
-        stored = content.voxels(header.voxel_bytes)
-        content.finish()
+        stored = itk_image.stored_numbers(content, header) if header.itk_header else None
+        if stored is None:
+            stored = native(content.voxels(header.voxel_bytes), header)
+            content.finish()
         oddities = list(header.warnings)
         data = values_of(stored, header, oddities)
     if warnings is not None:

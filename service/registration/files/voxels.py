@@ -9,20 +9,26 @@ MOST_NON_FINITE_SHARE = 1e-3
 SLAB_VOXELS = 1 << 16  # fits the second-level cache as float64
 
 
+def native(stored: np.ndarray, header: Header) -> np.ndarray:
+    """Bytes from the file, decompressed, as numbers in this machine's byte order, in place."""
+    numbers = stored.view(header.dtype)
+    if header.byte_order != _native_order():
+        numbers.byteswap(inplace=True)
+    return numbers
+
+
 def values_of(stored: np.ndarray, header: Header, warnings: list[str]) -> np.ndarray:
     """The voxel values, in Fortran order and writeable; takes the buffer over.
 
     Args:
-        stored: The voxels' bytes as they were in the file, decompressed.
+        stored: The stored numbers in the file's order, one axis.
         header: Says what they mean.
         warnings: Takes a sentence if voxels were replaced.
 
     Raises:
         NonFiniteVoxelsError: If more than 0.1 % are not finite.
     """
-    values = stored.view(header.dtype)
-    if header.byte_order != _native_order():
-        values.byteswap(inplace=True)
+    values = stored
     if header.is_scaled:
         values = _scaled(values, header.slope, header.inter)
     elif values.dtype == np.float64:
