@@ -146,7 +146,7 @@ def write_model(out: Path, graph: bytes, card: Card, readme: str) -> Path:
     folder = out / card.name / card.version
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(graph)
-    (folder / "card.json").write_text(card.model_dump_json(indent=2) + "\n", "utf-8")
+    (folder / "card.json").write_text(card.written(), "utf-8")
     (folder / "README.md").write_text(readme, "utf-8")
     return folder
 

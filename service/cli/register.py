@@ -11,7 +11,7 @@ from service.cli.results import filling, read_report, show_report
 from service.cli.shared_options import ApiKey, Json, Url, connect
 from service.errors import ValidationError
 from service.registration.options import (
-    Initialise,
+    InitialiseChoice,
     Interpolation,
     LabelInterpolation,
     RegisterOptions,
@@ -69,9 +69,9 @@ def register(
         file_option("--initial-transform", "4x4 matrix (RAS mm, fixed to moving) or ITK affine."),
     ] = None,
     model: Annotated[str, typer.Option(help=about("model"), **Matching)] = FIELDS["model"].default,
-    initialise: Annotated[Initialise, typer.Option(help=about("initialise"), **Matching)] = FIELDS[
-        "initialise"
-    ].default,
+    initialise: Annotated[
+        InitialiseChoice, typer.Option(help=about("initialise"), **Matching)
+    ] = FIELDS["initialise"].default,
     refine: Annotated[
         str, typer.Option(help=about("refine"), metavar="none|fast|best|SECONDS", **Matching)
     ] = str(FIELDS["refine"].default),

@@ -14,7 +14,12 @@ from service.client.retrying import RETRIED, TRIES, answer, pause_s
 from service.client.steps import Call, Flow, Lost, Pause
 from service.client.views import Job, Limits, Upload
 from service.errors import InvalidRequestError, UnavailableError
-from service.registration.options import Initialise, Interpolation, LabelInterpolation, Refine
+from service.registration.options import (
+    InitialiseChoice,
+    Interpolation,
+    LabelInterpolation,
+    Refine,
+)
 from service.registration.roles import REGISTER_ROLES, WARP_ROLES
 
 AnyPath = str | os.PathLike[str]
@@ -64,7 +69,7 @@ class RegisterTerms(OrderTerms, total=False):
     moving_points: AnyPath
     initial_transform: AnyPath
     model: str
-    initialise: Initialise
+    initialise: InitialiseChoice
     refine: Refine
     interpolation: Interpolation
     label_interpolation: LabelInterpolation

@@ -1,19 +1,19 @@
 """Where the fixed image's points lie in the moving one: initialise, predict, refine."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from service.errors import NoOverlapError
+from service.errors import InvalidPairError, NoOverlapError
 from service.registration.engine import Engine
 from service.registration.fields import Affine, DisplacementField
 from service.registration.grid import Grid
 from service.registration.initialise import initialise
 from service.registration.metrics import lncc
-from service.registration.options import RegisterOptions
+from service.registration.options import Initialise, RegisterOptions
 from service.registration.pair import Pair
-from service.registration.progress import StageClock, Watch
+from service.registration.progress import RunningStage, StageClock, Watch
 from service.registration.refine import refine
 from service.registration.regularity import overlap_fraction
 from service.registration.resample import downsample, resample, warp
@@ -32,12 +32,14 @@ class Alignment:
     """A transform of the world, fixed to moving: x goes to affine(x + field(x)).
 
     The field lies on a grid of its own, usually coarser than the fixed image's. `answered_by` is
-    the last stage that changed the transform.
+    the last stage that changed the transform. `labels` are the moving labels on the fixed grid, as
+    a network found them that segments and gives no transform.
     """
 
     affine: Affine
     field: DisplacementField
     answered_by: Answer
+    labels: Volume | None = None
 
 
 def align(
@@ -45,44 +47,99 @@ def align(
 ) -> Alignment:
     """Find the transform of a pair: affine, network, refinement, each no worse than the last.
 
-    The network's field is kept only where it makes the pair more alike than the affine alone does,
-    which catches a model outside its training; refinement never returns what is less alike.
+    What the network says is kept only where it makes the pair more alike than the initial affine
+    alone does, which catches a model outside its training; refinement never returns what is less
+    alike. A network that segments gives labels and leaves the transform as it was initialised.
 
     Raises:
         NoOverlapError: If the two fields of view do not meet once they are initialised.
+        InvalidPairError: If the model needs moving labels or single slices and has none.
     """
+    require_labels(pair, engine)
     with clock.stage("initialise") as stage:
-        affine = _initial_affine(pair, options, stage.watch)
+        how = _chosen(options, engine)
+        affine = _initial_affine(pair, how, stage.watch)
         overlap = _require_overlap(pair, affine)
-        stage.detail = f"{options.initialise}, {overlap:.0%} of the fixed field of view covered"
+        stage.detail = f"{how}, {overlap:.0%} of the fixed field of view covered"
     with clock.stage("predict") as stage:
-        predicted = engine.predict(pair.fixed, pair.moving, affine, stage.watch)
+        nothing = DisplacementField.zero(pair.fixed.grid.coarsened(COMPARED_VOXELS))
+        start = Alignment(affine, nothing, "initialise")
+        if engine.card.output.kind == "warped_label":
+            return _segmented(pair, start, engine, stage, warnings)
+        predicted = _predicted(pair, start, engine, stage.watch)
         gain = _gain(pair, affine, predicted)
         stage.detail = f"{engine.card.name}/{engine.card.version}, local correlation {gain:+.3f}"
-    keep = gain > 0
-    if not keep:
+    if not gain > 0:
         warnings.append(
             "The network's field did not make the pair more alike than the affine alone and was "
             "dropped: the pair may lie outside what the model's card promises."
         )
-    field = predicted if keep else DisplacementField.zero(predicted.grid)
-    answered: Answer = "network" if keep else "initialise"
+        predicted = replace(start, field=DisplacementField.zero(predicted.field.grid))
     if options.refine == "none":
-        return Alignment(affine, field, answered)
+        return predicted
     with clock.stage("refine") as stage:
-        refined = _refined(pair, affine, field, options, stage.watch)
+        refined = _refined(pair, predicted.affine, predicted.field, options, stage.watch)
         stage.detail = str(options.refine)
-    return Alignment(affine, refined, answered if refined is field else "refine")
+    if refined is predicted.field:
+        return predicted
+    return replace(predicted, field=refined, answered_by="refine")
 
 
-def _initial_affine(pair: Pair, options: RegisterOptions, watch: Watch) -> Affine:
+def require_labels(pair: Pair, engine: Engine) -> None:
+    """Refuse a pair without moving labels where they are what the model carries over.
+
+    Raises:
+        InvalidPairError: If there are none.
+    """
+    if engine.card.output.kind == "warped_label" and pair.moving_labels is None:
+        raise InvalidPairError(
+            "This model finds given labels of the moving image in the fixed one, and no moving "
+            "labels came. Send `moving_labels`, or choose another model.",
+            field="moving_labels",
+        )
+
+
+def _chosen(options: RegisterOptions, engine: Engine) -> Initialise:
+    """What the caller chose, or else what the model was trained after."""
+    if options.initialise == "model":
+        return engine.card.initialise or "affine"
+    return options.initialise
+
+
+def _predicted(pair: Pair, start: Alignment, engine: Engine, watch: Watch) -> Alignment:
+    """The start with the network's field, or with its affine after the initial one."""
+    if engine.card.output.kind == "affine":
+        more = engine.predict_affine(pair.fixed, pair.moving, start.affine, watch)
+        return replace(start, affine=start.affine @ more, answered_by="network")
+    field = engine.predict(pair.fixed, pair.moving, start.affine, watch)
+    return replace(start, field=field, answered_by="network")
+
+
+def _segmented(
+    pair: Pair, start: Alignment, engine: Engine, stage: RunningStage, warnings: list[str]
+) -> Alignment:
+    """The start with the labels that the network finds in the fixed image."""
+    if pair.moving_labels is None:
+        return start
+    warnings.append(
+        "This model finds the moving labels in the fixed image and gives no transform: the warped "
+        "labels are its own, and everything else (fields, warped image, points) is the initial "
+        "alignment alone, not refined."
+    )
+    card = engine.card
+    stage.detail = f"{card.name}/{card.version}, a segmentation for each label"
+    labels = engine.segment(pair.fixed, pair.moving, pair.moving_labels, start.affine, stage.watch)
+    return replace(start, labels=labels)
+
+
+def _initial_affine(pair: Pair, how: Initialise, watch: Watch) -> Affine:
     """From where the headers and the caller's transform put the pair."""
     placed = _placed(pair.moving, pair.initial)
     mask = None if pair.moving_mask is None else _placed(pair.moving_mask, pair.initial)
     found = initialise(
         pair.fixed,
         placed,
-        options.initialise,
+        how,
         fixed_mask=pair.fixed_mask,
         moving_mask=mask,
         watch=watch,
@@ -125,8 +182,8 @@ def _refined(
     )
 
 
-def _gain(pair: Pair, affine: Affine, field: DisplacementField) -> float:
-    """Local correlation that a field adds to the affine, on a coarse copy; 0 if unmeasurable."""
+def _gain(pair: Pair, initial: Affine, found: Alignment) -> float:
+    """Local correlation gained since the initial affine, on a coarse copy; 0 if unmeasurable."""
     grid = pair.fixed.grid.coarsened(COMPARED_VOXELS)
     fixed = downsample(pair.fixed, grid)
     moving = downsample(pair.moving, pair.moving.grid.coarsened(COMPARED_VOXELS))
@@ -135,6 +192,6 @@ def _gain(pair: Pair, affine: Affine, field: DisplacementField) -> float:
         if pair.fixed_mask is None
         else resample(pair.fixed_mask, grid, interpolation="nearest")
     )
-    without = lncc(fixed, resample(moving, grid, affine=affine), mask)
-    gain = lncc(fixed, warp(moving, field, grid, affine=affine), mask) - without
+    without = lncc(fixed, resample(moving, grid, affine=initial), mask)
+    gain = lncc(fixed, warp(moving, found.field, grid, affine=found.affine), mask) - without
     return gain if np.isfinite(gain) else 0.0

@@ -2,17 +2,21 @@
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from service.errors import ModelInvalidError
+from service.registration.options import Initialise
 
 OutputKind = Literal["displacement", "velocity", "affine", "warped_label"]
 Provider = Literal["cuda", "openvino", "cpu"]
-Axis = Literal["batch", "channel", "i", "j", "k"]
+Role = Literal["fixed", "moving", "moving_label"]
+Axis = Literal["batch", "channel", "i", "j", "k", "row", "column"]
 
 IMAGE_AXES: tuple[Axis, ...] = ("batch", "channel", "i", "j", "k")
+SLICE_AXES: tuple[Axis, ...] = ("batch", "channel", "i", "j")
+MATRIX_AXES: tuple[Axis, ...] = ("batch", "row", "column")
 
 
 class _Part(BaseModel):
@@ -20,19 +24,29 @@ class _Part(BaseModel):
 
 
 class InputTensor(_Part):
-    """One image that the graph takes."""
+    """One image that the graph takes; `moving_label` is one label's share of each voxel, 0 to 1."""
 
     name: str
-    role: Literal["fixed", "moving"]
-    axes: tuple[Axis, ...] = IMAGE_AXES
+    role: Role
+    axes: tuple[Axis, ...] = Field(
+        IMAGE_AXES, description="Without k for a model of single slices, cut along i and j."
+    )
 
 
 class OutputTensor(_Part):
-    """What the graph gives."""
+    """What the graph gives: u, v, a matrix, or a probability, on the grid that it saw.
+
+    `displacement` u: moving(x + u(x)) is like fixed(x). `velocity` v: u integrated from it.
+    `affine`, d rows of d + 1: moving(M (x - c) + t + c) is like fixed(x), with M the first d
+    columns, t the last, x and t in voxels, and c = (n - 1) / 2 the centre of the padded images.
+    `warped_label`: the probability of the moving label at each voxel of the fixed image.
+    """
 
     name: str
     kind: OutputKind
-    axes: tuple[Axis, ...] = IMAGE_AXES
+    axes: tuple[Axis, ...] = Field(
+        IMAGE_AXES, description="Of an image as the inputs'; of an affine batch, row, column."
+    )
     units: Literal["voxels", "mm"] = Field(
         "voxels", description="Voxels of the model grid along i, j, k; or mm along its axes."
     )
@@ -48,7 +62,8 @@ class OutputTensor(_Part):
 class ModelGrid(_Part):
     """The grid on which the graph sees a pair, derived from the fixed image's.
 
-    Its voxels are cubes. It covers the fixed field of view and is padded at its far end.
+    Its voxels are cubes; for a model of slices, squares as thick as the slice. It covers the fixed
+    field of view and is padded at its far end.
     """
 
     spacing_mm: float | None = Field(
@@ -83,7 +98,7 @@ class Training(_Part):
     """Where the weights come from."""
 
     method: str
-    configuration: dict[str, int | float | str | list[float]]
+    configuration: dict[str, JsonValue]
     data: str = Field(description="What the weights were trained on, and under which terms.")
 
 
@@ -105,7 +120,7 @@ class Card(_Part):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     version: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,30}$")]
     summary: str
-    inputs: tuple[InputTensor, InputTensor]
+    inputs: Annotated[tuple[InputTensor, ...], Field(min_length=2, max_length=3)]
     output: OutputTensor
     grid: ModelGrid
     intensity: Intensity
@@ -119,6 +134,32 @@ class Card(_Part):
     training: Training
     evaluation: tuple[Figure, ...] = ()
     licence: str
+    initialise: Initialise | None = Field(
+        None,
+        description="How far pairs were aligned before the network saw them in training; what "
+        "the option `initialise: model` means. Without it, `affine`.",
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        """Roles and axes are those of the kind of output."""
+        roles = [part.role for part in self.inputs]
+        wanted = ["fixed", "moving"] + ["moving_label"] * (self.output.kind == "warped_label")
+        if sorted(roles) != sorted(wanted):
+            raise ValueError(f"a model of this kind of output takes {', '.join(wanted)}")
+        if len({part.name for part in self.inputs}) != len(roles):
+            raise ValueError("two inputs have one name")
+        axes = self.inputs[0].axes
+        if axes not in (IMAGE_AXES, SLICE_AXES) or any(x.axes != axes for x in self.inputs):
+            raise ValueError("images have the axes batch, channel, i, j and k, or all but k")
+        is_matrix = self.output.kind == "affine"
+        if self.output.axes != (MATRIX_AXES if is_matrix else axes):
+            raise ValueError("the output's axes are not those of its kind")
+        if is_matrix and self.output.units != "voxels":
+            raise ValueError("an affine is a matrix in voxels")
+        if len(axes) < len(IMAGE_AXES) and self.grid.orientation != "fixed":
+            raise ValueError("a model of slices works on the fixed image's own axes")
+        return self
 
     @classmethod
     def read(cls, path: Path) -> "Card":
@@ -138,9 +179,19 @@ class Card(_Part):
                 f"The model's card.json is not valid at {where}: {first['msg']}."
             ) from error
 
-    def input_name(self, role: Literal["fixed", "moving"]) -> str:
-        """What the graph calls the fixed or the moving image."""
+    def input_name(self, role: Role) -> str:
+        """What the graph calls an image."""
         return next(part.name for part in self.inputs if part.role == role)
+
+    @property
+    def ndim(self) -> Literal[2, 3]:
+        """Spatial axes of the images: 2 for a model of single slices."""
+        return 3 if "k" in self.inputs[0].axes else 2
+
+    def written(self) -> str:
+        """What `card.json` holds; an optional part that is not said is left out."""
+        unsaid = {"initialise"} if self.initialise is None else None
+        return self.model_dump_json(indent=2, exclude=unsaid) + "\n"
 
 
 def sha256_of(path: Path) -> str:

@@ -1,7 +1,8 @@
 """Run a model: the only place that knows onnxruntime and network units.
 
-A network works in voxels of its model grid, channels first; what leaves here is a displacement in
-world millimetres, RAS+, on the exact grid of the network's output cells.
+A network works in voxels of its model grid, channels first; what leaves here is in the world: a
+displacement in millimetres, RAS+, on the exact grid of the network's output cells, an affine, or
+labels on the fixed image's own grid.
 """
 
 import os
@@ -13,14 +14,23 @@ import numpy as np
 from jaxtyping import Float32
 
 from service.errors import MissingExtraError, ModelInvalidError, ProviderUnavailableError
-from service.registration.card import Card, ModelGrid, Provider
+from service.registration.card import Card, OutputKind, Provider
 from service.registration.fields import Affine, DisplacementField, VelocityField
 from service.registration.grid import Grid
 from service.registration.intensity import normalise
+from service.registration.model_grid import (
+    model_grid,
+    on_grid,
+    output_grid,
+    through,
+    world_affine,
+)
 from service.registration.models_folder import ProviderChoice
 from service.registration.progress import Watch, unwatched
-from service.registration.resample import downsample, integrate, resample
-from service.registration.volume import Volume
+from service.registration.resample import integrate, resample
+from service.registration.volume import Volume, as_label_map
+
+__all__ = ["Engine", "choose_provider", "model_grid", "output_grid", "require_provider"]
 
 PROVIDER_NAMES: Final[dict[Provider, str]] = {
     "cuda": "CUDAExecutionProvider",
@@ -42,7 +52,10 @@ HEAVY_OPS: Final = {
     "Resize",
     "Softmax",
 }
-FINEST_TOLERANCE = 1.05
+# A matrix that shrinks volumes below this, or mirrors, aligns nothing.
+LEAST_DETERMINANT = 1e-3
+# A voxel belongs to a label from this probability on.
+LABEL_PROBABILITY = 0.5
 
 
 class Engine:
@@ -79,7 +92,7 @@ class Engine:
 
     def grid(self, fixed: Grid) -> Grid:
         """The model grid of a fixed image, before padding."""
-        return model_grid(self.card.grid, fixed)
+        return model_grid(self.card.grid, fixed, self.card.ndim)
 
     def predict(
         self, fixed: Volume, moving: Volume, initial: Affine, watch: Watch = unwatched
@@ -99,32 +112,122 @@ class Engine:
             u in mm, RAS+, on the grid of the network's output cells.
 
         Raises:
-            ModelInvalidError: If the output is not of the shape that the card promises.
+            ModelInvalidError: If the output is not of the shape that the card promises, or the
+                model gives something else than a field.
+            InvalidPairError: If the model registers slices and the fixed image is not one.
         """
+        self._require("displacement", "velocity")
         grid = self.grid(fixed.grid)
-        watch("predict", 0.0)
-        here = self._to_network(_on_grid(fixed, grid))
-        watch("predict", 0.1)
-        there = self._to_network(_through(moving, grid, initial))
-        watch("predict", 0.25)
-        output = self._run(here, there)
+        output = self._run(self._images(fixed, moving, grid, initial, watch))
         watch("predict", 0.95)
         return self._to_world(output, grid)
 
-    def _to_network(self, volume: Volume) -> Float32[np.ndarray, "1 1 i j k"]:
-        values = normalise(volume.as_float32().data, self.card.intensity)
-        rule = self.card.grid
-        pad = [(0, -n % rule.multiple) for n in values.shape]
-        padded = np.pad(values, pad, mode="edge" if rule.padding == "edge" else "constant")
-        return np.ascontiguousarray(padded)[None, None]
+    def predict_affine(
+        self, fixed: Volume, moving: Volume, initial: Affine, watch: Watch = unwatched
+    ) -> Affine:
+        """B for which moving(A(B x)) matches fixed(x), from a network that gives an affine.
 
-    def _run(self, fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
+        The identity where the network's matrix is not finite, mirrors or flattens space.
+
+        Args:
+            fixed: Any grid and real type.
+            moving: Likewise.
+            initial: A, fixed to moving.
+            watch: Told before each step; may raise to stop.
+
+        Raises:
+            ModelInvalidError, InvalidPairError: As `predict`.
+        """
+        self._require("affine")
+        grid = self.grid(fixed.grid)
+        feed = self._images(fixed, moving, grid, initial, watch)
+        matrix = self._run(feed)[0]
+        watch("predict", 0.95)
+        linear = matrix[:, :-1]
+        if not np.isfinite(matrix).all() or np.linalg.det(linear) < LEAST_DETERMINANT:
+            return Affine.identity()
+        return Affine(world_affine(matrix, _spatial(feed, self.card.ndim), grid))
+
+    def segment(
+        self,
+        fixed: Volume,
+        moving: Volume,
+        labels: Volume,
+        initial: Affine,
+        watch: Watch = unwatched,
+    ) -> Volume:
+        """The moving labels as the network finds them in the fixed image, on its own grid.
+
+        The network runs once for each label. A voxel takes the label of the largest probability,
+        the lowest of equals, where that is at least a half; else it is background, 0.
+        Probabilities are carried from the model grid linearly, by physical position.
+
+        Args:
+            fixed: Any grid and real type.
+            moving: Likewise.
+            labels: Of the moving image; whole numbers from 0 up.
+            initial: A, fixed to moving.
+            watch: Told before each label; may raise to stop.
+
+        Raises:
+            ModelInvalidError, InvalidPairError: As `predict`.
+            BadLabelsError: If a label is negative, not whole, or above 65535.
+        """
+        self._require("warped_label")
+        labels, grid = as_label_map(labels), self.grid(fixed.grid)
+        feed = self._images(fixed, moving, grid, initial, watch)
+        cells = output_grid(grid, self.card.output.stride, self.card.ndim)
+        best = np.full(fixed.grid.shape, np.nextafter(LABEL_PROBABILITY, 0), np.float32)
+        found = np.zeros(fixed.grid.shape, labels.data.dtype)
+        present: list[int] = np.flatnonzero(np.bincount(labels.data.ravel())).tolist()
+        present = [label for label in present if label]
+        for number, label in enumerate(present):
+            watch("predict", 0.25 + 0.7 * number / len(present))
+            indicator = labels.with_data((labels.data == label).astype(np.float32))
+            share = through(indicator, grid, initial, 0.0)
+            feed[self.card.input_name("moving_label")] = self._padded(share.data)
+            cut = self._run(feed)[0, 0]
+            probability = Volume(_cropped(cut, cells), cells)
+            here = resample(probability, fixed.grid).data
+            wins = here > best
+            best[wins], found[wins] = here[wins], label
+        return Volume(found, fixed.grid)
+
+    def _require(self, *kinds: OutputKind) -> None:
+        if self.card.output.kind not in kinds:
+            raise ModelInvalidError(
+                f"Model {self.card.name}/{self.card.version} gives {self.card.output.kind}, not "
+                f"{' or '.join(kinds)}."
+            )
+
+    def _images(
+        self, fixed: Volume, moving: Volume, grid: Grid, initial: Affine, watch: Watch
+    ) -> dict[str, np.ndarray]:
+        """Both images as the graph takes them, by its own names."""
+        watch("predict", 0.0)
+        here = self._to_network(on_grid(fixed, grid))
+        watch("predict", 0.1)
+        there = self._to_network(through(moving, grid, initial))
+        watch("predict", 0.25)
+        return {self.card.input_name("fixed"): here, self.card.input_name("moving"): there}
+
+    def _to_network(self, volume: Volume) -> Float32[np.ndarray, "1 1 *ij"]:
+        return self._padded(normalise(volume.as_float32().data, self.card.intensity))
+
+    def _padded(self, values: np.ndarray) -> Float32[np.ndarray, "1 1 *ij"]:
+        """Up to the card's multiple along the axes that the network sees."""
+        rule, ndim = self.card.grid, self.card.ndim
+        sizes: tuple[int, ...] = values.shape[:ndim]  # a slice has one voxel along k
+        pad = [(0, -n % rule.multiple) for n in sizes]
+        padded = np.pad(values.reshape(sizes), pad, mode="edge" if rule.padding == "edge" else "constant")
+        return np.ascontiguousarray(padded, dtype=np.float32)[None, None]
+
+    def _run(self, feed: dict[str, np.ndarray]) -> np.ndarray:
         with self._lock:
             if self._process != os.getpid():  # a session does not outlive a fork
                 self._session, self._process = self._start(), os.getpid()
-        feed = {self.card.input_name("fixed"): fixed, self.card.input_name("moving"): moving}
         output: np.ndarray = self._session.run([self.card.output.name], feed)[0]
-        expected = (1, 3, *(n // self.card.output.stride for n in fixed.shape[2:]))
+        expected = self._promised(_spatial(feed, self.card.ndim))
         if output.shape != expected:
             raise ModelInvalidError(
                 f"The model gave an array of shape {output.shape} where its card promises "
@@ -132,14 +235,22 @@ class Engine:
             )
         return output
 
+    def _promised(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        """The output's shape for images of these sizes."""
+        ndim, output = self.card.ndim, self.card.output
+        if output.kind == "affine":
+            return (1, ndim, ndim + 1)
+        channels = 1 if output.kind == "warped_label" else ndim
+        return (1, channels, *(n // output.stride for n in sizes))
+
     def _to_world(self, output: np.ndarray, grid: Grid) -> DisplacementField:
         """Crop the padding, turn network units into mm along the world's axes."""
-        stride = self.card.output.stride
-        cells = output_grid(grid, stride)
-        i, j, k = cells.shape
-        vectors = np.moveaxis(output[0, :, :i, :j, :k], 0, -1)
+        ndim = self.card.ndim
+        cells = output_grid(grid, self.card.output.stride, ndim)
+        vectors = np.stack([_cropped(part, cells) for part in output[0]], axis=-1)
         turn = grid.affine[:3, :3] if self.card.output.units == "voxels" else grid.directions
-        in_mm = np.ascontiguousarray(vectors @ turn.T.astype(np.float32), dtype=np.float32)
+        turn = turn[:, :ndim].astype(np.float32)
+        in_mm = np.ascontiguousarray(vectors @ turn.T, dtype=np.float32)
         if self.card.output.kind == "velocity":
             return integrate(VelocityField(in_mm, cells), self.card.output.integration_steps)
         return DisplacementField(in_mm, cells)
@@ -223,84 +334,40 @@ def require_promised(session: Any, card: Card) -> None:
     """Refuse a graph whose inputs and outputs are not the card's.
 
     Raises:
-        ModelInvalidError: If names, number of axes or types differ, or if the card promises an
-            output that this service cannot use.
+        ModelInvalidError: If names, number of axes or types differ.
     """
-    if card.output.kind not in ("displacement", "velocity"):
-        raise ModelInvalidError(f"This service cannot use a model that gives {card.output.kind}.")
-    _require_tensors(session.get_inputs(), [part.name for part in card.inputs], "inputs")
-    _require_tensors(session.get_outputs(), [card.output.name], "outputs")
+    promised = {part.name: len(part.axes) for part in card.inputs}
+    _require_tensors(session.get_inputs(), promised, "inputs")
+    promised = {card.output.name: len(card.output.axes)}
+    _require_tensors(session.get_outputs(), promised, "outputs")
 
 
-def _require_tensors(found: Any, promised: list[str], which: str) -> None:
+def _require_tensors(found: Any, promised: dict[str, int], which: str) -> None:
+    """Names and how many axes each has."""
     names = [tensor.name for tensor in found]
     if sorted(names) != sorted(promised):
         raise ModelInvalidError(
             f"The graph's {which} are {', '.join(names)}; its card promises {', '.join(promised)}."
         )
     for tensor in found:
-        if tensor.type != "tensor(float)" or len(tensor.shape) != 5:
+        axes = promised[tensor.name]
+        if tensor.type != "tensor(float)" or len(tensor.shape) != axes:
             raise ModelInvalidError(
-                f"{tensor.name} must be float32 with five axes; it is {tensor.type} with "
+                f"{tensor.name} must be float32 with {axes} axes; it is {tensor.type} with "
                 f"{len(tensor.shape)}."
             )
 
 
-def model_grid(rule: ModelGrid, fixed: Grid) -> Grid:
-    """The grid that a card derives from a fixed image's, before padding.
-
-    Isotropic; it covers the fixed field of view (its bounding box, for axes of the world).
-    """
-    frame = fixed if rule.orientation == "fixed" else _ras_box(fixed)
-    if rule.spacing_mm is not None:
-        spacing = rule.spacing_mm
-    else:
-        wanted = rule.voxels or rule.max_voxels
-        coarse = float(np.prod(frame.extent_mm) / wanted) ** (1 / 3)
-        finest = float(fixed.spacing_mm.min())
-        spacing = finest if coarse < finest * FINEST_TOLERANCE else coarse
-    grid = frame.resampled(spacing)
-    while grid.voxel_count > rule.max_voxels:
-        spacing *= max(1.01, (grid.voxel_count / rule.max_voxels) ** (1 / 3))
-        grid = frame.resampled(spacing)
-    return grid
+def _spatial(feed: dict[str, np.ndarray], ndim: int) -> tuple[int, ...]:
+    """The sizes of what the graph sees."""
+    sizes: tuple[int, ...] = next(iter(feed.values())).shape[-ndim:]
+    return sizes
 
 
-def _ras_box(grid: Grid) -> Grid:
-    """One voxel along the world's axes that holds the whole field of view."""
-    half = np.abs(grid.affine[:3, :3]) @ (np.array(grid.shape) / 2)
-    affine = np.diag([*(2 * half), 1.0])
-    affine[:3, 3] = grid.centre_mm
-    return Grid((1, 1, 1), affine)
-
-
-def output_grid(grid: Grid, stride: int) -> Grid:
-    """The grid of the output cells that hold at least one voxel of the model grid.
-
-    Cell c covers voxels stride * c ... stride * c + stride - 1; its centre is the middle of these.
-    """
-    i, j, k = (-(-n // stride) for n in grid.shape)
-    affine = grid.affine.copy()
-    affine[:3, :3] *= stride
-    affine[:3, 3] = grid.to_world(np.full(3, (stride - 1) / 2))
-    return Grid((i, j, k), affine)
-
-
-def _on_grid(volume: Volume, grid: Grid) -> Volume:
-    """The volume on a grid that covers its field of view."""
-    if volume.grid.is_same(grid):
-        return volume.as_float32()
-    if np.allclose(volume.grid.directions, grid.directions, atol=1e-6):
-        return downsample(volume, grid)
-    return _through(volume, grid, Affine.identity())
-
-
-def _through(moving: Volume, grid: Grid, initial: Affine) -> Volume:
-    """moving(A x) on the model grid, blurred first where that is coarser."""
-    spacing = np.maximum(moving.grid.spacing_mm, grid.spacing_mm)
-    coarse = moving.grid.resampled((float(spacing[0]), float(spacing[1]), float(spacing[2])))
-    moving = _on_grid(moving, coarse)
-    return resample(moving, grid, affine=initial, fill=float(moving.data.min()))
+def _cropped(values: np.ndarray, cells: Grid) -> np.ndarray:
+    """One channel without its padding, with an axis k even for a slice."""
+    i, j, k = cells.shape
+    return values[:i, :j, :k] if values.ndim == 3 else values[:i, :j, None]
 
 
 def _onnxruntime() -> Any:

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Initialise = Literal["none", "centre", "moments", "rigid", "affine"]
+# `model` is what the model's card says that it was trained after, or else `affine`.
+InitialiseChoice = Literal["model", "none", "centre", "moments", "rigid", "affine"]
 Interpolation = Literal["nearest", "linear", "cubic"]
 LabelInterpolation = Literal["nearest", "linear"]
 Refine = Literal["none", "fast", "best"] | Annotated[float, Field(gt=0, le=600)]
@@ -34,10 +36,11 @@ class RegisterOptions(WarpOptions):
         pattern=MODEL_NAME,
         description="NAME, NAME/VERSION or NAME@ALIAS; see `GET /v1/models`.",
     )
-    initialise: Initialise = Field(
-        "affine",
+    initialise: InitialiseChoice = Field(
+        "model",
         description="How far the pair is aligned before the network: `none` trusts the headers, "
-        "`centre` matches fields of view, `moments` centres of mass, then `rigid` or `affine`.",
+        "`centre` matches fields of view, `moments` centres of mass, then `rigid` or `affine`. "
+        "`model` is what the model's card says it was trained after, or else `affine`.",
     )
     refine: Refine = Field(
         "fast",

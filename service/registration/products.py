@@ -55,11 +55,18 @@ def produce(pair: Pair, alignment: Alignment, options: RegisterOptions) -> Produ
         labels_before=None
         if labels is None
         else resample(labels, grid, affine=pair.initial, interpolation="nearest"),
-        warped_labels=None
-        if labels is None
-        else warp_labels(labels, ddf, interpolation=options.label_interpolation),
+        warped_labels=_labels(labels, alignment, ddf, options),
         points=None if pair.fixed_points is None else pair.fixed_points.moved(ddf),
         points_in_fixed=None
         if pair.moving_points is None
         else pair.moving_points.moved(inverse_ddf),
     )
+
+
+def _labels(
+    labels: Volume | None, alignment: Alignment, ddf: DisplacementField, options: RegisterOptions
+) -> Volume | None:
+    """The network's own where it segments, else the moving ones through the delivered field."""
+    if alignment.labels is not None or labels is None:
+        return alignment.labels
+    return warp_labels(labels, ddf, interpolation=options.label_interpolation)

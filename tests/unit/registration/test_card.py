@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from service.errors import ModelInvalidError
 from service.registration.card import Card, sha256_of
@@ -37,6 +38,48 @@ def test_a_card_that_is_no_card_is_refused(content: bytes, tmp_path: Path) -> No
 def test_a_missing_card_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelInvalidError, match=r"no readable card\.json"):
         Card.read(tmp_path / "card.json")
+
+
+def test_a_card_is_written_as_it_was_shipped() -> None:
+    """What came after format 1 is left out where it is not said: the bytes stay the same."""
+    path = SHIPPED / "card.json"
+    assert Card.read(path).written().encode() == path.read_bytes()
+
+
+def _changed(**parts: object) -> Card:
+    return Card.model_validate(json.loads((SHIPPED / "card.json").read_text()) | parts)
+
+
+FIXED, MOVING, LABEL = ({"name": n, "role": n} for n in ("fixed", "moving", "moving_label"))
+PLANE = ["batch", "channel", "i", "j"]
+
+
+def test_models_of_every_kind_and_of_slices_can_be_described() -> None:
+    matrix = {"name": "affine", "kind": "affine", "axes": ["batch", "row", "column"]}
+    assert _changed(output=matrix, initialise="centre").ndim == 3
+    label = {"name": "probability", "kind": "warped_label"}
+    assert _changed(output=label, inputs=[FIXED, MOVING, LABEL]).input_name("moving_label")
+    flat = {"name": "displacement", "kind": "velocity", "axes": PLANE}
+    assert _changed(output=flat, inputs=[x | {"axes": PLANE} for x in (FIXED, MOVING)]).ndim == 2
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"inputs": [FIXED]},
+        {"inputs": [FIXED, FIXED]},
+        {"inputs": [FIXED, MOVING, LABEL]},
+        {"inputs": [FIXED, MOVING | {"name": "fixed"}]},
+        {"inputs": [FIXED, MOVING | {"axes": PLANE}]},
+        {"output": {"name": "affine", "kind": "affine"}},
+        {"output": {"name": "p", "kind": "warped_label"}},
+        {"output": {"name": "u", "kind": "displacement", "axes": PLANE}},
+        {"initialise": "model"},
+    ],
+)
+def test_a_card_whose_parts_contradict_each_other_is_refused(parts: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        _changed(**parts)
 
 
 def test_the_schema_can_be_published() -> None:

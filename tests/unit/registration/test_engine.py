@@ -10,6 +10,7 @@ import pytest
 
 from service.errors import JobCancelledError, ModelInvalidError, ProviderUnavailableError
 from service.registration.card import (
+    MATRIX_AXES,
     Card,
     InputTensor,
     Intensity,
@@ -200,9 +201,16 @@ def test_an_output_of_another_size_than_promised_is_refused(graph: Path) -> None
         Engine(card, graph, threads=1).predict(fixed, fixed, Affine.identity())
 
 
-def test_a_kind_of_output_that_cannot_be_used_is_refused(graph: Path) -> None:
-    with pytest.raises(ModelInvalidError, match="warped_label"):
-        Engine(_card(output=OutputTensor(name="displacement", kind="warped_label")), graph)
+def test_a_graph_of_other_axes_than_promised_is_refused(graph: Path) -> None:
+    card = _card(output=OutputTensor(name="displacement", kind="affine", axes=MATRIX_AXES))
+    with pytest.raises(ModelInvalidError, match="with 3 axes"):
+        Engine(card, graph)
+
+
+def test_an_engine_is_not_asked_for_what_its_model_does_not_give(graph: Path) -> None:
+    fixed = Volume(np.ones((4, 4, 4), np.float32), Grid((4, 4, 4), np.eye(4)))
+    with pytest.raises(ModelInvalidError, match="gives displacement, not affine"):
+        Engine(_card(), graph, threads=1).predict_affine(fixed, fixed, Affine.identity())
 
 
 def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
