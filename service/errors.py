@@ -360,6 +360,36 @@ class JobHasNoResultError(ConflictError):
     slug = "job-has-no-result"
 
 
+class PromotionRefusedError(ConflictError):
+    """The version may not go into production as things stand."""
+
+    slug, grpc_code = "promotion-refused", "FAILED_PRECONDITION"
+
+
+class NotComparedError(PromotionRefusedError):
+    """The version was never measured beside the one in production."""
+
+    slug = "not-compared"
+
+
+class ComparisonOutdatedError(PromotionRefusedError):
+    """The version was measured beside another one than is in production now."""
+
+    slug = "comparison-outdated"
+
+
+class ModelWorseError(PromotionRefusedError):
+    """The version did worse than the one in production, on the same pairs."""
+
+    slug = "model-worse"
+
+
+class NothingToRollBackError(ConflictError):
+    """The alias was never moved, so there is nothing to go back to."""
+
+    slug = "nothing-to-roll-back"
+
+
 class UploadIncompleteError(ConflictError):
     """The upload's bytes have not all arrived."""
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from service.errors import QueueFullError, QuotaExceededError
 from service.jobs.digest import request_digest
 from service.jobs.job import Job, NewJob, Queue, Request, State
+from service.jobs.model import NewModel
 from service.jobs.ports import Doorbell, JobStore
 
 # What callers are told to wait before they try again.
@@ -33,6 +34,7 @@ class Intake:
         priority: int = 5,
         deadline_s: float | None = None,
         idempotency_key: str | None = None,
+        publishes: NewModel | None = None,
     ) -> tuple[Job, bool]:
         """Take a job in; the flag says that the idempotency key replayed an old one.
 
@@ -49,6 +51,7 @@ class Intake:
             priority=priority,
             deadline_s=self.deadline_s if deadline_s is None else deadline_s,
             idempotency_key=idempotency_key,
+            publishes=publishes,
         )
         if idempotency_key is not None:
             old = self.jobs.replay(owner, idempotency_key, new.request_digest)

@@ -6,6 +6,8 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from service.jobs.model import ModelId, NewModel, PublishedModel
+
 
 class State(StrEnum):
     QUEUED = "queued"  # waits for a worker
@@ -55,6 +57,9 @@ class Request(_Frozen):
     kind: Kind
     inputs: dict[str, InputFile]
     options: dict[str, Any] = Field(default_factory=dict)
+    publishes: ModelId | None = Field(
+        None, description="The version that the store keeps for the model this job makes."
+    )
 
 
 class Progress(_Frozen):
@@ -78,6 +83,7 @@ class Manifest(_Frozen):
 
     files: dict[str, ResultFile]
     summary: dict[str, Any] = Field(default_factory=dict)
+    model: PublishedModel | None = None
 
 
 class Job(_Frozen):
@@ -115,6 +121,14 @@ class NewJob(_Frozen):
     priority: int = Field(5, ge=0, le=9)
     deadline_s: float = Field(gt=0)
     idempotency_key: str | None = Field(None, min_length=1, max_length=255)
+    publishes: NewModel | None = None
+
+    def asked(self, number: int | None) -> Request:
+        """The request as it is stored: with the number of the version, if one was reserved."""
+        if self.publishes is None:
+            return self.request
+        kept = ModelId(name=self.publishes.name, version=str(number))
+        return self.request.model_copy(update={"publishes": kept})
 
 
 class Event(_Frozen):

@@ -20,6 +20,7 @@ from service.jobs.job import (
     State,
     Upload,
 )
+from service.jobs.model import RegisteredModel, Shelf
 
 
 class JobStore(Protocol):
@@ -27,6 +28,9 @@ class JobStore(Protocol):
 
     def add(self, job: NewJob) -> tuple[Job, bool]:
         """Store a job and its event; the flag says that the idempotency key replayed an old one.
+
+        A job that makes a model gets the next free version of its name with it, in
+        `request.publishes`; no other job ever gets the same.
 
         Raises:
             IdempotencyKeyReusedError: If the owner used the key for another request.
@@ -85,7 +89,13 @@ class JobStore(Protocol):
         ...
 
     def succeed(self, claim: Claim, manifest: Manifest) -> bool:
-        """End the job well. False: fenced out, nothing was written."""
+        """End the job well. False: fenced out, nothing was written.
+
+        A model in the manifest becomes visible at once, and the alias `candidate` moves to it.
+
+        Raises:
+            ConflictError: If the model is not the version that was reserved for the job.
+        """
         ...
 
     def end(self, claim: Claim, state: State, problem: dict[str, object] | None) -> bool:
@@ -127,9 +137,11 @@ class JobStore(Protocol):
         ...
 
     def live_keys(self, prefixes: Sequence[str]) -> set[str]:
-        """Which of these prefixes, `uploads/ID/` or `jobs/ID/FENCE/`, something still needs.
+        """Which of these prefixes something still needs.
 
-        An upload that exists or that an unfinished job reads; the attempt that runs or succeeded.
+        `uploads/ID/`: an upload that exists or that an unfinished job reads.
+        `jobs/ID/FENCE/`: the attempt that runs or succeeded.
+        `models/NAME/VERSION/ID.FENCE/`: the attempt that runs, or whose model was published.
         """
         ...
 
@@ -139,6 +151,56 @@ class JobStore(Protocol):
 
     def ping(self) -> None:
         """Raises StoreUnavailableError if the database does not answer."""
+        ...
+
+
+class ModelRegistry(Protocol):
+    """The models that jobs have made. `JobStore.succeed` publishes; only aliases ever move."""
+
+    def list(self) -> list[RegisteredModel]:
+        """Every version, by name, oldest first."""
+        ...
+
+    def aliases(self) -> dict[str, dict[str, str]]:
+        """Where aliases point, by name: version by alias. Shipped models have theirs here too."""
+        ...
+
+    def shelf(self, name: str) -> Shelf:
+        """What there is under a name; an empty shelf if nothing. Cheap: asked before each job."""
+        ...
+
+    def model(self, name: str, version: str) -> RegisteredModel:
+        """One version.
+
+        Raises:
+            ModelNotFoundError: If the registry has no such version.
+        """
+        ...
+
+    def set_alias(self, name: str, alias: str, version: str, *, instead_of: str | None) -> None:
+        """Point an alias to a version, registered or shipped; where it pointed is remembered.
+
+        Args:
+            name: The model.
+            alias: Such as `production`.
+            version: Where it is to point; the caller knows that it exists.
+            instead_of: Where the caller saw it point; None if the registry knew no such alias.
+
+        Raises:
+            ConflictError: If somebody has moved the alias in the meantime.
+        """
+        ...
+
+    def previous(self, name: str, alias: str) -> str | None:
+        """Where the alias pointed before its last move; None if the registry did not know it."""
+        ...
+
+    def roll_back(self, name: str, alias: str) -> str | None:
+        """Undo the alias's last move; gives where it points now, None if nowhere any more.
+
+        Raises:
+            NothingToRollBackError: If it was never moved, or every move is undone.
+        """
         ...
 
 

@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 SWEEP_EVERY = timedelta(minutes=10)
 # Longer than any upload takes.
 STALE_AFTER = timedelta(hours=24)
+# Where objects lie that belong to a job, an upload or a model.
+ROOTS = ("jobs/", "uploads/", "models/")
 
 
 @dataclass
@@ -72,7 +74,7 @@ class Reaper:
         written is then known to belong to it.
         """
         by_owner: dict[str, list[str]] = {}
-        for key in [*self.blobs.list("jobs/"), *self.blobs.list("uploads/")]:
+        for key in [key for root in ROOTS for key in self.blobs.list(root)]:
             by_owner.setdefault(_owner(key), []).append(key)
         live = self.jobs.live_keys(list(by_owner))
         orphans = [key for owner, keys in by_owner.items() if owner not in live for key in keys]
@@ -81,6 +83,6 @@ class Reaper:
 
 
 def _owner(key: str) -> str:
-    """The attempt `jobs/ID/FENCE/` or the upload `uploads/ID/` that an object belongs to."""
+    """The attempt, upload or model that an object belongs to; see `JobStore.live_keys`."""
     parts = key.split("/")
-    return "/".join(parts[: 3 if parts[0] == "jobs" else 2]) + "/"
+    return "/".join(parts[: {"jobs": 3, "models": 4}.get(parts[0], 2)]) + "/"

@@ -27,6 +27,7 @@ from service.errors import (
 )
 from service.jobs.heart import HandedBackError, Heart
 from service.jobs.job import Claim, Job, Manifest, ResultFile, State
+from service.jobs.model import Comparison, ModelFile, ModelId, PublishedModel, model_prefix
 from service.jobs.ports import BlobStore, JobStore
 
 log = logging.getLogger(__name__)
@@ -61,11 +62,22 @@ class Output:
 
 
 @dataclass(frozen=True)
+class MadeModel:
+    """A model that the work made, as the version that was reserved for the job."""
+
+    id: ModelId
+    files: dict[str, Output]  # model.onnx, card.json, README.md
+    card: dict[str, Any]
+    comparison: Comparison | None = None
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What the work gives: files by result name, and figures for whoever only lists jobs."""
 
     files: dict[str, Output]
     summary: dict[str, Any] = field(default_factory=dict)
+    model: MadeModel | None = None
 
 
 # Does the job in a folder of its own. Calls `watch` at least once a second and lets it raise.
@@ -137,10 +149,24 @@ class Runner:
             watch("upload", done / len(outcome.files))
             files[name] = _described(prefix + name, output)
             self.blobs.put_file(prefix + name, output.path)
-        manifest = Manifest(files=files, summary=outcome.summary)
+        model = None if outcome.model is None else self._publish(claim, outcome.model, watch)
+        manifest = Manifest(files=files, summary=outcome.summary, model=model)
         self.blobs.put_bytes(prefix + "manifest.json", manifest.model_dump_json().encode())
         watch("upload", 1.0)
         return manifest
+
+    def _publish(self, claim: Claim, made: MadeModel, watch: Watch) -> PublishedModel:
+        """Upload the model apart from the results: it stays when its job is forgotten."""
+        prefix = model_prefix(made.id, claim.job.id, claim.fence)
+        files = {}
+        for name, output in sorted(made.files.items()):
+            watch("publish", 0.0)
+            described = _described(prefix + name, output)
+            self.blobs.put_file(prefix + name, output.path)
+            files[name] = ModelFile.model_validate(described.model_dump(exclude={"media_type"}))
+        return PublishedModel(
+            **made.id.model_dump(), files=files, card=made.card, comparison=made.comparison
+        )
 
     def _end(self, claim: Claim, state: State, error: WarplineError) -> State | None:
         held = _insist(lambda: self.jobs.end(claim, state, error.problem()))

@@ -5,7 +5,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from service.errors import WarplineError
-from service.jobs.ports import BlobStore, Doorbell, JobStore, UploadStore
+from service.jobs.ports import BlobStore, Doorbell, JobStore, ModelRegistry, UploadStore
 from service.settings import Settings
 from service.stores.database import Database
 from service.stores.doorbell import CeleryDoorbell, PollDoorbell
@@ -14,6 +14,7 @@ from service.stores.migrate import database_of, migrate, require_schema
 from service.stores.s3_blobs import Bucket, S3BlobStore
 from service.stores.signing import UrlSigner, secret_in
 from service.stores.sql_jobs import SqlJobStore
+from service.stores.sql_models import SqlModelRegistry
 from service.stores.sql_uploads import SqlUploadStore
 
 
@@ -23,6 +24,7 @@ class Stores:
 
     jobs: JobStore
     uploads: UploadStore
+    models: ModelRegistry
     blobs: BlobStore
     doorbell: Doorbell
     database: Database
@@ -46,6 +48,7 @@ def open_stores(settings: Settings) -> Stores:
     return Stores(
         jobs=SqlJobStore(database),
         uploads=SqlUploadStore(database),
+        models=SqlModelRegistry(database),
         blobs=blobs,
         doorbell=_doorbell(settings),
         database=database,

@@ -31,6 +31,7 @@ from service.jobs.job import (
     Queue,
     State,
 )
+from service.stores.memory_models import MemoryModelRegistry
 
 RING_AGAIN = timedelta(seconds=5)
 
@@ -67,6 +68,7 @@ class MemoryJobStore:
         self._chores: dict[str, datetime] = {}
         self._last_number = 0
         self._lock = threading.RLock()
+        self.models = MemoryModelRegistry()
 
     @contextmanager
     def _now(self) -> Iterator[datetime]:
@@ -80,8 +82,10 @@ class MemoryJobStore:
             key = new.idempotency_key
             if key is not None and (old := self.replay(new.owner, key, new.request_digest)):
                 return old, True
+            number = None if new.publishes is None else self.models.reserve(new.publishes)
             job = Job(
-                **new.model_dump(exclude={"deadline_s", "idempotency_key"}),
+                **new.model_dump(exclude={"deadline_s", "idempotency_key", "publishes", "request"}),
+                request=new.asked(number),
                 id=uuid4(),
                 state=State.QUEUED,
                 created_at=now,
@@ -237,7 +241,11 @@ class MemoryJobStore:
             return Order.EXPIRE if entry.job.deadline_at <= now else Order.GO_ON
 
     def succeed(self, claim: Claim, manifest: Manifest) -> bool:
-        return self._finish(claim, State.SUCCEEDED, manifest=manifest)
+        with self._now() as now:
+            held = self._held(claim)
+            if held is not None and manifest.model is not None:
+                self.models.publish(held.job, manifest.model, now)
+            return self._finish(claim, State.SUCCEEDED, manifest=manifest)
 
     def end(self, claim: Claim, state: State, problem: dict[str, object] | None) -> bool:
         return self._finish(claim, state, problem=problem)
@@ -306,6 +314,8 @@ class MemoryJobStore:
 
     def _is_live(self, prefix: str) -> bool:
         kind, identity, fence = [*prefix.split("/"), ""][:3]
+        if kind == "models":
+            identity, fence = prefix.split("/")[3].split(".")
         if kind == "uploads":
             return self._upload_exists(UUID(identity)) or self.is_read(prefix)
         entry = self._entries.get(UUID(identity))
@@ -314,7 +324,7 @@ class MemoryJobStore:
             and entry.job.state in (State.RUNNING, State.SUCCEEDED)
             and entry.job.fence == int(fence)
         )
-        return is_current or self.is_read(prefix)
+        return is_current or self.is_read(prefix) or self.models.has_files(prefix)
 
     def is_read(self, prefix: str) -> bool:
         """Whether an unfinished job has an object under this prefix among its inputs."""

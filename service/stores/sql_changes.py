@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 
 from service.jobs.job import Job, NewJob, State
+from service.stores import sql_models
 from service.stores.rows import job_of, milliseconds
 from service.stores.tables import event, idempotency, job, job_input, outbox
 
@@ -42,13 +43,14 @@ def append_event(
 def insert_job(tx: sa.Connection, new: NewJob, now: Now) -> Job:
     """Store the job with its inputs, idempotency key, first event and ring."""
     job_id = uuid4()
+    number = None if new.publishes is None else sql_models.reserve(tx, new.publishes)
     adding = (
         sa.insert(job)
         .values(
             id=job_id,
             owner=new.owner,
             kind=new.request.kind,
-            request=new.request.model_dump(mode="json"),
+            request=new.asked(number).model_dump(mode="json"),
             request_digest=new.request_digest,
             state=State.QUEUED,
             queue=new.queue,

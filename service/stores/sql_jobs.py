@@ -32,7 +32,7 @@ from service.jobs.job import (
     Queue,
     State,
 )
-from service.stores import sql_listing, sql_reaping
+from service.stores import sql_listing, sql_models, sql_reaping
 from service.stores.database import Database
 from service.stores.rows import event_of, job_of, milliseconds
 from service.stores.sql_changes import append_event, change, insert_job, key_sha256, ring_later
@@ -219,17 +219,23 @@ class SqlJobStore:
         return Order.EXPIRE if told.late else Order.GO_ON
 
     def succeed(self, claim: Claim, manifest: Manifest) -> bool:
-        return self._finish(claim, State.SUCCEEDED, manifest=manifest.model_dump(mode="json"))
+        written = manifest.model_dump(mode="json")
+        with self._db.write() as tx:
+            row = self._finish(tx, claim, State.SUCCEEDED, manifest=written)
+            if row is not None and manifest.model is not None:
+                sql_models.publish(tx, job_of(row), manifest.model, self._db.clock())
+            return row is not None
 
     def end(self, claim: Claim, state: State, problem: dict[str, object] | None) -> bool:
-        return self._finish(claim, state, problem=problem)
-
-    def _finish(self, claim: Claim, state: State, **values: Any) -> bool:
         with self._db.write() as tx:
-            if not _holds(tx, claim):
-                return False
-            change(tx, claim.job.id, self._db.clock(), state, **values)
-            return True
+            return self._finish(tx, claim, state, problem=problem) is not None
+
+    def _finish(
+        self, tx: sa.Connection, claim: Claim, state: State, **values: Any
+    ) -> sa.RowMapping | None:
+        if not _holds(tx, claim):
+            return None
+        return change(tx, claim.job.id, self._db.clock(), state, **values)
 
     def retry(self, claim: Claim, delay: timedelta, reason: str, *, counts: bool = True) -> bool:
         with self._db.write() as tx:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from service.errors import ValidationError
 from service.jobs.job import Job, Page, Place, State
+from service.stores import sql_models
 from service.stores.rows import job_of
 from service.stores.tables import job, job_input, upload
 
@@ -119,8 +120,10 @@ def _is_input(tx: sa.Connection, prefix: str) -> bool:
 
 
 def is_live(tx: sa.Connection, prefix: str) -> bool:
-    """Whether objects under `uploads/ID/` or `jobs/ID/FENCE/` are still needed."""
+    """Whether objects under a prefix are still needed; see `JobStore.live_keys`."""
     kind, _, rest = prefix.partition("/")
+    if kind == "models":
+        return sql_models.is_live(tx, rest.rstrip("/").rpartition("/")[2])
     identity, _, fence = rest.rstrip("/").partition("/")
     try:
         wanted = UUID(identity)

@@ -12,7 +12,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 # The newest migration. A test compares it with `migrations/versions/`.
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 
 Json = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 # SQLite counts up by itself only in a column that is exactly `INTEGER PRIMARY KEY`.
@@ -150,6 +150,44 @@ chore = sa.Table(
     metadata,
     sa.Column("name", sa.String(40), primary_key=True),
     sa.Column("due_at", sa.BigInteger, nullable=False),
+)
+
+# One row a name, for its counter and for its lock: whoever publishes or moves an alias holds it.
+model = sa.Table(
+    "model",
+    metadata,
+    sa.Column("name", sa.String(63), primary_key=True),
+    sa.Column("last_number", sa.Integer, nullable=False),
+)
+
+# No reference to the job: a model stays when its job is forgotten.
+model_version = sa.Table(
+    "model_version",
+    metadata,
+    sa.Column("name", sa.String(63), sa.ForeignKey("model.name"), nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("owner", sa.String(255), nullable=False),
+    sa.Column("job_id", sa.Uuid, nullable=False, unique=True),
+    sa.Column("fence", sa.BigInteger, nullable=False),
+    sa.Column("files", Json, nullable=False),
+    sa.Column("card", Json, nullable=False),
+    sa.Column("comparison", Json),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.PrimaryKeyConstraint("name", "number"),
+)
+
+# Every move of every alias; of those that were not undone the last one counts. A version may be a
+# shipped one, which has no row here.
+model_alias = sa.Table(
+    "model_alias",
+    metadata,
+    sa.Column("name", sa.String(63), sa.ForeignKey("model.name"), nullable=False),
+    sa.Column("alias", sa.String(20), nullable=False),
+    sa.Column("move", sa.Integer, nullable=False),
+    sa.Column("version", sa.String(31), nullable=False),
+    sa.Column("moved_at", sa.BigInteger, nullable=False),
+    sa.Column("undone_at", sa.BigInteger),
+    sa.PrimaryKeyConstraint("name", "alias", "move"),
 )
 
 upload = sa.Table(

@@ -8,12 +8,13 @@ import pytest
 import sqlalchemy as sa
 
 from service.jobs.job import InputFile, Kind, NewJob, Request
-from service.jobs.ports import JobStore, UploadStore
+from service.jobs.ports import JobStore, ModelRegistry, UploadStore
 from service.stores.database import Database, sqlite_url
 from service.stores.memory import MemoryJobStore
 from service.stores.memory_files import MemoryUploadStore
 from service.stores.migrate import migrate
 from service.stores.sql_jobs import SqlJobStore
+from service.stores.sql_models import SqlModelRegistry
 from service.stores.sql_uploads import SqlUploadStore
 
 
@@ -39,6 +40,7 @@ class Bench:
 
     jobs: JobStore
     uploads: UploadStore
+    models: ModelRegistry
     clock: HandClock
 
 
@@ -58,12 +60,12 @@ def memory_bench() -> Bench:
     clock = HandClock()
     jobs = MemoryJobStore(clock.seconds, lambda upload_id: uploads.exists(upload_id))  # noqa: PLW0108
     uploads = MemoryUploadStore(clock.seconds, jobs.is_read)
-    return Bench(jobs, uploads, clock)
+    return Bench(jobs, uploads, jobs.models, clock)
 
 
 def sql_bench(database: Database, clock: HandClock) -> Bench:
     migrate(database)
-    return Bench(SqlJobStore(database), SqlUploadStore(database), clock)
+    return Bench(SqlJobStore(database), SqlUploadStore(database), SqlModelRegistry(database), clock)
 
 
 @pytest.fixture(params=["memory", "sqlite", pytest.param("postgresql", marks=pytest.mark.servers)])
