@@ -1,68 +1,190 @@
-"""Warp, compose and integrate in torch, in the service's convention.
+"""Warp, compose and integrate batches of images and fields, 2-D and 3-D, as the service does.
 
-A field u is (3, i, j, k): displacements in voxels along i, j and k. Index 0 is the centre of the
-first voxel (`align_corners=True`), and u points from where a value is wanted to where it is taken.
+A field u is (b, d, *s): displacements in voxels, channel 0 along the first axis, pointing from
+where a value is wanted to where it is taken. Index 0 is the centre of the first voxel.
+A sample is inside when its index is in [-0.5, n - 0.5] along each axis; it is then clamped to
+[0, n - 1] and interpolated; else it takes the fill value. That is ITK's rule, and the service's.
+
+On the CPU, float32 goes through threaded kernels (`trainer.kernels`), which are several times
+faster than torch's sampling, most of all backwards; everything else, and what is exported or
+compiled, through torch.
 """
+
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the usual name
 
+Mode = Literal["linear", "nearest"]
 
-def pull(values: Tensor, field: Tensor) -> Tensor:
-    """out(x) = values(x + u(x)), linear; beyond the border the edge value goes on.
+
+def identity_grid(size: Sequence[int], like: Tensor) -> Tensor:
+    """The index of each voxel, (d, *size), in the type and on the device of `like`."""
+    axes = [_along(axis, count, len(size), like).expand(*size) for axis, count in enumerate(size)]
+    return torch.stack(axes)
+
+
+def _along(axis: int, count: int, ndim: int, like: Tensor) -> Tensor:
+    """0, 1, ... along one axis, to be broadcast; `arange` keeps an exported graph's size free."""
+    shape = [1] * ndim
+    shape[axis] = -1
+    return torch.arange(count, device=like.device).to(like.dtype).reshape(shape)
+
+
+def warp(values: Tensor, u: Tensor, *, mode: Mode = "linear", fill: float = 0.0) -> Tensor:
+    """out(x) = values(x + u(x)).
+
+    Half-precision inputs are sampled, and the result given, in float32: a position in half
+    precision is off by whole voxels.
 
     Args:
-        values: (c, i, j, k).
-        field: (3, i, j, k).
+        values: (b, c, *s); its size may differ from the field's.
+        u: (b, d, *t), voxels.
+        mode: `linear` has gradients for values and u; `nearest` (halves up, as ITK) for values.
+        fill: The value outside.
+
+    Returns:
+        (b, c, *t).
+
+    Raises:
+        ValueError: If `nearest` is asked for a field that wants a gradient: there is none, and
+            training would stand still without a word.
     """
+    values, u = _full_precision(values), _full_precision(u)
+    if mode == "nearest":
+        if u.requires_grad and torch.is_grad_enabled():
+            raise ValueError("Nearest sampling has no gradient for the field; detach it first.")
+        return _nearest(values, u, fill)
+    return _linear(values, u, fill)
+
+
+def _full_precision(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def _linear(values: Tensor, u: Tensor, fill: float) -> Tensor:
+    size = values.shape[2:]
+    ends, inside = [], None
+    for axis, count in enumerate(size):
+        index = _along(axis, u.shape[axis + 2], len(size), u) + u[:, axis]
+        within = (index >= -0.5) & (index <= count - 0.5)
+        inside = within if inside is None else inside & within
+        ends.append(index * (2 / max(count - 1, 1)) - 1)
     sampled = F.grid_sample(
-        values[None],
-        _normalised(field)[None],
+        values,
+        torch.stack(ends[::-1], dim=-1),
         mode="bilinear",
         padding_mode="border",
         align_corners=True,
     )
-    return sampled[0]
+    return torch.where(inside[:, None], sampled, fill)  # type: ignore[index]
 
 
-def _normalised(field: Tensor) -> Tensor:
-    """x + u(x) in [-1, 1], last axis in grid_sample's order k, j, i.
-
-    Built from `arange`: `linspace` and `affine_grid` would freeze the size of an exported graph.
-    """
-    ends = []
-    for axis, count in enumerate(field.shape[1:]):
-        shape = [1, 1, 1]
-        shape[axis] = -1
-        places = torch.arange(count, device=field.device).to(field.dtype).reshape(shape)
-        ends.append((places + field[axis]) * (2 / max(count - 1, 1)) - 1)
-    return torch.stack(ends[::-1], dim=-1)
+def _nearest(values: Tensor, u: Tensor, fill: float) -> Tensor:
+    b, c, *size = values.shape
+    place, inside = torch.zeros_like(u[:, 0], dtype=torch.int64), None
+    for axis, count in enumerate(size):
+        index = _along(axis, u.shape[axis + 2], len(size), u) + u[:, axis]
+        within = (index >= -0.5) & (index <= count - 0.5)
+        inside = within if inside is None else inside & within
+        # NaN is outside; as an integer it would be anything.
+        whole = torch.floor(torch.where(within, index, 0.0) + 0.5).to(torch.int64)
+        place = place * count + whole.clamp(0, count - 1)
+    flat = place.reshape(b, 1, -1).expand(b, c, -1)
+    taken = torch.gather(values.reshape(b, c, -1), 2, flat).reshape(b, c, *u.shape[2:])
+    return torch.where(inside[:, None], taken, fill)  # type: ignore[index]
 
 
 def compose(outer: Tensor, inner: Tensor) -> Tensor:
-    """First `inner`, then `outer`: inner(x) + outer(x + inner(x))."""
-    return inner + pull(outer, inner)
+    """First `inner`, then `outer`: inner(x) + outer(x + inner(x)); `outer` is 0 outside its grid.
+
+    Args:
+        outer: (b, d, *s), voxels.
+        inner: (b, d, *t), voxels.
+    """
+    return _full_precision(inner) + warp(outer, inner)
 
 
 def integrate(velocity: Tensor, steps: int = 7) -> Tensor:
-    """Scaling and squaring of a stationary velocity field, both in voxels.
+    """The displacement after unit time of a stationary velocity, (b, d, *s), both in voxels.
+
+    Scaling and squaring: velocity / 2**steps, composed with itself `steps` times; 0 outside.
 
     Source: Arsigny et al., A Log-Euclidean Framework for Statistics on Diffeomorphisms, 2006.
     """
-    field: Tensor = velocity / float(2**steps)
+    field: Tensor = _full_precision(velocity) / float(2**steps)
     for _ in range(steps):
         field = compose(field, field)
     return field
 
 
-def warp(moving: Tensor, field: Tensor, fill: float = 0.0) -> Tensor:
-    """moving(x + u(x)) with ITK's border: inside is [-0.5, n - 0.5], clamped; else `fill`."""
-    inside = torch.ones_like(field[0], dtype=torch.bool)
-    for axis, count in enumerate(moving.shape[1:]):
-        shape = [1, 1, 1]
-        shape[axis] = -1
-        places = torch.arange(field.shape[axis + 1], device=field.device).reshape(shape)
-        index = places + field[axis]
-        inside &= (index >= -0.5) & (index <= count - 0.5)
-    return torch.where(inside, pull(moving, field), torch.full_like(moving, fill))
+def upsample(field: Tensor, factor: int, size: Sequence[int]) -> Tensor:
+    """A field on cells of `factor` voxels, brought to every voxel of the first `size`.
+
+    Linear by physical position: cell c covers voxels factor * c and on, so its centre lies at
+    factor * c + (factor - 1) / 2. Beyond the outermost centres the edge's value goes on. The
+    values are in full-resolution voxels on both sides, so they are not scaled.
+
+    Args:
+        field: (b, d, *cells).
+        factor: Voxels of a cell along each axis.
+        size: Voxels along each axis; at most factor * cells.
+    """
+    if factor > 1:
+        mode = "trilinear" if field.ndim == 5 else "bilinear"
+        field = F.interpolate(field, scale_factor=factor, mode=mode, align_corners=False)
+    for axis, count in enumerate(size):
+        field = field.narrow(axis + 2, 0, count)
+    return field
+
+
+def jacobian_determinant(u: Tensor) -> Tensor:
+    """det(I + du/dx) at every voxel, (b, *s), of a field (b, d, *s) in voxels.
+
+    Central differences, one-sided at the border; an axis of one voxel has no change along it.
+    """
+    ndim = u.shape[1]
+    columns = [_change(u, axis + 2) for axis in range(ndim)]
+    rows = [
+        [columns[axis][:, part] + float(part == axis) for axis in range(ndim)]
+        for part in range(ndim)
+    ]
+    if ndim == 2:
+        (a, b), (c, d) = rows
+        return a * d - b * c
+    (a, b, c), (d, e, f), (g, h, i) = rows
+    return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
+
+
+def _change(u: Tensor, axis: int) -> Tensor:
+    """du/dx along one axis, per voxel."""
+    count = u.shape[axis]
+    if count == 1:
+        return torch.zeros_like(u)
+    step = u.narrow(axis, 1, count - 1) - u.narrow(axis, 0, count - 1)
+    first, last = step.narrow(axis, 0, 1), step.narrow(axis, count - 2, 1)
+    middle = (step.narrow(axis, 0, count - 2) + step.narrow(axis, 1, count - 2)) / 2
+    return torch.cat([first, middle, last], dim=axis)
+
+
+def affine_displacement(matrix: Tensor, size: Sequence[int]) -> Tensor:
+    """u(x) = M (x - c) + t + c - x with c the centre (n - 1) / 2 of the grid.
+
+    Args:
+        matrix: (b, d, d + 1): M and, in its last column, t in voxels.
+        size: Voxels along each axis.
+
+    Returns:
+        (b, d, *size), voxels.
+    """
+    ndim = len(size)
+    matrix = _full_precision(matrix)
+    shape = (-1, ndim, *(1,) * ndim)
+    field = matrix[:, :, ndim].reshape(shape)
+    change = matrix[:, :, :ndim] - torch.eye(ndim, dtype=matrix.dtype, device=matrix.device)
+    for axis, count in enumerate(size):
+        offset = _along(axis, count, ndim, matrix) - (count - 1) / 2
+        field = field + change[:, :, axis].reshape(shape) * offset
+    return field

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from trainer.networks.axes import Matrices, along_axes, box, doubling, halving
 from trainer.networks.correlation import Tiling, band, matching_score, window
 from trainer.networks.mind import mind_ssc
-from trainer.spatial import compose, pull
+from trainer.networks.pull import compose, pull
 
 # How firmly each cell is held to its neighbours, iteration by iteration: every second one of the
 # published 0.003, 0.01, 0.03, 0.1, 0.3, 1, which changes no Dice by more than 0.003.
