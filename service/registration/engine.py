@@ -8,7 +8,7 @@ labels on the fixed image's own grid.
 import os
 from pathlib import Path
 from threading import Lock
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from jaxtyping import Float32
@@ -185,7 +185,7 @@ class Engine:
             watch("predict", 0.25 + 0.7 * number / len(present))
             indicator = labels.with_data((labels.data == label).astype(np.float32))
             share = through(indicator, grid, initial, 0.0)
-            feed[self.card.input_name("moving_label")] = self._padded(share.data)
+            feed[self.card.input_name("moving_label")] = self._padded(share.data, "zero")
             cut = self._run(feed)[0, 0]
             probability = Volume(_cropped(cut, cells), cells)
             here = resample(probability, fixed.grid).data
@@ -212,14 +212,17 @@ class Engine:
         return {self.card.input_name("fixed"): here, self.card.input_name("moving"): there}
 
     def _to_network(self, volume: Volume) -> Float32[np.ndarray, "1 1 *ij"]:
-        return self._padded(normalise(volume.as_float32().data, self.card.intensity))
+        values = normalise(volume.as_float32().data, self.card.intensity)
+        return self._padded(values, self.card.grid.padding)
 
-    def _padded(self, values: np.ndarray) -> Float32[np.ndarray, "1 1 *ij"]:
+    def _padded(
+        self, values: np.ndarray, padding: Literal["edge", "zero"]
+    ) -> Float32[np.ndarray, "1 1 *ij"]:
         """Up to the card's multiple along the axes that the network sees."""
-        rule, ndim = self.card.grid, self.card.ndim
-        sizes: tuple[int, ...] = values.shape[:ndim]  # a slice has one voxel along k
-        pad = [(0, -n % rule.multiple) for n in sizes]
-        padded = np.pad(values.reshape(sizes), pad, mode="edge" if rule.padding == "edge" else "constant")
+        sizes: tuple[int, ...] = values.shape[: self.card.ndim]  # a slice has one voxel along k
+        pad = [(0, -n % self.card.grid.multiple) for n in sizes]
+        values = values.reshape(sizes)
+        padded = np.pad(values, pad, mode="edge" if padding == "edge" else "constant")
         return np.ascontiguousarray(padded, dtype=np.float32)[None, None]
 
     def _run(self, feed: dict[str, np.ndarray]) -> np.ndarray:
