@@ -249,6 +249,42 @@ class BadTransformError(InvalidFileError):
     slug = "bad-transform"
 
 
+class InvalidArchiveError(InvalidFileError):
+    """The archive cannot be unpacked: it is damaged, encrypted, or neither zip nor tar.gz."""
+
+    slug = "invalid-archive"
+
+
+class ArchivePathError(InvalidArchiveError):
+    """A member of the archive would be unpacked outside its folder, or twice."""
+
+    slug = "archive-path"
+
+
+class ArchiveMemberError(InvalidArchiveError):
+    """The archive holds a link, a device or another thing that is neither file nor folder."""
+
+    slug = "archive-member"
+
+
+class ArchiveNestedError(InvalidArchiveError):
+    """The archive holds another archive."""
+
+    slug = "archive-nested"
+
+
+class ArchiveTooManyFilesError(InvalidArchiveError):
+    """The archive holds more files than this service accepts."""
+
+    slug, http_status = "archive-too-many-files", 413
+
+
+class ArchiveTooLargeError(InvalidArchiveError):
+    """The archive is larger, once unpacked, than this service accepts."""
+
+    slug, http_status = "archive-too-large", 413
+
+
 class InvalidPairError(InvalidRequestError):
     """These volumes cannot be registered to each other."""
 
@@ -277,6 +313,12 @@ class FieldError(InvalidRequestError):
     """The displacement field is not usable."""
 
     slug = "invalid-field"
+
+
+class TrainingDataError(InvalidRequestError):
+    """The training data are not usable as they are."""
+
+    slug = "training-data-invalid"
 
 
 # --- who is asking ---------------------------------------------------------------------------
@@ -327,6 +369,12 @@ class UploadNotFoundError(NotFoundError):
     slug = "upload-not-found"
 
 
+class DatasetNotFoundError(NotFoundError):
+    """There is no such data set of yours."""
+
+    slug = "dataset-not-found"
+
+
 class ModelNotFoundError(NotFoundError):
     """There is no such model."""
 
@@ -346,6 +394,18 @@ class ConflictError(WarplineError):
     """The resource is not in a state that allows this."""
 
     slug, http_status, grpc_code, retryable = "conflict", 409, "ABORTED", False
+
+
+class CheckpointInvalidError(ConflictError):
+    """The checkpoint cannot be used to go on with this training."""
+
+    slug = "checkpoint-invalid"
+
+
+class TrainingExistsError(ConflictError):
+    """The folder holds a training already."""
+
+    slug = "training-exists"
 
 
 class JobNotFinishedError(ConflictError):
@@ -456,6 +516,18 @@ class QueueFullError(UnavailableError):
     slug = "queue-full"
 
 
+class TrainingNotOfferedError(UnavailableError):
+    """This service does not train."""
+
+    slug, http_status, grpc_code, retryable = "training-not-offered", 501, "UNIMPLEMENTED", False
+
+
+class TrainingInterruptedError(UnavailableError):
+    """The training process was killed."""
+
+    slug = "training-interrupted"
+
+
 class StoreUnavailableError(UnavailableError):
     """The database or the object store does not answer; try again later."""
 
@@ -493,6 +565,36 @@ class WorkerLostError(JobEndedError):
     """The job's worker died each time it was tried."""
 
     slug, http_status, grpc_code = "worker-lost", 500, "INTERNAL"
+
+
+class TrainingFailedError(JobEndedError):
+    """The training stopped with an error."""
+
+    slug, http_status, grpc_code = "training-failed", 500, "INTERNAL"
+
+
+class TrainingDivergedError(JobEndedError):
+    """A loss is no longer a finite number; the last checkpoint is kept."""
+
+    slug, http_status, grpc_code, retryable = "training-diverged", 422, "FAILED_PRECONDITION", False
+
+
+class TrainingStoppedError(JobEndedError):
+    """The training was asked to stop and wrote a checkpoint; it goes on with --resume."""
+
+    slug, http_status, grpc_code, retryable = "training-stopped", 503, "UNAVAILABLE", True
+
+
+class TrainingMemoryError(JobEndedError):
+    """The training took more memory than this service gives one."""
+
+    slug, http_status, grpc_code = "training-memory", 413, "RESOURCE_EXHAUSTED"
+
+
+class TrainingTimeError(JobEndedError):
+    """The training took longer than this service gives one."""
+
+    slug, http_status, grpc_code = "training-time", 413, "DEADLINE_EXCEEDED"
 
 
 class FencedOutError(JobEndedError):

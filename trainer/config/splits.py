@@ -1,0 +1,63 @@
+"""Which data are for training, validation and test; a group is never in two of them."""
+
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _stays_inside(value: str) -> str:
+    path = PurePosixPath(value)
+    if not value or "\\" in value or "\0" in value or path.is_absolute() or ".." in path.parts:
+        raise ValueError("a path is relative to the data root and stays inside it")
+    return value
+
+
+RelativePath = Annotated[str, AfterValidator(_stays_inside)]
+_SOURCE = "Folders, or list files, relative to the root."
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ExplicitSplits(_Section):
+    """Each split has its own folders or list files."""
+
+    kind: Literal["explicit"] = Field("explicit", description="Named one by one.")
+    train: tuple[RelativePath, ...] = Field(("train",), description=_SOURCE)
+    valid: tuple[RelativePath, ...] = Field((), description=_SOURCE)
+    test: tuple[RelativePath, ...] = Field((), description=_SOURCE)
+
+
+class FractionSplits(_Section):
+    """Shares of the groups, drawn once by a seed."""
+
+    kind: Literal["fractions"] = Field("fractions", description="By share.")
+    source: tuple[RelativePath, ...] = Field((".",), description=_SOURCE)
+    valid: float = Field(0.1, ge=0, lt=1, description="Share of the groups for validation.")
+    test: float = Field(0.1, ge=0, lt=1, description="Share of the groups for the test.")
+    seed: int = Field(0, ge=0, description="Of the draw.")
+
+
+class ColumnSplits(_Section):
+    """The column `split` of a list says train, valid or test."""
+
+    kind: Literal["column"] = Field("column", description="By a list's column.")
+    source: tuple[RelativePath, ...] = Field((), description="List files; none: `rows`.")
+
+
+class FoldSplits(_Section):
+    """Cross-validation: one of k folds of the groups is the test."""
+
+    kind: Literal["folds"] = Field("folds", description="By fold.")
+    source: tuple[RelativePath, ...] = Field((".",), description=_SOURCE)
+    folds: int = Field(5, ge=2, le=100, description="How many.")
+    fold: int = Field(0, ge=0, description="Which one is the test, from 0.")
+    valid: float = Field(0.1, ge=0, lt=1, description="Share of the rest for validation.")
+    seed: int = Field(0, ge=0, description="Of the draw.")
+
+
+SplitsConfig = Annotated[
+    ExplicitSplits | FractionSplits | ColumnSplits | FoldSplits, Field(discriminator="kind")
+]

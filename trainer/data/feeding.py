@@ -1,0 +1,80 @@
+"""Batches of an epoch, prepared ahead by threads; the same whatever their number."""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from trainer.config.augment import AugmentConfig
+from trainer.data.batch import Batch, collate
+from trainer.data.dataset import PairRef, PairSource
+
+
+def batches(
+    dataset: PairSource,
+    epoch: int,
+    batch_size: int,
+    augment: AugmentConfig | None,
+    seed: int,
+    *,
+    start: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 1,
+    padding: str = "edge",
+) -> Iterator[Batch]:
+    """The batches of an epoch, from number `start` on.
+
+    A batch is a function of (seed, epoch, its pairs' places), so a run that is resumed within an
+    epoch gets the very same ones. The last one may be smaller.
+
+    Args:
+        dataset: Where pairs come from.
+        epoch: From 0.
+        batch_size: Of one rank.
+        augment: Random changes; none for validation.
+        seed: Of labels and changes.
+        start: Batches to leave out.
+        rank: Which of the processes this is.
+        world: How many there are; each gets as many pairs, the first ones twice where it does
+            not come out even.
+        workers: Threads that prepare; 0 prepares when asked.
+        padding: Of images smaller than others in their batch.
+    """
+    refs = share_of(dataset.pairs(epoch), rank, world)
+    chunks = [refs[n : n + batch_size] for n in range(0, len(refs), batch_size)][start:]
+
+    def prepare(chunk: list[PairRef]) -> Batch:
+        return collate([_sample(dataset, ref, augment, seed) for ref in chunk], padding)
+
+    if workers == 0:
+        yield from map(prepare, chunks)
+        return
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="batches")
+    waiting: deque[Future[Batch]] = deque()
+    try:
+        for chunk in chunks:
+            waiting.append(pool.submit(prepare, chunk))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def share_of(refs: list[PairRef], rank: int, world: int) -> list[PairRef]:
+    """Every world-th pair; as many for each rank, the first ones again at the end."""
+    missing = -len(refs) % world
+    return (refs + refs[:missing])[rank::world]
+
+
+def _sample(dataset: PairSource, ref: PairRef, augment: AugmentConfig | None, seed: int) -> Batch:
+    draw = np.random.default_rng([seed, ref.epoch, ref.place])
+    sample = dataset.load(ref, draw)
+    if augment is None:
+        return sample
+    from trainer.augment import augmented
+
+    return augmented(sample, augment, int(draw.integers(2**63 - 1)))
