@@ -5,21 +5,19 @@ The graph must give what torch gives before anything is written.
 
 import argparse
 import hashlib
-import logging
 import sys
-import warnings
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
-import onnxruntime as ort
-import torch
+import yaml
 from torch import nn
 
-from service.errors import ModelInvalidError
 from service.registration.card import (
+    IMAGE_AXES,
+    MATRIX_AXES,
+    SLICE_AXES,
     Card,
     Figure,
     InputTensor,
@@ -28,19 +26,177 @@ from service.registration.card import (
     OutputTensor,
     Training,
 )
+from trainer.config import TrainConfig
+from trainer.export_graph import (
+    DISCRETE,
+    OPSET,
+    PARITY,
+    Signature,
+    export_graph,
+    on_cpu,
+    parity,
+    require_parity,
+    verified_providers,
+)
+from trainer.model_folder import ModelExport
 from trainer.networks.discrete import Discrete, DiscreteConfig
 
-OPSET = 20
-# Largest difference between torch and onnxruntime, in the output's units.
-PARITY = 1e-4
-# Where parity is tested besides the grid of a brain: not the shape that was traced.
-SECOND_SHAPE = (60, 80, 120)
-OWN_SHAPE = (84, 108, 84)
+__all__ = ["PARITY", "export_discrete", "export_model", "parity", "prepare_export"]
+
+# Where the discrete model's parity is tested: the grid of a brain, and another.
+DISCRETE_SHAPES = ((84, 108, 84), (60, 80, 120))
+# About the voxels along an axis where a configuration does not say how large images are.
+USUAL_SIZES = {3: (80, 96, 64), 2: (160, 192)}
+KINDS = {"globalnet": "affine", "conditional": "warped_label"}
+
+
+def prepare_export(
+    network: nn.Module,
+    config: TrainConfig,
+    *,
+    name: str | None = None,
+    version: str = "1",
+    shape: Sequence[int] | None = None,
+) -> ModelExport:
+    """The graph of a trained network, checked against torch, and its card without figures.
+
+    Parity is tested on the card's own grid and on a second shape.
+
+    Args:
+        network: With its trained weights, on any device; it is not changed.
+        config: What it was trained by.
+        name: Of the model, by default the configuration's.
+        version: Of the model.
+        shape: How large images are on the model grid, where the configuration does not say.
+
+    Raises:
+        ModelInvalidError: If the graph differs from torch by over 1e-4 of a voxel.
+    """
+    network, signature = on_cpu(network), signature_of(network, config)
+    graph = export_graph(network, signature)
+    own, second = parity_shapes(config, signature, shape)
+    differences = require_parity(network, graph, (own, second), signature)
+    card = Card(
+        name=name or config.name,
+        version=version,
+        summary=config.card.summary or _summary(config),
+        inputs=_inputs(signature),
+        output=_output(network, config, signature),
+        grid=config.data.grid.rule(signature.multiple),
+        intensity=config.data.intensity,
+        providers=verified_providers(network, graph, second, signature),
+        opset=OPSET,
+        sha256=hashlib.sha256(graph).hexdigest(),
+        modalities=config.card.modalities,
+        anatomy=config.card.anatomy,
+        training=Training(
+            method=_method(config),
+            configuration=publishable(config),
+            data=config.card.data_statement,
+        ),
+        licence=config.card.licence,
+        initialise=config.data.initialise,
+    )
+    return ModelExport(card, graph, differences, _yaml(publishable(config)))
+
+
+def export_model(
+    network: nn.Module,
+    config: TrainConfig,
+    out: Path,
+    *,
+    name: str | None = None,
+    version: str = "1",
+    figures: tuple[Figure, ...] = (),
+    shape: Sequence[int] | None = None,
+) -> Path:
+    """Export, check and write a trained network as `<out>/<name>/<version>/`; gives that folder.
+
+    Raises:
+        ModelInvalidError: If the graph differs from torch.
+        ConflictError: If there is such a version already.
+    """
+    export = prepare_export(network, config, name=name, version=version, shape=shape)
+    return export.write(out, figures)
+
+
+def signature_of(network: nn.Module, config: TrainConfig) -> Signature:
+    """What the network's graph takes and gives."""
+    kind: Any = KINDS.get(config.network.kind)
+    if kind is None:
+        kind = config.network.output.kind  # type: ignore[union-attr]
+    return Signature(kind, config.data.grid.ndim, int(network.multiple))  # type: ignore[arg-type]
+
+
+def parity_shapes(
+    config: TrainConfig, signature: Signature, shape: Sequence[int] | None = None
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The card's own grid, padded as the service will, and one of another shape."""
+    multiple = signature.multiple
+    wanted = shape or config.data.grid.shape or USUAL_SIZES[signature.ndim]
+    counts = [-(-n // multiple) for n in wanted]
+    other = [counts[-1] + 1, *counts[:-1]]
+    if other == counts:
+        other[-1] += 1
+    own, second = ([multiple * n for n in some] for some in (counts, other))
+    return tuple(own), tuple(second)
+
+
+def publishable(config: TrainConfig) -> dict[str, Any]:
+    """The configuration but for where the data lie: names of files may name a patient."""
+    document: dict[str, Any] = config.model_dump(mode="json")
+    for private in ("root", "rows"):
+        document["data"].pop(private, None)
+    return document
+
+
+def _inputs(signature: Signature) -> tuple[InputTensor, ...]:
+    axes = IMAGE_AXES if signature.ndim == 3 else SLICE_AXES
+    return tuple(
+        InputTensor.model_validate({"name": role, "role": role, "axes": axes})
+        for role in signature.inputs
+    )
+
+
+def _output(network: nn.Module, config: TrainConfig, signature: Signature) -> OutputTensor:
+    axes = IMAGE_AXES if signature.ndim == 3 else SLICE_AXES
+    if signature.kind == "affine":
+        return OutputTensor(name=signature.output, kind=signature.kind, axes=MATRIX_AXES)
+    output = getattr(config.network, "output", None)
+    return OutputTensor(
+        name=signature.output,
+        kind=signature.kind,
+        axes=axes,
+        stride=int(network.stride),  # type: ignore[arg-type]
+        integration_steps=7 if output is None else output.steps,
+    )
+
+
+def _summary(config: TrainConfig) -> str:
+    what = {"affine": "an affine", "warped_label": "the fixed label"}
+    kind = KINDS.get(config.network.kind) or config.network.output.kind  # type: ignore[union-attr]
+    return f"A trained {config.network.kind} network that gives {what.get(kind, f'a {kind}')}."
+
+
+def _method(config: TrainConfig) -> str:
+    """Which losses, in words."""
+    terms = [
+        f"{getattr(loss, 'kind', 'loss')} {loss.weight:g}"
+        for group in config.losses.groups().values()
+        for loss in group
+        if loss.weight > 0
+    ]
+    return f"{config.network.kind}, {config.data.pairing} pairs; losses: {', '.join(terms)}"
+
+
+def _yaml(document: dict[str, Any]) -> str:
+    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def discrete_card(config: DiscreteConfig, sha256: str, figures: tuple[Figure, ...]) -> Card:
     """What `models/discrete/1` promises."""
-    configuration: dict[str, int | float | str | list[float]] = {
+    configuration = {
         key: list(value) if isinstance(value, tuple) else value
         for key, value in asdict(config).items()
     }
@@ -68,115 +224,14 @@ def discrete_card(config: DiscreteConfig, sha256: str, figures: tuple[Figure, ..
     )
 
 
-def export_graph(network: nn.Module, multiple: int) -> bytes:
-    """The network as an ONNX graph of `fixed` and `moving`, any size that is a multiple."""
-    example = (torch.rand(1, 1, 24, 32, 40), torch.rand(1, 1, 24, 32, 40))
-    axes = {n: multiple * torch.export.Dim(name, min=2, max=256) for n, name in _AXES.items()}
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            network.eval(),
-            example,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=["fixed", "moving"],
-            output_names=["displacement"],
-            dynamic_shapes=(axes, axes),
-            verbose=False,
-        )
-    if program is None:
-        raise ModelInvalidError("The network could not be exported.")
-    graph: bytes = _without_traces(program.model_proto).SerializeToString(deterministic=True)
-    return graph
-
-
-_AXES = {2: "i", 3: "j", 4: "k"}
-
-
-def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Drop the exporter's notes: they name files of the machine that exported."""
-    for part in (model, model.graph, *model.graph.node, *model.graph.value_info):
-        part.ClearField("metadata_props")
-        part.ClearField("doc_string")
-    for tensor in (*model.graph.input, *model.graph.output, *model.graph.initializer):
-        tensor.ClearField("metadata_props")
-    model.producer_version = ""
-    return model
-
-
-def parity(network: nn.Module, graph: bytes, shape: tuple[int, int, int]) -> float:
-    """Largest difference between torch and onnxruntime on smooth random images of a shape."""
-    fixed, moving = _smooth_noise(shape, seed=1), _smooth_noise(shape, seed=2)
-    moving = (moving + fixed) / 2
-    with torch.inference_mode():
-        expected = network(torch.from_numpy(fixed), torch.from_numpy(moving)).numpy()
-    session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    found = session.run(None, {"fixed": fixed, "moving": moving})[0]
-    return float(np.abs(found - expected).max())
-
-
-def _smooth_noise(shape: tuple[int, int, int], seed: int) -> np.ndarray:
-    noise = torch.rand(
-        1, 1, *(n // 4 for n in shape), generator=torch.Generator().manual_seed(seed)
-    )
-    smooth = nn.functional.interpolate(noise, size=shape, mode="trilinear")
-    return np.ascontiguousarray(smooth.numpy())
-
-
-def require_parity(network: nn.Module, graph: bytes) -> dict[str, float]:
-    """Differences by shape.
-
-    Raises:
-        ModelInvalidError: If one is above 1e-4.
-    """
-    differences = {}
-    for shape in (OWN_SHAPE, SECOND_SHAPE):
-        difference = parity(network, graph, shape)
-        if not difference <= PARITY:
-            raise ModelInvalidError(
-                f"On a grid of {shape} voxels onnxruntime differs from torch by {difference:.2e}."
-            )
-        differences["x".join(map(str, shape))] = difference
-    return differences
-
-
-def write_model(out: Path, graph: bytes, card: Card, readme: str) -> Path:
-    """`<out>/<name>/<version>/` with the graph, its card and its page."""
-    folder = out / card.name / card.version
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.onnx").write_bytes(graph)
-    (folder / "card.json").write_text(card.written(), "utf-8")
-    (folder / "README.md").write_text(readme, "utf-8")
-    return folder
-
-
-def readme_of(card: Card, differences: dict[str, float]) -> str:
-    """The model's page."""
-    lines = [f"# {card.name}/{card.version}", "", card.summary, ""]
-    lines += [f"Modalities: {', '.join(card.modalities)}. Anatomy: {', '.join(card.anatomy)}."]
-    lines += [f"{card.training.data} Licence: {card.licence}.", ""]
-    if card.evaluation:
-        lines += ["| data | pairs | metric | before | after | how |", "|---|---|---|---|---|---|"]
-        lines += [
-            f"| {f.data} | {f.pairs} | {f.metric} | {f.before:.3f} | {f.after:.3f} | {f.how} |"
-            for f in card.evaluation
-        ]
-        lines += [""]
-    worst = ", ".join(f"{value:.0e} on {shape}" for shape, value in differences.items())
-    lines += [f"Largest difference between torch and onnxruntime, in voxels: {worst}.", ""]
-    lines += [f"Made by `python -m trainer.export {card.name}`.", ""]
-    return "\n".join(lines)
-
-
 def export_discrete(out: Path, figures: tuple[Figure, ...] = ()) -> Path:
     """Export, check and write the discrete model."""
     config = DiscreteConfig()
     network = Discrete(config).eval()
-    graph = export_graph(network, multiple=4)
-    differences = require_parity(network, graph)
+    graph = export_graph(network, DISCRETE, (6, 8, 10))
+    differences = require_parity(network, graph, DISCRETE_SHAPES)
     card = discrete_card(config, hashlib.sha256(graph).hexdigest(), figures)
-    return write_model(out, graph, card, readme_of(card, differences))
+    return ModelExport(card, graph, differences).write(out, figures)
 
 
 def _figures(path: Path | None) -> tuple[Figure, ...]:

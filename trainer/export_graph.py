@@ -1,0 +1,186 @@
+"""A network as an ONNX graph of any size, and the gate: the graph gives what torch gives."""
+
+import copy
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from torch import nn
+
+from service.errors import ModelInvalidError
+from service.registration.card import OutputKind, Provider
+
+OPSET = 20
+# Largest difference between torch and onnxruntime: voxels, or a probability.
+PARITY = 1e-4
+# Where a graph is run besides the CPU's own provider, which comes last.
+TRIED: tuple[tuple[Provider, str], ...] = (
+    ("cuda", "CUDAExecutionProvider"),
+    ("openvino", "OpenVINOExecutionProvider"),
+)
+# In multiples of the network's: another shape than any that parity is tested on.
+EXAMPLE = (2, 3, 4)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a graph takes and gives: images of `ndim` axes, sizes that are multiples."""
+
+    kind: OutputKind
+    ndim: int
+    multiple: int
+
+    @property
+    def inputs(self) -> list[str]:
+        """Names of the images, which are their roles."""
+        return ["fixed", "moving", *(["moving_label"] if self.kind == "warped_label" else [])]
+
+    @property
+    def output(self) -> str:
+        """Name of what is given."""
+        return "probability" if self.kind == "warped_label" else self.kind
+
+
+DISCRETE = Signature("displacement", 3, 4)
+
+
+def export_graph(
+    network: nn.Module, signature: Signature, example: Sequence[int] = EXAMPLE
+) -> bytes:
+    """The network as an ONNX graph, any size along i, j and k that is a multiple.
+
+    Args:
+        network: On the CPU.
+        signature: What it takes and gives.
+        example: Sizes of the images that are traced, in multiples.
+
+    Raises:
+        ModelInvalidError: If torch cannot export it.
+    """
+    sizes = [signature.multiple * n for n in example[: signature.ndim]]
+    images = tuple(torch.rand(1, 1, *sizes) for _ in signature.inputs)
+    axes = {2 + n: _axis(signature, name) for n, name in enumerate("ijk"[: signature.ndim])}
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network.eval(),
+            images,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=signature.inputs,
+            output_names=[signature.output],
+            dynamic_shapes=tuple(axes for _ in images),
+            verbose=False,
+        )
+    if program is None:
+        raise ModelInvalidError("The network could not be exported.")
+    graph: bytes = _without_traces(program.model_proto).SerializeToString(deterministic=True)
+    return graph
+
+
+def _axis(signature: Signature, name: str) -> Any:
+    size = torch.export.Dim(name, min=2, max=256)
+    return size if signature.multiple == 1 else signature.multiple * size
+
+
+def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Drop the exporter's notes: they name files of the machine that exported."""
+    for part in (model, model.graph, *model.graph.node, *model.graph.value_info):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    for tensor in (*model.graph.input, *model.graph.output, *model.graph.initializer):
+        tensor.ClearField("metadata_props")
+    model.producer_version = ""
+    return model
+
+
+def on_cpu(network: nn.Module) -> nn.Module:
+    """A copy in float32 for evaluation."""
+    return copy.deepcopy(network).cpu().float().eval()
+
+
+def parity(
+    network: nn.Module,
+    graph: bytes,
+    shape: Sequence[int],
+    signature: Signature = DISCRETE,
+    provider: str = "CPUExecutionProvider",
+) -> float:
+    """Largest difference between torch and onnxruntime on smooth random images of a shape.
+
+    In voxels for fields, by which the corners differ for an affine, plain for a probability.
+    """
+    images = [_smooth_noise(shape, seed=n + 1) for n in range(len(signature.inputs))]
+    images[1] = (images[1] + images[0]) / 2
+    with torch.inference_mode():
+        expected = network(*(torch.from_numpy(image) for image in images)).numpy()
+    session = ort.InferenceSession(graph, providers=[provider])
+    if provider not in session.get_providers():
+        return float("inf")
+    found = session.run(None, dict(zip(signature.inputs, images, strict=True)))[0]
+    difference = np.abs(found - expected)
+    if signature.kind == "affine":
+        reach = np.array([*((n - 1) / 2 for n in shape), 1.0])
+        difference = difference @ reach
+    return float(difference.max())
+
+
+def _smooth_noise(shape: Sequence[int], seed: int) -> np.ndarray:
+    noise = torch.rand(
+        1, 1, *(max(n // 4, 1) for n in shape), generator=torch.Generator().manual_seed(seed)
+    )
+    mode = "trilinear" if len(shape) == 3 else "bilinear"
+    smooth = nn.functional.interpolate(noise, size=tuple(shape), mode=mode)
+    return np.ascontiguousarray(smooth.numpy())
+
+
+def require_parity(
+    network: nn.Module,
+    graph: bytes,
+    shapes: Sequence[Sequence[int]],
+    signature: Signature = DISCRETE,
+) -> dict[str, float]:
+    """Differences by shape, on the CPU.
+
+    Raises:
+        ModelInvalidError: If one is above 1e-4.
+    """
+    differences = {}
+    for shape in shapes:
+        difference = parity(network, graph, shape, signature)
+        if not difference <= PARITY:
+            sizes = " x ".join(map(str, shape))
+            raise ModelInvalidError(
+                f"On a grid of {sizes} voxels onnxruntime differs from torch by {difference:.2e}."
+            )
+        differences["x".join(map(str, shape))] = difference
+    return differences
+
+
+def verified_providers(
+    network: nn.Module, graph: bytes, shape: Sequence[int], signature: Signature
+) -> tuple[Provider, ...]:
+    """Where the graph was run here and gave what torch gives; the CPU is taken as passed."""
+    passed: list[Provider] = []
+    for provider, name in TRIED:
+        if name in ort.get_available_providers() and _agrees(
+            network, graph, shape, signature, name
+        ):
+            passed.append(provider)
+    return (*passed, "cpu")
+
+
+def _agrees(
+    network: nn.Module, graph: bytes, shape: Sequence[int], signature: Signature, name: str
+) -> bool:
+    try:
+        return parity(network, graph, shape, signature, name) <= PARITY
+    except Exception:  # onnxruntime's own have no common base; a provider that fails is not named
+        return False
