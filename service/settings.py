@@ -109,6 +109,9 @@ class Settings(BaseSettings):
         "auto",
         description="Execution provider; `auto` takes CUDA, OpenVINO, CPU, what is installed.",
     )
+    max_engines: int = Field(
+        4, ge=1, description="Models that a worker keeps in memory, those it used last."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Log level."
     )

@@ -140,16 +140,16 @@ def here(
 ) -> Report:
     """Register in this process."""
     from service.cli.kernels import note_first_run
+    from service.cli.models_here import engines_here
     from service.registration.files.limits import Limits
-    from service.registration.models_folder import ModelFolder
     from service.registration.pipeline import register_files
     from service.settings import Settings
 
     note_first_run()
     settings = Settings()
     limits = Limits(settings.max_voxels, settings.max_axis)
-    models = ModelFolder(settings.models_dir, provider=settings.provider, threads=settings.threads)
-    return register_files(files, options, folder, models, limits=limits, watch=watch)
+    with engines_here(settings) as models:
+        return register_files(files, options, folder, models, limits=limits, watch=watch)
 
 
 def there(

@@ -151,9 +151,19 @@ class AsyncClient:
         """One model's card: NAME, NAME/VERSION or NAME@ALIAS."""
         return await self._run(models.model(reference))
 
-    async def promote(self, name: str, version: str, alias: str = "production") -> dict[str, Any]:
-        """Point an alias to a version of a model."""
-        return await self._run(models.promote(name, version, alias))
+    async def promote(
+        self, name: str, version: str, alias: str = "production", *, force: bool = False
+    ) -> dict[str, Any]:
+        """Point an alias to a version of a model.
+
+        A trained version goes into `production` only if it did no worse than what is there, on
+        the same pairs; or with `force`.
+        """
+        return await self._run(models.promote(name, version, alias, force=force))
+
+    async def roll_back(self, name: str, alias: str = "production") -> dict[str, Any]:
+        """Undo an alias's last move; gives the model that it stands for now."""
+        return await self._run(models.roll_back(name, alias))
 
     async def limits(self) -> Limits:
         """What the server accepts."""

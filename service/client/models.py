@@ -32,9 +32,21 @@ def model(reference: str) -> Flow[dict[str, Any]]:
     return one
 
 
-def promote(name: str, version: str, alias: str) -> Flow[dict[str, Any]]:
+def promote(name: str, version: str, alias: str, *, force: bool) -> Flow[dict[str, Any]]:
     """Point an alias to a version."""
-    order = {"version": version, "alias": alias}
+    order = {"version": version, "alias": alias} | ({"force": True} if force else {})
     reply = yield from answer(Call("POST", f"/v1/models/{name}/promote", json=order))
     promoted: dict[str, Any] = json.loads(reply.body)
     return promoted
+
+
+def roll_back(name: str, alias: str) -> Flow[dict[str, Any]]:
+    """Point an alias back to where it pointed before its last move.
+
+    The order says where it points now, so that it can be repeated when its answer is lost.
+    """
+    now = yield from model(name if alias == "production" else f"{name}@{alias}")
+    order = {"version": now["version"], "alias": alias}
+    reply = yield from answer(Call("POST", f"/v1/models/{name}/rollback", json=order))
+    restored: dict[str, Any] = json.loads(reply.body)
+    return restored

@@ -150,9 +150,19 @@ class Client:
         """One model's card: NAME, NAME/VERSION or NAME@ALIAS."""
         return self._run(models.model(reference))
 
-    def promote(self, name: str, version: str, alias: str = "production") -> dict[str, Any]:
-        """Point an alias to a version of a model."""
-        return self._run(models.promote(name, version, alias))
+    def promote(
+        self, name: str, version: str, alias: str = "production", *, force: bool = False
+    ) -> dict[str, Any]:
+        """Point an alias to a version of a model.
+
+        A trained version goes into `production` only if it did no worse than what is there, on
+        the same pairs; or with `force`.
+        """
+        return self._run(models.promote(name, version, alias, force=force))
+
+    def roll_back(self, name: str, alias: str = "production") -> dict[str, Any]:
+        """Undo an alias's last move; gives the model that it stands for now."""
+        return self._run(models.roll_back(name, alias))
 
     def limits(self) -> Limits:
         """What the server accepts."""

@@ -22,6 +22,7 @@ from service.jobs.intake import Intake
 from service.registration.models_folder import ModelFolder
 from service.settings import Settings
 from service.stores.build import Stores, open_stores
+from service.stores.library import ModelLibrary
 
 ROUTERS: tuple[APIRouter, ...] = (
     register.router,
@@ -86,7 +87,7 @@ def make_desk(settings: Settings, stores: Stores) -> Desk:
             settings.max_jobs_per_key,
             settings.job_deadline_s,
         ),
-        models=ModelFolder(settings.models_dir),
+        models=ModelLibrary(ModelFolder(settings.models_dir), stores.models),
         spool=Spool(settings.data_dir / "spool", settings.min_free_mib),
         metrics=Metrics(),
     )

@@ -10,9 +10,9 @@ from service.gateway.metrics import Metrics
 from service.gateway.spool import Spool
 from service.jobs.intake import Intake
 from service.registration.files.limits import Limits
-from service.registration.models_folder import ModelFolder
 from service.settings import Settings
 from service.stores.build import Stores
+from service.stores.library import ModelLibrary
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Desk:
     settings: Settings
     stores: Stores
     intake: Intake
-    models: ModelFolder
+    models: ModelLibrary
     spool: Spool
     metrics: Metrics
     stopping: Event = field(default_factory=Event)  # long answers end when it is set

@@ -7,7 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from service.gateway.orders import RegisterOrder, WarpOrder
-from service.gateway.rest.models import Promotion
+from service.gateway.rest.models import Promotion, RollBack
 from service.gateway.rest.views import Problem, UploadOrder
 
 VERSION = "1"
@@ -30,7 +30,14 @@ TAGS = [
     {"name": "service", "description": "Limits, health, metrics."},
 ]
 # Read by the routes themselves as they arrive, so FastAPI does not see them.
-BODIES: tuple[type[BaseModel], ...] = (RegisterOrder, WarpOrder, UploadOrder, Promotion, Problem)
+BODIES: tuple[type[BaseModel], ...] = (
+    RegisterOrder,
+    WarpOrder,
+    UploadOrder,
+    Promotion,
+    RollBack,
+    Problem,
+)
 OPEN_PATHS = ("/v1/healthz", "/v1/readyz", "/v1/metrics", "/v1/objects/{key}")
 
 

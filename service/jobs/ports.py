@@ -195,8 +195,11 @@ class ModelRegistry(Protocol):
         """Where the alias pointed before its last move; None if the registry did not know it."""
         ...
 
-    def roll_back(self, name: str, alias: str) -> str | None:
+    def roll_back(self, name: str, alias: str, *, away_from: str | None = None) -> str | None:
         """Undo the alias's last move; gives where it points now, None if nowhere any more.
+
+        Where it does not point to `away_from`, if that is given, nothing changes: so a request
+        whose answer was lost can be repeated.
 
         Raises:
             NothingToRollBackError: If it was never moved, or every move is undone.

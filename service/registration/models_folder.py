@@ -6,11 +6,11 @@ Light until a model is loaded: the gateway lists models and reads cards from her
 import json
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from service.errors import ModelInvalidError, ModelNotFoundError
 from service.registration.card import Card, sha256_of
@@ -23,6 +23,14 @@ ProviderChoice = Literal["auto", "cpu", "openvino", "cuda"]
 
 GRAPH, CARD, ALIASES = "model.onnx", "card.json", "aliases.json"
 PRODUCTION = "production"
+
+
+class Models(Protocol):
+    """Where a registration gets its engine from."""
+
+    def load(self, ref: str) -> "Engine":
+        """An engine for NAME, NAME/VERSION or NAME@ALIAS; see `ModelFolder.load`."""
+        ...
 
 
 def default_models_dir() -> Path:
@@ -73,7 +81,7 @@ class ModelFolder:
         """Every version of every model, by name, oldest first; broken ones are left out."""
         found = []
         for folder in sorted(self.root.iterdir()) if self.root.is_dir() else []:
-            for version in self._versions(folder.name):
+            for version in self.versions(folder.name):
                 try:
                     card = self._read_card(folder.name, version)
                 except ModelInvalidError:
@@ -108,7 +116,7 @@ class ModelFolder:
         with self._lock:
             if chosen not in self._engines:
                 card = self._read_card(name, version)
-                self._engines[chosen] = _engine(card, folder / GRAPH, *chosen[1:])
+                self._engines[chosen] = open_engine(card, folder / GRAPH, *chosen[1:])
             return self._engines[chosen]
 
     def aliases(self, name: str) -> dict[str, str]:
@@ -141,7 +149,7 @@ class ModelFolder:
             json.dump(table, file, indent=2, sort_keys=True)
         Path(file.name).replace(folder / ALIASES)
 
-    def _versions(self, name: str) -> Sequence[str]:
+    def versions(self, name: str) -> Sequence[str]:
         """Versions with a card, oldest first: numbers count as numbers."""
         folder = self.root / name
         if not folder.is_dir():
@@ -149,22 +157,10 @@ class ModelFolder:
         return sorted((p.parent.name for p in folder.glob(f"*/{CARD}")), key=_version_order)
 
     def _resolve(self, ref: str) -> tuple[str, str]:
-        if not re.fullmatch(MODEL_NAME, ref):
-            raise ModelNotFoundError("A model is named NAME, NAME/VERSION or NAME@ALIAS.")
-        name, mark, which = re.match(r"([^/@]+)([/@]?)(.*)", ref).groups()  # type: ignore[union-attr]
-        versions = self._versions(name)
-        if not versions:
-            raise ModelNotFoundError(f"There is no model {name}; GET /v1/models lists them.")
-        table = self.aliases(name) if mark != "/" else {}
-        if mark == "":
-            which = table.get(PRODUCTION, versions[-1])
-        elif mark == "@":
-            if which not in table:
-                raise ModelNotFoundError(f"Model {name} has no alias {which}.")
-            which = table[which]
-        if which not in versions:
-            raise ModelNotFoundError(f"Model {name} has no version {which}.")
-        return name, which
+        name, mark, which = split_ref(ref)
+        return name, choose(
+            name, mark, which, self.versions(name), self.aliases(name) if mark != "/" else {}
+        )
 
     def _read_card(self, name: str, version: str) -> Card:
         card = Card.read(self.root / name / version / CARD)
@@ -175,13 +171,51 @@ class ModelFolder:
         return card
 
 
+def split_ref(ref: str) -> tuple[str, str, str]:
+    """A reference as name, mark (`/`, `@` or none) and what follows the mark.
+
+    Raises:
+        ModelNotFoundError: If it is no reference.
+    """
+    found = re.fullmatch(r"([^/@]+)([/@]?)(.*)", ref)
+    if found is None or not re.fullmatch(MODEL_NAME, ref):
+        raise ModelNotFoundError("A model is named NAME, NAME/VERSION or NAME@ALIAS.")
+    return found[1], found[2], found[3]
+
+
+def choose(
+    name: str, mark: str, which: str, versions: Sequence[str], aliases: Mapping[str, str]
+) -> str:
+    """The version that a reference stands for, of these; the last one is the default.
+
+    Raises:
+        ModelNotFoundError: If there is no such model, version or alias.
+    """
+    if not versions:
+        raise ModelNotFoundError(f"There is no model {name}; GET /v1/models lists them.")
+    if mark == "":
+        which = aliases.get(PRODUCTION, versions[-1])
+    elif mark == "@":
+        if which not in aliases:
+            raise ModelNotFoundError(f"Model {name} has no alias {which}.")
+        which = aliases[which]
+    if which not in versions:
+        raise ModelNotFoundError(f"Model {name} has no version {which}.")
+    return which
+
+
 def _version_order(version: str) -> tuple[tuple[int, int | str], ...]:
     parts = re.split(r"[.-]", version)
     return tuple((0, int(part)) if part.isdigit() else (1, part) for part in parts)
 
 
-def _engine(card: Card, graph: Path, provider: ProviderChoice, threads: int | None) -> "Engine":
-    """Check the checksum, then make the engine, which checks the rest."""
+def open_engine(card: Card, graph: Path, provider: ProviderChoice, threads: int | None) -> "Engine":
+    """Check the checksum, then make the engine, which checks the rest.
+
+    Raises:
+        ModelInvalidError: If the graph is missing, or is not what the card says.
+        ProviderUnavailableError: If it cannot run where it was asked to.
+    """
     from service.registration.engine import Engine  # the gateway never loads it
 
     try:

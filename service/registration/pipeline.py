@@ -12,7 +12,7 @@ from service.registration.delivery import deliver, write_all, write_report
 from service.registration.engine import Engine
 from service.registration.files.limits import Limits
 from service.registration.measure import evidence, measure
-from service.registration.models_folder import ModelFolder
+from service.registration.models_folder import Models
 from service.registration.options import RegisterOptions
 from service.registration.page import render_page
 from service.registration.pair import Pair, read_pair
@@ -29,7 +29,7 @@ def register_files(
     files: Mapping[str, Path],
     options: RegisterOptions,
     folder: Path,
-    models: ModelFolder,
+    models: Models,
     *,
     limits: Limits | None = None,
     watch: Watch = unwatched,

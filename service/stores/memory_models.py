@@ -48,11 +48,13 @@ class MemoryModelRegistry:
         moves = self._moves.get((name, alias), [])
         return moves[-2] if len(moves) > 1 else None
 
-    def roll_back(self, name: str, alias: str) -> str | None:
+    def roll_back(self, name: str, alias: str, *, away_from: str | None = None) -> str | None:
         with self._lock:
             moves = self._moves.get((name, alias), [])
             if not moves:
                 raise NothingToRollBackError
+            if away_from not in (None, moves[-1]):
+                return moves[-1]
             moves.pop()
             return moves[-1] if moves else None
 

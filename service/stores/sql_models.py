@@ -68,11 +68,14 @@ class SqlModelRegistry:
         with self._db.read() as tx:
             return next(iter(_moves(tx, name, alias)[1:]), None)
 
-    def roll_back(self, name: str, alias: str) -> str | None:
+    def roll_back(self, name: str, alias: str, *, away_from: str | None = None) -> str | None:
         with self._db.write() as tx:
             _lock(tx, name)
-            if not _moves(tx, name, alias):
+            before = _moves(tx, name, alias)
+            if not before:
                 raise NothingToRollBackError
+            if away_from not in (None, before[0]):
+                return before[0]
             tx.execute(
                 sa.update(model_alias)
                 .where(

@@ -7,20 +7,34 @@ from service.registration.files.limits import Limits
 from service.registration.models_folder import ModelFolder
 from service.settings import Settings
 from service.stores.build import Stores
+from service.stores.library import ModelLibrary
 from service.worker.fetch import UrlRules
+from service.worker.models import WorkerModels
 from service.worker.work import Registration
+
+
+def models_of(config: Settings, stores: Stores) -> WorkerModels:
+    """Every model that a worker may be asked for, shipped or registered."""
+    return WorkerModels(
+        ModelLibrary(ModelFolder(config.models_dir), stores.models),
+        stores.blobs,
+        config.data_dir / "models",
+        provider=config.provider,
+        threads=config.threads,
+        most=config.max_engines,
+    )
 
 
 def make_work(config: Settings, stores: Stores) -> Work:
     """The work of one process; call it after any fork, which sessions and threads do not survive.
 
-    Engines are kept by the model folder, so a process loads each model once.
+    The last engines are kept, so a process loads the models that it uses once.
     """
     if config.threads is not None:
         numba.set_num_threads(min(config.threads, numba.get_num_threads()))
     return Registration(
         stores.blobs,
-        ModelFolder(config.models_dir, provider=config.provider, threads=config.threads),
+        models_of(config, stores),
         Limits(max_voxels=config.max_voxels, max_axis=config.max_axis),
         UrlRules.of(config.allowed_url_hosts, config.max_upload_mib),
     )

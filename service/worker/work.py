@@ -7,7 +7,7 @@ from service.jobs.job import Job, Kind
 from service.jobs.ports import BlobStore
 from service.jobs.runner import Outcome, Output, Watch
 from service.registration.files.limits import Limits
-from service.registration.models_folder import ModelFolder
+from service.registration.models_folder import Models
 from service.registration.options import RegisterOptions, WarpOptions
 from service.registration.pipeline import register_files
 from service.registration.report import Report, WarpReport
@@ -29,7 +29,7 @@ class Registration:
     """`service.jobs.runner.Work` with the registration pipeline."""
 
     blobs: BlobStore
-    models: ModelFolder
+    models: Models
     limits: Limits
     urls: UrlRules
 

@@ -37,8 +37,8 @@ from service.gateway.rest.waiting import finished, preferred_wait_s
 from service.gateway.submitting import Taken, Ticket, local_paths, submit
 from service.jobs import job as jobs
 from service.jobs.job import InputFile, Kind
-from service.registration.models_folder import ModelFolder
 from service.registration.roles import REGISTER_ROLES
+from service.stores.library import ModelLibrary
 
 router = APIRouter(tags=["register"])
 
@@ -128,7 +128,7 @@ async def register(
     return await answer(desk, response, taken, prefer)
 
 
-def require_model(models: ModelFolder, ref: str) -> None:
+def require_model(models: ModelLibrary, ref: str) -> None:
     """Refuse a model that is not there, unless this process was given no models to look at.
 
     Raises:
@@ -137,7 +137,7 @@ def require_model(models: ModelFolder, ref: str) -> None:
     try:
         models.card(ref)
     except ModelNotFoundError as error:
-        if models.list():
+        if models.folder.list():
             error.field = "/options/model"
             raise
 

@@ -8,6 +8,8 @@ import httpx
 import pytest
 
 from service import errors
+from service.jobs.model import NewModel
+from tests.made_models import publish
 from tests.unit.client.conftest import Broken, World
 
 
@@ -198,3 +200,21 @@ def _only_objects(changed: httpx.Response) -> Callable[..., httpx.Response]:
         return httpx.Response(changed.status_code, content=changed.content)
 
     return fault
+
+
+def test_a_model_goes_into_production_and_comes_back_though_an_answer_is_lost(
+    world: World, tmp_path: Path
+) -> None:
+    stores = world.wire.app.state.desk.stores
+    publish(stores, tmp_path, NewModel(name="toy"))
+    assert world.client.promote("toy", "1")["aliases"] == ["candidate", "production"]
+    publish(stores, tmp_path, NewModel(name="toy"))
+    with pytest.raises(errors.NotComparedError):
+        world.client.promote("toy", "2")
+    assert world.client.promote("toy", "2", force=True)["version"] == "2"
+    publish(stores, tmp_path, NewModel(name="toy"))
+    world.client.promote("toy", "3", force=True)
+    world.wire.lost = {len(world.wire.seen) + 2}  # the answer to the order, after a look
+    assert world.client.roll_back("toy")["version"] == "2"
+    assert world.client.model("toy")["version"] == "2"
+    assert world.client.roll_back("toy", "candidate")["version"] == "2"
