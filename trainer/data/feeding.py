@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
+import torch
 
+from trainer.augment import augmented
 from trainer.config.augment import AugmentConfig
 from trainer.data.batch import Batch, collate
 from trainer.data.dataset import PairRef, PairSource
@@ -75,6 +77,5 @@ def _sample(dataset: PairSource, ref: PairRef, augment: AugmentConfig | None, se
     sample = dataset.load(ref, draw)
     if augment is None:
         return sample
-    from trainer.augment import augmented
-
-    return augmented(sample, augment, int(draw.integers(2**63 - 1)))
+    changes = torch.Generator().manual_seed(int(draw.integers(2**63 - 1)))
+    return augmented(sample, augment, changes)

@@ -1,0 +1,44 @@
+"""Mirror both images of a pair, with labels, masks and points."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainer.augment.draws import happens
+from trainer.config.augment import FlipAugment
+from trainer.data.batch import IMAGES, MAPS, POINTS, Batch
+
+
+def flipped(batch: Batch, config: FlipAugment, draw: torch.Generator) -> Batch:
+    """Each pair mirrored along each of the axes with a probability: voxel i becomes n - 1 - i."""
+    axes: list[int] = [axis for axis in config.axes if axis < len(batch.size)]
+    chosen: list[list[int]] = [
+        [axis for axis in axes if happens(draw, config.probability)] for _ in range(len(batch))
+    ]
+    changed: dict[str, Any] = {}
+    for name in (*IMAGES, *MAPS):
+        if (values := getattr(batch, name)) is not None:
+            changed[name] = torch.stack(
+                [
+                    torch.flip(one, [axis + 1 for axis in along])
+                    for one, along in zip(values, chosen, strict=True)
+                ]
+            )
+    for name in POINTS:
+        if (points := getattr(batch, name)) is not None:
+            changed[name] = torch.stack(
+                [
+                    _mirrored(one, along, batch.size)
+                    for one, along in zip(points, chosen, strict=True)
+                ]
+            )
+    return replace(batch, **changed)
+
+
+def _mirrored(points: Tensor, axes: list[int], size: tuple[int, ...]) -> Tensor:
+    points = points.clone()
+    for axis in axes:
+        points[:, axis] = size[axis] - 1 - points[:, axis]
+    return points
