@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the usual name
 
+from trainer.sampling import Integrate, Warp, is_for_kernels
+
 Mode = Literal["linear", "nearest"]
 
 
@@ -49,14 +51,19 @@ def warp(values: Tensor, u: Tensor, *, mode: Mode = "linear", fill: float = 0.0)
         (b, c, *t).
 
     Raises:
-        ValueError: If `nearest` is asked for a field that wants a gradient: there is none, and
-            training would stand still without a word.
+        ValueError: If the field is not one for these values; or if `nearest` is asked for a field
+            that wants a gradient: there is none, and training would stand still without a word.
     """
     values, u = _full_precision(values), _full_precision(u)
+    if u.shape[:2] != (values.shape[0], values.ndim - 2):
+        raise ValueError(f"A field of shape {u.shape} cannot warp values of shape {values.shape}.")
     if mode == "nearest":
         if u.requires_grad and torch.is_grad_enabled():
             raise ValueError("Nearest sampling has no gradient for the field; detach it first.")
         return _nearest(values, u, fill)
+    if is_for_kernels(values, u):
+        warped: Tensor = Warp.apply(values, u, fill)  # type: ignore[no-untyped-call]
+        return warped
     return _linear(values, u, fill)
 
 
@@ -107,17 +114,27 @@ def compose(outer: Tensor, inner: Tensor) -> Tensor:
     return _full_precision(inner) + warp(outer, inner)
 
 
-def integrate(velocity: Tensor, steps: int = 7) -> Tensor:
-    """The displacement after unit time of a stationary velocity, (b, d, *s), both in voxels.
+def integrate(velocity: Tensor, steps: int = 7, stride: int = 1) -> Tensor:
+    """The displacement after unit time of a stationary velocity, (b, d, *s).
 
     Scaling and squaring: velocity / 2**steps, composed with itself `steps` times; 0 outside.
 
+    Args:
+        velocity: In the voxels of which a cell of its grid has `stride` along each axis; so is
+            the result.
+        steps: Squarings; 7 keep the first step under half a cell up to 64 cells of motion.
+        stride: 1 for a velocity in voxels of its own grid.
+
     Source: Arsigny et al., A Log-Euclidean Framework for Statistics on Diffeomorphisms, 2006.
     """
-    field: Tensor = _full_precision(velocity) / float(2**steps)
+    velocity = _full_precision(velocity)
+    if is_for_kernels(velocity):
+        moved: Tensor = Integrate.apply(velocity, steps, stride)  # type: ignore[no-untyped-call]
+        return moved
+    field: Tensor = velocity / float(stride * 2**steps)
     for _ in range(steps):
         field = compose(field, field)
-    return field
+    return field * stride
 
 
 def upsample(field: Tensor, factor: int, size: Sequence[int]) -> Tensor:

@@ -1,0 +1,163 @@
+"""`trainer.spatial`'s sampling on the CPU: kernels joined to torch's gradients."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from service.registration.kernels.squaring import square
+from trainer.kernels import squaring, warping
+
+_MOST_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+
+
+def is_for_kernels(*tensors: Tensor) -> bool:
+    """Whether the kernels can take these: float32 on the CPU, and nothing is being recorded."""
+    if torch.compiler.is_compiling():
+        return False
+    return all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
+
+
+class Warp(torch.autograd.Function):
+    """values(x + u(x)), linear; (b, c, *s) and (b, d, *t) to (b, c, *t)."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, u: Tensor, fill: float) -> Tensor:
+        ctx.save_for_backward(values, u)
+        out = values.new_empty(*values.shape[:2], *u.shape[2:])
+        with _torchs_threads():
+            warping.pull(_solid(values), _solid_field(u), np.float32(fill), _solid(out))
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        values, u = ctx.saved_tensors
+        needs_values, needs_field, _ = ctx.needs_input_grad
+        field, given = _solid_field(u), _solid(grad)
+        with _torchs_threads():
+            for_values = _pushed(given, field, values) if needs_values else None
+            for_field = _slope(values, field, given).reshape(u.shape) if needs_field else None
+        return for_values, for_field, None
+
+
+@contextmanager
+def _torchs_threads() -> Iterator[None]:
+    """Kernels take as many threads as torch does."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(torch.get_num_threads(), _MOST_THREADS))
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
+
+
+def _solid(values: Tensor) -> np.ndarray:
+    """(b, c, i, j, k) in order in memory; an image of two axes gets one voxel in front."""
+    values = values.detach()
+    if values.ndim == 4:
+        values = values[:, :, None]
+    return values.contiguous().numpy()
+
+
+def _solid_field(u: Tensor) -> np.ndarray:
+    if u.ndim == 4:
+        u = torch.cat([torch.zeros_like(u[:, :1]), u], dim=1)
+    return _solid(u)
+
+
+def _slope(values: Tensor, field: np.ndarray, grad: np.ndarray) -> Tensor:
+    out = np.empty(field.shape, np.float32)
+    warping.slope(_solid(values), field, grad, out)
+    return torch.from_numpy(out[:, 3 - (values.ndim - 2) :])
+
+
+def _pushed(grad: np.ndarray, field: np.ndarray, values: Tensor) -> Tensor:
+    """Parts of the field write to planes of their own, which are then summed: no two collide."""
+    solid = values if values.ndim == 5 else values[:, :, None]
+    b, c, i, j, k = solid.shape
+    low, high = np.empty((2, b, field.shape[2]), np.int64)
+    warping.reach(field, i, low, high)
+    parts, planes = plan(low, high, c * j * k)
+    room = np.zeros(planes, np.float32)
+    warping.push(grad, field, (i, j, k), parts, room)
+    out = np.empty((b, c, i, j * k), np.float32)
+    warping.gather(parts, room, out)
+    return torch.from_numpy(out).reshape(values.shape)
+
+
+class Integrate(torch.autograd.Function):
+    """Scaling and squaring of (b, d, *s); a cell has `stride` of the units along each axis."""
+
+    @staticmethod
+    def forward(ctx: Any, velocity: Tensor, steps: int, stride: int) -> Tensor:
+        fields = [_vectors(velocity, 2.0**-steps / stride)]
+        with _torchs_threads():
+            for _ in range(steps):
+                fields.append(np.empty_like(fields[-1]))
+                for one, squared in zip(*fields[-2:], strict=True):
+                    square(one, squared)
+        ctx.save_for_backward(*(torch.from_numpy(field) for field in fields[:-1]))
+        return _components(fields[-1], velocity).mul_(stride)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        passed = _vectors(grad, 1.0)
+        with _torchs_threads():
+            for field in reversed(ctx.saved_tensors):
+                _square_backwards(field.numpy(), passed)
+        return _components(passed, grad).mul_(2.0 ** -len(ctx.saved_tensors)), None, None
+
+
+def _vectors(field: Tensor, scale: float) -> np.ndarray:
+    """(b, d, *s) to (b, i, j, k, 4): what is not there is 0."""
+    b, d, *size = field.shape
+    vectors = field.new_zeros(b, *size, 4)
+    vectors[..., 3 - d : 3] = torch.movedim(field.detach(), 1, -1)
+    return vectors.mul_(scale).reshape(b, *(1,) * (3 - d), *size, 4).numpy()
+
+
+def _components(vectors: np.ndarray, like: Tensor) -> Tensor:
+    """(b, i, j, k, 4) to (b, d, *s)."""
+    b, d, *size = like.shape
+    field = torch.from_numpy(vectors).reshape(b, *size, 4)[..., 3 - d : 3]
+    return torch.movedim(field, -1, 1).contiguous()
+
+
+def _square_backwards(fields: np.ndarray, grads: np.ndarray) -> None:
+    b, i, j, k, _ = fields.shape
+    low, high = np.empty((2, b, i), np.int64)
+    squaring.reach(fields, low, high)
+    parts, size = plan(low, high, j * k)
+    room = np.zeros((size, 4), np.float32)
+    squaring.square_backwards(fields, grads, parts, room)
+    squaring.gather(parts, room, grads.reshape(b, i, j * k, 4))
+
+
+def plan(low: np.ndarray, high: np.ndarray, plane: int) -> tuple[np.ndarray, int]:
+    """Slabs for each part of the work, the planes that they draw on, and the room for all.
+
+    Args:
+        low: (b, slabs): the first plane that a slab draws on.
+        high: The last one.
+        plane: Room for a plane.
+
+    Returns:
+        (n, 6): batch, first and end slab, first and end plane, where its room starts; all room.
+    """
+    b, slabs = low.shape
+    count = min(slabs, max(1, 2 * numba.get_num_threads() // b))
+    rows, start = [], 0
+    for n in range(b):
+        for part in range(count):
+            first, end = part * slabs // count, (part + 1) * slabs // count
+            lower, upper = int(low[n, first:end].min()), int(high[n, first:end].max()) + 1
+            rows.append((n, first, end, lower, upper, start))
+            start += (upper - lower) * plane
+    return np.array(rows, np.int64), start
