@@ -99,6 +99,26 @@ class Settings(BaseSettings):
     upload_ttl_h: float = Field(24, gt=0, description="How long an unused upload is kept.")
     url_ttl_s: int = Field(900, ge=10, le=7 * 24 * 3600, description="Life of a result's URL.")
 
+    # Training
+    training: bool = Field(
+        True, description="Whether POST /train is offered; somebody must serve the queue `train`."
+    )
+    max_dataset_mib: int = Field(
+        8192, ge=1, description="Largest data set of a training, once unpacked."
+    )
+    max_dataset_files: int = Field(20_000, ge=1, description="Most files of one data set.")
+    train_max_epochs: int = Field(10_000, ge=1, description="Most epochs of one training.")
+    train_max_batch: int = Field(64, ge=1, description="Largest batch of one training.")
+    train_max_hours: float = Field(
+        48, gt=0, description="A training that takes longer in one run is stopped and fails."
+    )
+    train_memory_mib: int = Field(
+        16_384, ge=64, description="A training that takes more memory is stopped and fails."
+    )
+    trainer_threads: int | None = Field(
+        None, ge=1, description="CPU threads of one training; by default all cores."
+    )
+
     # Workers
     workers: int = Field(1, ge=1, description="Worker processes of the embedded stack.")
     threads: int | None = Field(

@@ -13,7 +13,18 @@ from service.gateway.front import FrontDoor
 from service.gateway.limits import Rates
 from service.gateway.loopback import OwnPages
 from service.gateway.metrics import Metrics
-from service.gateway.rest import events, jobs, models, objects, register, results, uploads, warp
+from service.gateway.rest import (
+    datasets,
+    events,
+    jobs,
+    models,
+    objects,
+    register,
+    results,
+    train,
+    uploads,
+    warp,
+)
 from service.gateway.rest import service as service_routes
 from service.gateway.schema import describe
 from service.gateway.spool import Spool
@@ -27,6 +38,8 @@ from service.stores.library import ModelLibrary
 ROUTERS: tuple[APIRouter, ...] = (
     register.router,
     warp.router,
+    train.router,
+    datasets.router,
     uploads.router,
     jobs.router,
     events.router,

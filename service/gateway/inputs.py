@@ -56,8 +56,10 @@ class Keeper:
         self.release()
 
 
-def from_upload(stores: Stores, owner: str, upload_id: UUID, role: str) -> InputFile:
-    """An upload as an input.
+def from_upload(
+    stores: Stores, owner: str, upload_id: UUID, role: str, *, field: str | None = None
+) -> InputFile:
+    """An upload as an input; errors name its role, or the field given.
 
     Raises:
         UploadNotFoundError: If there is none, or it is not the caller's.
@@ -67,7 +69,7 @@ def from_upload(stores: Stores, owner: str, upload_id: UUID, role: str) -> Input
     if not upload.is_complete:
         raise UploadIncompleteError(
             f"{upload.received} of the upload's {upload.bytes} bytes have arrived; send the rest.",
-            field=f"/inputs/{role}",
+            field=field or f"/inputs/{role}",
         )
     return InputFile(key=upload.key, sha256=upload.sha256, bytes=upload.bytes)
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from service.gateway.orders import RegisterOrder, WarpOrder
 from service.gateway.rest.models import Promotion, RollBack
 from service.gateway.rest.views import Problem, UploadOrder
+from service.gateway.training import DatasetOrder, TrainOrder
 
 VERSION = "1"
 DESCRIPTION = """
@@ -23,6 +24,7 @@ Every route is reachable under `/v1` and at the root. Errors are `application/pr
 """
 TAGS = [
     {"name": "register", "description": "Make registrations and use their transforms."},
+    {"name": "train", "description": "Make models, and keep the data to make them of."},
     {"name": "uploads", "description": "Large files, in pieces, resumable."},
     {"name": "jobs", "description": "Follow, list, cancel, delete; fetch results."},
     {"name": "objects", "description": "Signed URLs of the built-in file store."},
@@ -33,6 +35,8 @@ TAGS = [
 BODIES: tuple[type[BaseModel], ...] = (
     RegisterOrder,
     WarpOrder,
+    TrainOrder,
+    DatasetOrder,
     UploadOrder,
     Promotion,
     RollBack,

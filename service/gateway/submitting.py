@@ -8,6 +8,7 @@ from service.gateway.desk import Desk
 from service.gateway.inputs import Keeper
 from service.gateway.spool import Arrival
 from service.jobs.job import InputFile, Job, Queue, Request
+from service.jobs.model import NewModel
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ def submit(
     ticket: Ticket,
     arrivals: Mapping[str, Arrival],
     make: Callable[[dict[str, InputFile]], Request],
+    *,
+    publishes: NewModel | None = None,
 ) -> Taken:
     """Store the files that came along and hand in the request that `make` makes of them.
 
@@ -69,6 +72,7 @@ def submit(
             priority=ticket.priority,
             deadline_s=ticket.deadline_s,
             idempotency_key=ticket.idempotency_key,
+            publishes=publishes,
         )
     except BaseException:
         keeper.discard()

@@ -4,7 +4,7 @@ import logging
 import threading
 from datetime import timedelta
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from service.errors import (
     FencedOutError,
@@ -45,7 +45,7 @@ class Heart:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat_on, name="heart", daemon=True)
 
-    def watch(self, stage: str, fraction: float) -> None:
+    def watch(self, stage: str, fraction: float, detail: dict[str, Any] | None = None) -> None:
         """Note how far the work is; raises where it shall not go on.
 
         Raises:
@@ -54,7 +54,8 @@ class Heart:
             FencedOutError: If another worker has it.
             HandedBackError: If this process shall stop.
         """
-        self._progress = Progress(stage=stage, fraction=min(1.0, max(0.0, fraction)))
+        bounded = min(1.0, max(0.0, fraction))
+        self._progress = Progress(stage=stage, fraction=bounded, detail=detail or {})
         stop = _STOPS.get(self._order)
         if stop is not None:
             raise stop

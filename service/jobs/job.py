@@ -1,12 +1,16 @@
 """A job: what was asked, by whom, and how far it has come."""
 
+import json
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
 from service.jobs.model import ModelId, NewModel, PublishedModel
+
+# Written with each heartbeat, and kept with each event.
+LARGEST_DETAIL_BYTES = 2048
 
 
 class State(StrEnum):
@@ -26,6 +30,7 @@ class State(StrEnum):
 class Kind(StrEnum):
     REGISTER = "register"
     WARP = "warp"
+    TRAIN = "train"
 
 
 class Queue(StrEnum):
@@ -52,6 +57,7 @@ class Request(_Frozen):
 
     `inputs` maps roles to files: fixed, moving, fixed_labels, moving_labels, fixed_mask,
     moving_mask, fixed_points, moving_points, initial_transform; for a warp also ddf, inverse_ddf.
+    A training has `archive`, `listing` or `data/PATH`; see `service.jobs.datasets`.
     """
 
     kind: Kind
@@ -63,10 +69,27 @@ class Request(_Frozen):
 
 
 class Progress(_Frozen):
-    """How far a running job is."""
+    """How far a running job is; `detail` holds figures of the work, such as epoch and losses."""
 
     stage: str = "queued"
     fraction: float = Field(0.0, ge=0, le=1)
+    detail: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("detail")
+    @classmethod
+    def _small(cls, detail: dict[str, Any]) -> dict[str, Any]:
+        if len(json.dumps(detail)) > LARGEST_DETAIL_BYTES:
+            raise ValueError(f"A progress detail has at most {LARGEST_DETAIL_BYTES} bytes.")
+        return detail
+
+    def told(self) -> dict[str, Any]:
+        """As an event's data; without a detail where there is none."""
+        return self.model_dump(exclude=set() if self.detail else {"detail"})
+
+    def is_news(self, before: "Progress") -> bool:
+        """Whether it is worth an event: another stage, or another epoch."""
+        epochs = self.detail.get("epoch"), before.detail.get("epoch")
+        return self.stage != before.stage or (bool(self.detail) and epochs[0] != epochs[1])
 
 
 class ResultFile(_Frozen):

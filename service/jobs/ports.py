@@ -139,8 +139,9 @@ class JobStore(Protocol):
     def live_keys(self, prefixes: Sequence[str]) -> set[str]:
         """Which of these prefixes something still needs.
 
-        `uploads/ID/`: an upload that exists or that an unfinished job reads.
+        `uploads/ID/`: an upload that exists, became a data set or that an unfinished job reads.
         `jobs/ID/FENCE/`: the attempt that runs or succeeded.
+        `checkpoints/ID/`: a job that may go on, or failed.
         `models/NAME/VERSION/ID.FENCE/`: the attempt that runs, or whose model was published.
         """
         ...

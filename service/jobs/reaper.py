@@ -16,7 +16,7 @@ SWEEP_EVERY = timedelta(minutes=10)
 # Longer than any upload takes.
 STALE_AFTER = timedelta(hours=24)
 # Where objects lie that belong to a job, an upload or a model.
-ROOTS = ("jobs/", "uploads/", "models/")
+ROOTS = ("jobs/", "uploads/", "checkpoints/", "models/")
 
 
 @dataclass
@@ -65,7 +65,8 @@ class Reaper:
             self.jobs.delete(job.id)
         except (JobNotFoundError, ConflictError):
             return  # another process was faster, or somebody reads the results after all
-        self.blobs.delete(self.blobs.list(f"jobs/{job.id}/"))
+        for root in ("jobs", "checkpoints"):
+            self.blobs.delete(self.blobs.list(f"{root}/{job.id}/"))
 
     def remove_orphans(self) -> int:
         """Delete objects that no job, attempt or upload needs; how many there were.
@@ -83,6 +84,6 @@ class Reaper:
 
 
 def _owner(key: str) -> str:
-    """The attempt, upload or model that an object belongs to; see `JobStore.live_keys`."""
+    """The attempt, upload, training or model that an object is of; see `JobStore.live_keys`."""
     parts = key.split("/")
     return "/".join(parts[: {"jobs": 3, "models": 4}.get(parts[0], 2)]) + "/"

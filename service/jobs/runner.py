@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from service.errors import (
@@ -32,7 +32,14 @@ from service.jobs.ports import BlobStore, JobStore
 
 log = logging.getLogger(__name__)
 
-Watch = Callable[[str, float], None]
+
+class Watch(Protocol):
+    """Tells how far the work is, with small figures if there are some; raises to stop it."""
+
+    def __call__(
+        self, stage: str, fraction: float, detail: dict[str, Any] | None = None
+    ) -> None: ...
+
 
 FIRST_RETRY_S = 2.0
 # How long to go on telling a store that does not answer how the job ended.

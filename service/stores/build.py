@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from service.errors import WarplineError
+from service.jobs.datasets import DatasetStore
 from service.jobs.ports import BlobStore, Doorbell, JobStore, ModelRegistry, UploadStore
 from service.settings import Settings
 from service.stores.database import Database
@@ -13,6 +14,7 @@ from service.stores.local_blobs import LocalBlobStore
 from service.stores.migrate import database_of, migrate, require_schema
 from service.stores.s3_blobs import Bucket, S3BlobStore
 from service.stores.signing import UrlSigner, secret_in
+from service.stores.sql_datasets import SqlDatasetStore
 from service.stores.sql_jobs import SqlJobStore
 from service.stores.sql_models import SqlModelRegistry
 from service.stores.sql_uploads import SqlUploadStore
@@ -25,6 +27,7 @@ class Stores:
     jobs: JobStore
     uploads: UploadStore
     models: ModelRegistry
+    datasets: DatasetStore
     blobs: BlobStore
     doorbell: Doorbell
     database: Database
@@ -49,6 +52,7 @@ def open_stores(settings: Settings) -> Stores:
         jobs=SqlJobStore(database),
         uploads=SqlUploadStore(database),
         models=SqlModelRegistry(database),
+        datasets=SqlDatasetStore(database),
         blobs=blobs,
         doorbell=_doorbell(settings),
         database=database,

@@ -233,8 +233,8 @@ class MemoryJobStore:
             entry = self._held(claim)
             if entry is None:
                 return Order.FENCED_OUT
-            if entry.job.progress.stage != progress.stage:
-                self._tell(entry, now, "progress", progress.model_dump())
+            if progress.is_news(entry.job.progress):
+                self._tell(entry, now, "progress", progress.told())
             self._set(entry, progress=progress, lease_until=now + lease)
             if entry.job.cancel_requested:
                 return Order.CANCEL
@@ -319,6 +319,9 @@ class MemoryJobStore:
         if kind == "uploads":
             return self._upload_exists(UUID(identity)) or self.is_read(prefix)
         entry = self._entries.get(UUID(identity))
+        if kind == "checkpoints":
+            resumable = (State.QUEUED, State.RUNNING, State.FAILED)
+            return entry is not None and entry.job.state in resumable
         is_current = (
             entry is not None
             and entry.job.state in (State.RUNNING, State.SUCCEEDED)

@@ -38,7 +38,7 @@ def job_of(row: sa.RowMapping) -> Job:
         **times,
         state=State(row["state"]),
         request=Request.model_validate(row["request"]),
-        progress=Progress(stage=row["stage"], fraction=row["fraction"]),
+        progress=Progress(stage=row["stage"], fraction=row["fraction"], detail=row["detail"] or {}),
         manifest=None if manifest is None else Manifest.model_validate(manifest),
     )
 

@@ -106,7 +106,7 @@ def change(tx: sa.Connection, job_id: UUID, now: Now, state: State, **values: An
         .returning(job)
     )
     if state == State.SUCCEEDED:
-        ending = ending.values(stage="done", fraction=1.0)
+        ending = ending.values(stage="done", fraction=1.0, detail=None)
     return tx.execute(ending).mappings().one()
 
 
@@ -128,6 +128,7 @@ def ring_later(
             state=State.QUEUED,
             stage="queued",
             fraction=0.0,
+            detail=None,
             attempt=attempt,
             worker=None,
             lease_until=None,

@@ -183,6 +183,7 @@ class SqlJobStore:
                 worker=worker,
                 stage="starting",
                 fraction=0.0,
+                detail=None,
                 started_at=now,
                 lease_until=now + milliseconds(lease),
             )
@@ -197,7 +198,7 @@ class SqlJobStore:
     def beat(self, claim: Claim, progress: Progress, lease: timedelta) -> Order:
         now = self._db.clock()
         with self._db.write() as tx:
-            held = sa.select(job.c.stage).where(*_held(claim)).with_for_update()
+            held = sa.select(job.c.stage, job.c.detail).where(*_held(claim)).with_for_update()
             row = tx.execute(held).first()
             if row is None:
                 return Order.FENCED_OUT
@@ -208,12 +209,13 @@ class SqlJobStore:
                     lease_until=now + milliseconds(lease),
                     stage=progress.stage,
                     fraction=progress.fraction,
+                    detail=progress.detail or None,
                 )
                 .returning(job.c.cancel_requested, (job.c.deadline_at <= now).label("late"))
             )
             told = tx.execute(prolonged).one()
-            if row.stage != progress.stage:
-                append_event(tx, claim.job.id, "progress", now, progress.model_dump())
+            if progress.is_news(Progress(stage=row.stage, detail=row.detail or {})):
+                append_event(tx, claim.job.id, "progress", now, progress.told())
         if told.cancel_requested:
             return Order.CANCEL
         return Order.EXPIRE if told.late else Order.GO_ON

@@ -11,7 +11,7 @@ from service.errors import ValidationError
 from service.jobs.job import Job, Page, Place, State
 from service.stores import sql_models
 from service.stores.rows import job_of
-from service.stores.tables import job, job_input, upload
+from service.stores.tables import dataset, job, job_input, upload
 
 # Time left is guessed from this many recent jobs of the same kind.
 RECENT_JOBS = 20
@@ -29,17 +29,25 @@ def page(
     if states:
         wanted = wanted.where(job.c.state.in_([str(state) for state in states]))
     if cursor is not None:
-        wanted = wanted.where(job.c.number < _number(cursor))
+        wanted = wanted.where(job.c.number < number_before(cursor))
     rows = tx.execute(wanted).mappings().all()
     jobs = [job_of(row) for row in rows[:limit]]
-    return Page(jobs=jobs, cursor=_cursor(rows[limit - 1]["number"]) if len(rows) > limit else None)
+    return Page(
+        jobs=jobs, cursor=cursor_after(rows[limit - 1]["number"]) if len(rows) > limit else None
+    )
 
 
-def _cursor(number: int) -> str:
+def cursor_after(number: int) -> str:
+    """What a page that ended with this row gives its caller to go on."""
     return base64.urlsafe_b64encode(f"before {number}".encode()).decode().rstrip("=")
 
 
-def _number(cursor: str) -> int:
+def number_before(cursor: str) -> int:
+    """The row that a page goes on before.
+
+    Raises:
+        ValidationError: If we never gave that cursor.
+    """
     try:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
         word, number = text.split(" ")
@@ -120,7 +128,11 @@ def _is_input(tx: sa.Connection, prefix: str) -> bool:
 
 
 def is_live(tx: sa.Connection, prefix: str) -> bool:
-    """Whether objects under a prefix are still needed; see `JobStore.live_keys`."""
+    """Whether objects under a prefix are still needed; see `JobStore.live_keys`.
+
+    An upload's object may have become a data set's. A failed training keeps its checkpoints until
+    it is forgotten: somebody may want the last good one.
+    """
     kind, _, rest = prefix.partition("/")
     if kind == "models":
         return sql_models.is_live(tx, rest.rstrip("/").rpartition("/")[2])
@@ -129,8 +141,13 @@ def is_live(tx: sa.Connection, prefix: str) -> bool:
         wanted = UUID(identity)
     except ValueError:
         return True  # not one of our keys: nothing that we may remove
+    known: sa.Select[tuple[int]] | sa.CompoundSelect[tuple[int]]
     if kind == "uploads":
-        known = sa.select(1).where(upload.c.id == wanted)
+        named = sa.select(1).where(dataset.c.key == f"{prefix}data")
+        known = sa.select(1).where(upload.c.id == wanted).union_all(named)
+    elif kind == "checkpoints":
+        resumable = [*UNFINISHED, State.FAILED]
+        known = sa.select(1).where(job.c.id == wanted, job.c.state.in_(resumable))
     elif kind == "jobs" and fence.isdecimal():
         known = sa.select(1).where(
             job.c.id == wanted,

@@ -12,7 +12,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 # The newest migration. A test compares it with `migrations/versions/`.
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0003"
 
 Json = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 # SQLite counts up by itself only in a column that is exactly `INTEGER PRIMARY KEY`.
@@ -61,6 +61,7 @@ job = sa.Table(
     sa.Column("priority", sa.SmallInteger, nullable=False),
     sa.Column("stage", sa.String(60), nullable=False),
     sa.Column("fraction", sa.Double, nullable=False),
+    sa.Column("detail", Json),
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("fence", sa.BigInteger, nullable=False),
     sa.Column("last_seq", sa.Integer, nullable=False),
@@ -202,4 +203,23 @@ upload = sa.Table(
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("expires_at", sa.BigInteger, nullable=False),
     sa.Index("ix_upload_expires_at", "expires_at"),
+)
+
+# What may be trained on. An uploaded archive keeps the key that it had as an upload.
+dataset = sa.Table(
+    "dataset",
+    metadata,
+    sa.Column("number", Number, primary_key=True, autoincrement=True),
+    sa.Column("id", sa.Uuid, nullable=False, unique=True),
+    sa.Column("owner", sa.String(255), nullable=False),
+    sa.Column("name", sa.String(63), nullable=False),
+    sa.Column("inputs", Json, nullable=False),
+    sa.Column("key", sa.String(255)),
+    sa.Column("sha256", sa.String(64)),
+    sa.Column("bytes", sa.BigInteger),
+    sa.Column("files", sa.Integer),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.UniqueConstraint("owner", "name"),
+    sa.Index("ix_dataset_key", "key"),
+    sqlite_autoincrement=True,
 )

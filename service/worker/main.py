@@ -28,9 +28,9 @@ MakeWork = Callable[[Settings, Stores], Work]
 OUTAGE_PAUSE_S = 1.0
 
 
-def registration(config: Settings, stores: Stores) -> Work:
+def real_work(config: Settings, stores: Stores) -> Work:
     """The real work. Imported late: compiled kernels and runtimes belong to this process only."""
-    from service.worker.registration import make_work
+    from service.worker.making import make_work
 
     return make_work(config, stores)
 
@@ -76,7 +76,7 @@ def main() -> None:
     stopping = threading.Event()
     stop_on_signals(stopping)
     if config.is_embedded:
-        poll(config, registration, stopping)
+        poll(config, real_work, stopping)
     else:
         watch_over_celery(config, stopping)
 

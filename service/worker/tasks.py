@@ -57,7 +57,7 @@ def _handing_back() -> Iterator[None]:
 @lru_cache(maxsize=1)
 def _worker() -> Worker:
     """Made in the pool's child at its first ring: connections and sessions do not survive forks."""
-    from service.worker.registration import make_work
+    from service.worker.making import make_work
 
     config = settings()
     stores = open_stores(config)

@@ -45,6 +45,9 @@ class JobView(View):
     state: State
     stage: str = Field(description="What the worker is doing: read, initialise, predict, ...")
     fraction: float = Field(description="Share of the work that is done, 0 to 1.")
+    detail: dict[str, Any] | None = Field(
+        None, description="Figures of the work: of a training epoch, step, losses, seconds_left."
+    )
     place: PlaceView | None = Field(None, description="While it is queued.")
     seconds_left: float | None = Field(None, description="A guess, until it ends.")
     queue: Queue
@@ -73,6 +76,7 @@ class JobView(View):
             state=job.state,
             stage=job.state.value if job.state.is_terminal else job.progress.stage,
             fraction=1.0 if job.state is State.SUCCEEDED else job.progress.fraction,
+            detail=job.progress.detail or None,
             place=PlaceView(position=place.position, seconds_left=place.seconds_left)
             if place is not None
             else None,
@@ -98,7 +102,10 @@ def _links(job_id: UUID) -> dict[str, str]:
 
 
 def _seconds_left(job: Job) -> float | None:
-    """A running job's remaining time, if it goes on at the pace it has had."""
+    """A running job's remaining time: as the work says, or if it goes on at its pace so far."""
+    told = job.progress.detail.get("seconds_left")
+    if job.state is State.RUNNING and isinstance(told, int | float):
+        return round(float(told), 1)
     done = job.progress.fraction
     if job.state is not State.RUNNING or job.started_at is None or done < LEAST_FRACTION_TO_GUESS:
         return None

@@ -1,0 +1,128 @@
+"""What a trainer leaves: results, a model with its card, and a comparison; or an error."""
+
+import json
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from service import errors
+from service.errors import ModelInvalidError, TrainingFailedError, WarplineError
+from service.jobs.job import Job
+from service.jobs.model import Comparison
+from service.jobs.runner import MadeModel, Outcome, Output
+from service.registration.card import Card, sha256_of
+
+log = logging.getLogger(__name__)
+
+MODEL, EVALUATION = "model", "evaluation"
+MODEL_FILES = ("model.onnx", "card.json", "README.md")
+RECORDS = ("config.yaml", "metrics.jsonl")
+MEDIA_TYPES = {
+    ".onnx": "application/octet-stream",
+    ".json": "application/json",
+    ".jsonl": "application/jsonl",
+    ".yaml": "application/yaml",
+    ".html": "text/html",
+    ".csv": "text/csv",
+    ".md": "text/markdown",
+    ".png": "image/png",
+}
+PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+LONGEST_SENTENCE, MOST_FAULTS, MOST_FILES = 2000, 200, 200
+
+
+def outcome_of(job: Job, out: Path) -> Outcome:
+    """The results and the model in a training's folder.
+
+    Raises:
+        TrainingFailedError: If the model is missing or is not the one that was ordered.
+    """
+    files = {path.name: _output(path) for path in _results(out)}
+    made = _model(job, out)
+    comparison = None if made is None else made.comparison
+    summary: dict[str, Any] = {"training": _summary(out)}
+    if made is not None:
+        summary["model"] = made.id.model_dump()
+        summary["comparison"] = None if comparison is None else comparison.model_dump(mode="json")
+    return Outcome(files, summary, made)
+
+
+def _results(out: Path) -> Iterator[Path]:
+    found = [out / name for name in RECORDS]
+    for folder in (out / MODEL, out / EVALUATION):
+        found += sorted(folder.iterdir()) if folder.is_dir() else []
+    plain = [path for path in found if path.is_file() and not path.is_symlink()]
+    yield from [path for path in plain if PLAIN.fullmatch(path.name)][:MOST_FILES]
+
+
+def _output(path: Path) -> Output:
+    return Output(path, MEDIA_TYPES.get(path.suffix, "application/octet-stream"))
+
+
+def _model(job: Job, out: Path) -> MadeModel | None:
+    wanted = job.request.publishes
+    if wanted is None:
+        return None
+    folder = out / MODEL
+    files = {name: _output(folder / name) for name in MODEL_FILES if (folder / name).is_file()}
+    try:
+        card = Card.read(folder / "card.json")
+    except ModelInvalidError as error:
+        raise TrainingFailedError(f"The trainer left no valid model: {error.detail}") from error
+    graph = folder / "model.onnx"
+    if not graph.is_file() or sha256_of(graph) != card.sha256:
+        raise TrainingFailedError("The trainer left no model, or another than its card says.")
+    if (card.name, card.version) != (wanted.name, wanted.version):
+        raise TrainingFailedError(f"The trainer made {card.name}/{card.version}, not {wanted}.")
+    return MadeModel(wanted, files, card.model_dump(mode="json"), _comparison(out / EVALUATION))
+
+
+def _comparison(folder: Path) -> Comparison | None:
+    """How the model did beside the one in production; without it nobody can promote unseen."""
+    path = folder / "comparison.json"
+    if not path.is_file():
+        return None
+    try:
+        return Comparison.model_validate_json(path.read_bytes())
+    except pydantic.ValidationError:
+        log.warning("the trainer's comparison is not one")
+        return None
+
+
+def _summary(out: Path) -> dict[str, Any]:
+    """The last step's figures, for whoever only lists jobs."""
+    try:
+        lines = (out / "metrics.jsonl").read_text("utf-8").splitlines()
+        told = [json.loads(line) for line in lines[-2000:]]
+    except (OSError, ValueError):
+        return {}
+    found: dict[str, Any] = {}
+    for line in told:
+        if line.get("kind") == "step":
+            found |= {"steps": line.get("step"), "losses": line.get("losses")}
+        elif line.get("kind") == "validation":
+            found["validation"] = line.get("figures")
+    return found
+
+
+def error_of(event: Mapping[str, Any]) -> WarplineError:
+    """The error that a trainer told, as our own kind; a code that we do not know is a failure."""
+    detail = str(event.get("detail") or "")[:LONGEST_SENTENCE] or None
+    faults = event.get("errors")
+    kept = tuple(f for f in faults if isinstance(f, dict))[:MOST_FAULTS] if faults else ()
+    field = event.get("field")
+    kind = {kind.slug: kind for kind in _tree(WarplineError)}.get(str(event.get("code")))
+    return (kind or TrainingFailedError)(
+        detail, field=field if isinstance(field, str) else None, errors=kept
+    )
+
+
+def _tree(kind: type[WarplineError]) -> Iterator[type[WarplineError]]:
+    if kind.__module__ == errors.__name__:
+        yield kind
+    for child in kind.__subclasses__():
+        yield from _tree(child)
