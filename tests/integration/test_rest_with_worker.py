@@ -21,6 +21,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from service.settings import Settings
+from service.stores.build import open_stores
+from tests.integration.serving import check_a_new_model_is_served
 from tests.integration.test_rest_slow_clients import free_port, wait_until_healthy
 
 ROOT = Path(__file__).parents[2]
@@ -87,8 +90,13 @@ def points_in(text: bytes) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    folder = tmp_path_factory.mktemp("service")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The service's own."""
+    return tmp_path_factory.mktemp("service")
+
+
+@pytest.fixture(scope="module")
+def service(folder: Path) -> Iterator[httpx.Client]:
     port, log = free_port(), folder / "log"
     chosen = {"DATA_DIR": folder / "data", "PORT": port, "MIN_FREE_MIB": 0, "THREADS": 2}
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
@@ -175,6 +183,14 @@ def test_the_known_shift_is_found(service: httpx.Client, finished: dict[str, Any
     assert warped.shape == fixed.shape
     inside = np.s_[6:-6, 6:-6, 6:-6]
     assert np.corrcoef(warped[inside].ravel(), fixed[inside].ravel())[0, 1] > 0.95
+
+
+def test_a_new_model_is_served_without_a_restart(
+    service: httpx.Client, folder: Path, tmp_path: Path
+) -> None:
+    stores = open_stores(Settings(data_dir=folder / "data"))
+    check_a_new_model_is_served(service, stores, tmp_path)
+    stores.close()
 
 
 def test_the_story_of_the_job_can_be_followed(

@@ -25,6 +25,9 @@ import pytest
 import yaml
 from scipy.ndimage import gaussian_filter, shift
 
+from service.settings import Settings
+from service.stores.build import open_stores
+from tests.integration.serving import check_a_new_model_is_served
 from tests.servers import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -100,6 +103,19 @@ class Stack:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
+
+    @property
+    def settings(self) -> Settings:
+        """What another process of the stack would read: here a trainer on a host of its own."""
+        return Settings(
+            data_dir=self.folder / "trainer",
+            database_url=self.at.database_url,
+            redis_url=self.at.redis_url,
+            store_url=f"s3://{self.at.bucket}",
+            s3_endpoint=f"http://127.0.0.1:{self.at.s3_port}",
+            s3_access_key=self.chosen["WARPLINE_S3_ACCESS_KEY"],
+            s3_secret_key=self.chosen["WARPLINE_S3_SECRET_KEY"],
+        )
 
     def log(self, service: str) -> str:
         return (self.folder / f"{service}.log").read_text(errors="replace")[-4000:]
@@ -238,6 +254,9 @@ def test_a_pair_goes_through_the_whole_stack(http, stack, pair):
     assert report["metrics"]["ncc_after"] > 0.95 > report["metrics"]["ncc_before"]
 
     warp(http, stack, job_id, pair)
+    stores = open_stores(stack.settings)
+    check_a_new_model_is_served(http, stores, stack.folder / "trainer")
+    stores.close()
 
     assert http.delete(f"/v1/jobs/{job_id}").status_code == 204
     assert http.get(f"/v1/jobs/{job_id}").status_code == 404

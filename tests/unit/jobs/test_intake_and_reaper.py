@@ -14,7 +14,8 @@ from service.errors import (
 )
 from service.jobs.digest import request_digest
 from service.jobs.intake import Intake
-from service.jobs.job import InputFile, Kind, Manifest, Queue, Request, State
+from service.jobs.job import Claim, InputFile, Kind, Manifest, Queue, Request, State
+from service.jobs.model import ModelFile, NewModel, PublishedModel
 from service.jobs.reaper import Reaper
 from service.stores.memory import MemoryJobStore
 from service.stores.memory_files import MemoryBlobStore, MemoryDoorbell, MemoryUploadStore
@@ -140,6 +141,34 @@ def test_unused_uploads_and_objects_of_lost_attempts_go(bench: Bench) -> None:
     bench.reaper.sweep()
     assert bench.blobs.list("") == [used.key]
     assert bench.jobs.job(job.id).state == State.QUEUED
+
+
+def test_a_published_model_outlives_its_job_and_a_lost_attempt_does_not(bench: Bench) -> None:
+    def train(fence: int) -> Claim:
+        claim = bench.jobs.claim([Queue.TRAIN], "w", LEASE)
+        assert claim is not None
+        assert claim.fence == fence
+        bench.blobs.put_bytes(f"models/toy/1/{claim.job.id}.{fence}/model.onnx", b"graph")
+        bench.reaper.remove_orphans()
+        return claim
+
+    wish = NewModel(name="toy")
+    job, _ = bench.intake.submit(request(), "alice", queue=Queue.TRAIN, publishes=wish)
+    train(1)
+    bench.now_s += 31
+    bench.reaper.reap()
+    bench.now_s += 60
+    claim = train(2)
+    kept = f"models/toy/1/{job.id}.2/model.onnx"
+    assert bench.blobs.list("models/") == [kept]
+    graph = ModelFile(key=kept, bytes=5, sha256="0" * 64)
+    made = PublishedModel(name="toy", version="1", files={"model.onnx": graph}, card={})
+    assert bench.jobs.succeed(claim, Manifest(files={}, model=made))
+    bench.now_s += 3601
+    bench.reaper.sweep()
+    assert bench.jobs.page(None).jobs == []
+    assert bench.blobs.list("models/") == [kept]
+    assert bench.jobs.models.model("toy", "1").files == made.files
 
 
 def test_the_reaper_takes_turns_and_waits_out_an_outage(
