@@ -127,9 +127,6 @@ class CacheConfig(_Section):
     """How prepared arrays are kept: on disk always, in memory as far as they fit."""
 
     memory_mib: int = Field(512, ge=0, le=1 << 20, description="Prepared pairs in memory.")
-    check_voxels: bool = Field(
-        False, description="Read every file whole before the first step, not the headers alone."
-    )
 
 
 class DataConfig(_Section):
@@ -193,6 +190,9 @@ class DataConfig(_Section):
     intensity: Intensity = Field(
         Intensity(rule="percentiles", low=0.5, high=99.5),
         description="How each image's values are brought to [0, 1].",
+    )
+    check_voxels: bool = Field(
+        False, description="Read every file whole before the first step, not the headers alone."
     )
     cache: CacheConfig = Field(CacheConfig(), description="How prepared arrays are kept.")
 

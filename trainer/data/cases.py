@@ -89,8 +89,14 @@ class Problems:
     found: list[dict[str, str]] = field(default_factory=list)
 
     def add(self, name: str, detail: str) -> None:
-        """Note what is wrong with a file, named relative to the root."""
-        self.found.append({"field": name, "detail": detail})
+        """Note what is wrong with a file, named relative to the root; once."""
+        fault = {"field": name, "detail": detail}
+        if fault not in self.found:
+            self.found.append(fault)
+
+    def has(self, name: str) -> bool:
+        """Whether something is known to be wrong with it."""
+        return any(fault["field"] == name for fault in self.found)
 
     def settle(self) -> None:
         """Tell all of them at once, if there are any.

@@ -20,12 +20,31 @@ def check_data(config: DataConfig, *, splits: tuple[SplitName, ...] = SPLITS) ->
     """
     problems = Problems()
     for split in splits:
-        check_index(read_split(config, split, problems), config, problems)
+        checked_index(config, split, problems)
     problems.settle()
 
 
+def checked_index(config: DataConfig, split: SplitName, problems: Problems) -> Index:
+    """The cases of a split, after a look at headers, grids and numbers of points.
+
+    Every voxel is read too if the configuration says so.
+    """
+    index = read_split(config, split, problems)
+    is_acquired = config.format != "none" and config.synthetic == "none"
+    if split == "train" and is_acquired and not _has_pairs(index, config) and not problems.found:
+        problems.add("/data/splits", "The training split has no pair.")
+    check_index(index, config, problems)
+    return index
+
+
+def _has_pairs(index: Index, config: DataConfig) -> bool:
+    if config.pairing == "paired":
+        return bool(index.pairs)
+    return len(index.cases) > 1
+
+
 def check_index(index: Index, config: DataConfig, problems: Problems) -> None:
-    """Check headers, grids and numbers of points; every voxel too if the configuration says so."""
+    """Check the cases of an index, and its pairs."""
     checker = _Checker(config, problems)
     for case in index.cases:
         checker.check(case)
@@ -100,7 +119,7 @@ class _Checker:
         }
         try:
             header = header_of(source, spacing)
-            if self._config.cache.check_voxels:
+            if self._config.check_voxels:
                 readers[kind](source, spacing)
         except (WarplineError, OSError) as error:
             detail = error.detail if isinstance(error, WarplineError) else "It cannot be read."

@@ -10,11 +10,11 @@ import torch
 from trainer.augment import augmented
 from trainer.config.augment import AugmentConfig
 from trainer.data.batch import Batch, collate
-from trainer.data.dataset import PairRef, PairSource
+from trainer.data.pairs import PairDataset, PairRef
 
 
 def batches(
-    dataset: PairSource,
+    dataset: PairDataset,
     epoch: int,
     batch_size: int,
     augment: AugmentConfig | None,
@@ -72,7 +72,7 @@ def share_of(refs: list[PairRef], rank: int, world: int) -> list[PairRef]:
     return (refs + refs[:missing])[rank::world]
 
 
-def _sample(dataset: PairSource, ref: PairRef, augment: AugmentConfig | None, seed: int) -> Batch:
+def _sample(dataset: PairDataset, ref: PairRef, augment: AugmentConfig | None, seed: int) -> Batch:
     draw = np.random.default_rng([seed, ref.epoch, ref.place])
     sample = dataset.load(ref, draw)
     if augment is None:

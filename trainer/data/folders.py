@@ -107,8 +107,9 @@ def _files(
         if inside(root, name, problems) is not None:
             ends = POINT_ENDS if kind == "points" else VOLUME_ENDS
             found[kind] = files_by_stem(place, root, ends, problems)
-    if not found["image"]:
-        problems.add((folder / places["image"]).relative_to(root).as_posix(), "It has no image.")
+    images = (folder / places["image"]).relative_to(root).as_posix()
+    if not found["image"] and not problems.has(images):
+        problems.add(images, "There is no image in it.")
     return found
 
 

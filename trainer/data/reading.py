@@ -105,6 +105,17 @@ def read_landmarks(source: Source) -> WorldPoints:
     return read_points(source.path)
 
 
+def matched(fixed: WorldPoints, moving: WorldPoints) -> tuple[WorldPoints, WorldPoints]:
+    """Corresponding points: those of one name where both have names, else row by row."""
+    if fixed.ids is None or moving.ids is None:
+        count = min(len(fixed), len(moving))
+        return WorldPoints(fixed.positions_mm[:count]), WorldPoints(moving.positions_mm[:count])
+    row = {name: n for n, name in enumerate(moving.ids)}
+    pairs = [(n, row[name]) for n, name in enumerate(fixed.ids) if name in row]
+    here, there = np.array(pairs, dtype=int).reshape(-1, 2).T
+    return WorldPoints(fixed.positions_mm[here]), WorldPoints(moving.positions_mm[there])
+
+
 def _values(source: Source, spacing_mm: Spacing) -> tuple[np.ndarray, Grid]:
     """(i, j, k, n) and the grid."""
     if source.key is not None:

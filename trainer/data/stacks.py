@@ -25,7 +25,7 @@ from service.registration.files.nifti_header import (
     voxel_type,
 )
 from service.registration.files.nifti_orientation import grid_of
-from service.registration.files.voxels import values_of
+from service.registration.files.voxels import native, values_of
 from service.registration.grid import Grid
 
 Shape = tuple[int, int, int]
@@ -68,7 +68,7 @@ def read_stack(path: Path, limits: Limits) -> tuple[np.ndarray, Grid]:
     with _opened(path, limits) as (content, header, count, _):
         i, j, k = header.shape
         flat = replace(header, grid=Grid((i, j, k * count), header.grid.affine))
-        stored = content.voxels(flat.voxel_bytes)
+        stored = native(content.voxels(flat.voxel_bytes), flat)
         content.finish()
         values = values_of(stored, flat, [])
     return values.reshape((i, j, k, count), order="F"), header.grid

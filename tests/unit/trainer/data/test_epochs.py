@@ -7,15 +7,16 @@ import torch
 
 from trainer.config.data import DataConfig, GridConfig
 from trainer.config.splits import FractionSplits
+from trainer.data.acquired import AcquiredPairs
 from trainer.data.batch import Batch
-from trainer.data.dataset import PairDataset, open_dataset
+from trainer.data.dataset import open_acquired
 from trainer.data.feeding import batches
 
 SPLITS = FractionSplits(valid=0.0, test=0.0)
 
 
 @pytest.fixture
-def dataset(unpaired_folder: Path, tmp_path: Path) -> PairDataset:
+def dataset(unpaired_folder: Path, tmp_path: Path) -> AcquiredPairs:
     config = DataConfig(
         root=str(unpaired_folder),
         pairing="unpaired",
@@ -24,7 +25,7 @@ def dataset(unpaired_folder: Path, tmp_path: Path) -> PairDataset:
         grid=GridConfig(spacing_mm=3.0),
         pairs_per_epoch=7,
     )
-    return open_dataset(config, "train", multiple=4, cache=tmp_path / "cache", seed=3)
+    return open_acquired(config, "train", multiple=4, cache=tmp_path / "cache", seed=3)
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -38,7 +39,7 @@ def same(one: Batch, other: Batch) -> bool:
     )
 
 
-def test_an_epoch_entered_in_the_middle_goes_on_as_if_unbroken(dataset: PairDataset) -> None:
+def test_an_epoch_entered_in_the_middle_goes_on_as_if_unbroken(dataset: AcquiredPairs) -> None:
     whole = list(batches(dataset, 2, 2, None, 5, workers=2))
     rest = list(batches(dataset, 2, 2, None, 5, start=2, workers=0))
     assert [len(batch) for batch in whole] == [2, 2, 2, 1]
@@ -46,19 +47,19 @@ def test_an_epoch_entered_in_the_middle_goes_on_as_if_unbroken(dataset: PairData
     assert all(same(one, other) for one, other in zip(whole[2:], rest, strict=True))
 
 
-def test_epochs_and_seeds_differ(dataset: PairDataset) -> None:
+def test_epochs_and_seeds_differ(dataset: AcquiredPairs) -> None:
     names = [[ref.name for ref in dataset.pairs(epoch)] for epoch in (0, 0, 1)]
     assert names[0] == names[1] != names[2]
 
 
-def test_ranks_share_an_epoch_evenly(dataset: PairDataset) -> None:
+def test_ranks_share_an_epoch_evenly(dataset: AcquiredPairs) -> None:
     parts = [list(batches(dataset, 0, 2, None, 5, rank=rank, world=2)) for rank in (0, 1)]
     assert [[len(batch) for batch in part] for part in parts] == [[2, 2], [2, 2]]
     seen = {name for part in parts for batch in part for name in batch.names}
     assert seen == {ref.name for ref in dataset.pairs(0)}
 
 
-def test_a_stopped_epoch_leaves_no_thread_waiting(dataset: PairDataset) -> None:
+def test_a_stopped_epoch_leaves_no_thread_waiting(dataset: AcquiredPairs) -> None:
     stream = batches(dataset, 0, 1, None, 5, workers=2)
     next(stream)
     stream.close()  # type: ignore[attr-defined]

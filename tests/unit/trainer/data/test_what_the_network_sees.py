@@ -14,7 +14,8 @@ from service.registration.files.limits import Limits
 from service.registration.files.volume_file import read_label_map, read_volume
 from service.registration.initialise import initialise
 from trainer.config.data import DataConfig, GridConfig
-from trainer.data.dataset import PairDataset, open_dataset
+from trainer.data.acquired import AcquiredPairs
+from trainer.data.dataset import open_acquired
 
 MULTIPLE = 8
 
@@ -58,8 +59,8 @@ def engine_of(config: DataConfig, kind: str = "displacement") -> tuple[Engine, R
     return engine, session
 
 
-def dataset_of(config: DataConfig, tmp_path: Path) -> PairDataset:
-    return open_dataset(config, "train", multiple=MULTIPLE, cache=tmp_path / "cache", seed=1)
+def dataset_of(config: DataConfig, tmp_path: Path) -> AcquiredPairs:
+    return open_acquired(config, "train", multiple=MULTIPLE, cache=tmp_path / "cache", seed=1)
 
 
 @pytest.mark.parametrize("how", ["none", "centre", "moments", "rigid", "affine"])
