@@ -1,0 +1,1 @@
+"""Measuring models on pairs: what `trainer.evaluate` is made of."""
