@@ -226,6 +226,11 @@ class VoxelMorphConfig(VoxelMorphBackbone):
         _require_reach(self.output, self.depth)
         return self
 
+    @property
+    def multiple(self) -> int:
+        """Image sizes must be multiples of this."""
+        return self.output.multiple(self.depth)
+
 
 class DeepRegUNetConfig(DeepRegUNetBackbone):
     """DeepReg's `unet`."""
@@ -237,6 +242,11 @@ class DeepRegUNetConfig(DeepRegUNetBackbone):
         _require_reach(self.output, self.depth, self.extract_levels or ())
         return self
 
+    @property
+    def multiple(self) -> int:
+        """Image sizes must be multiples of this."""
+        return self.output.multiple(self.depth)
+
 
 class LocalNetConfig(LocalNetBackbone):
     """DeepReg's and label-reg's `local`."""
@@ -247,6 +257,11 @@ class LocalNetConfig(LocalNetBackbone):
     def _output_is_reached(self) -> "LocalNetConfig":
         _require_reach(self.output, self.depth, self.extract_levels or ())
         return self
+
+    @property
+    def multiple(self) -> int:
+        """Image sizes must be multiples of this."""
+        return self.output.multiple(self.depth)
 
 
 class GlobalNetConfig(_Part):
@@ -267,6 +282,11 @@ class GlobalNetConfig(_Part):
         "affine", description="12 or 6 degrees of freedom in 3-D, 6 or 3 in 2-D."
     )
 
+    @property
+    def multiple(self) -> int:
+        """Image sizes must be multiples of this."""
+        return 1 << self.depth
+
 
 class ConditionalConfig(_Part):
     """The label of the fixed image from both images and the moving label, without a field.
@@ -278,6 +298,11 @@ class ConditionalConfig(_Part):
     backbone: Annotated[
         VoxelMorphBackbone | DeepRegUNetBackbone | LocalNetBackbone, Field(discriminator="kind")
     ] = Field(LocalNetBackbone(), description="The network between images and label.")
+
+    @property
+    def multiple(self) -> int:
+        """Image sizes must be multiples of this."""
+        return 1 << self.backbone.depth
 
 
 DenseNetworkConfig = Annotated[

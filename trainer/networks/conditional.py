@@ -32,7 +32,7 @@ class Conditional(nn.Module):
             self.body, combine = UNetBody(backbone, inputs, ndim, finest=0), backbone.combine
         self.extraction = Extraction(self.body, ndim, 1, combine=combine, zero=False)
         self.stride = 1
-        self.multiple: int = 2**backbone.depth
+        self.multiple = config.multiple
 
     def forward(self, fixed: Tensor, moving: Tensor, moving_label: Tensor) -> Tensor:
         """Images (b, c, *s) and the moving label (b, 1, *s) in [0, 1] to (b, 1, *s) in [0, 1]."""

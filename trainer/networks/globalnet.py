@@ -46,7 +46,7 @@ class GlobalNet(nn.Module):
         nn.init.zeros_(self.matrix.weight)
         nn.init.zeros_(self.matrix.bias)
         self.stride = 1
-        self.multiple: int = 2**config.depth
+        self.multiple = config.multiple
 
     def forward(self, fixed: Tensor, moving: Tensor) -> Tensor:
         """Images (b, c, *s) to (b, d, d + 1): M and, last, t: y = M (x - c) + t + c, in voxels."""
