@@ -1,7 +1,7 @@
-"""Everything on this machine: a gateway and its workers as child processes of this one.
+"""Everything on this machine: a gateway, its workers and a trainer, as children of this process.
 
 A child that dies is started again, later each time. Children end with this process, also when it
-is killed. `python -m service.standalone gateway|worker` is how a child starts.
+is killed. `python -m service.standalone gateway|worker|trainer` is how a child starts.
 """
 
 import ctypes
@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -28,7 +29,13 @@ from pydantic import SecretStr
 from service.errors import ConfigurationError, UnavailableError
 from service.settings import Settings
 
-MODULES = {"gateway": "service.gateway.main", "worker": "service.worker.main"}
+MODULES = {
+    "gateway": "service.gateway.main",
+    "worker": "service.worker.main",
+    "trainer": "service.worker.main",
+}
+# A trainer is a worker that serves another queue.
+OWN_ENVIRONMENT = {"trainer": {"WARPLINE_QUEUES": "train"}}
 READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 15.0
 LOOK_EVERY_S = 0.2
@@ -72,7 +79,7 @@ class Child:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "service.standalone", self.face],
-                env=env,
+                env=env | OWN_ENVIRONMENT.get(self.face, {}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -120,7 +127,9 @@ class Stack:
     def __post_init__(self) -> None:
         data_dir = self.settings.data_dir.resolve()
         port = self.settings.port or free_port(self.settings.host)
-        self.settings = self.settings.model_copy(update={"data_dir": data_dir, "port": port})
+        trains = self.settings.training and is_trainer_installed()
+        changes = {"data_dir": data_dir, "port": port, "training": trains}
+        self.settings = self.settings.model_copy(update=changes)
 
     @property
     def url(self) -> str:
@@ -190,6 +199,8 @@ class Stack:
         logs.mkdir(parents=True, exist_ok=True)
         workers = [f"worker-{n}" for n in range(1, self.settings.workers + 1)]
         names = [("gateway", "gateway"), *((name, "worker") for name in workers)]
+        if self.settings.training:
+            names.append(("trainer", "trainer"))
         return [Child(name, face, logs / f"{name}.log") for name, face in names]
 
     def _supervise(self) -> None:
@@ -235,6 +246,11 @@ class Stack:
             f"The service was not ready within {READY_WITHIN_S:g} s; "
             f"see {self.settings.data_dir / 'logs'}."
         )
+
+
+def is_trainer_installed() -> bool:
+    """Whether a trainer could run here; nothing is imported."""
+    return all(find_spec(name) for name in ("torch", "safetensors", "trainer"))
 
 
 def child_environment(settings: Settings) -> dict[str, str]:

@@ -8,7 +8,22 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from service.cli import demo, doctor, jobs, keys, models, register, screen, up, version, warp
+from service.cli import (
+    crossval,
+    datasets,
+    demo,
+    doctor,
+    evaluate,
+    jobs,
+    keys,
+    models,
+    register,
+    screen,
+    train,
+    up,
+    version,
+    warp,
+)
 from service.cli.shared_options import JSON_KEY
 from service.errors import InternalError, WarplineError
 
@@ -57,10 +72,14 @@ app = typer.Typer(
 )
 app.command("register")(register.register)
 app.command("warp")(warp.warp)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("crossval")(crossval.crossval)
 app.command("demo")(demo.demo)
 app.command("up")(up.up)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
+app.add_typer(datasets.app, name="datasets")
 app.command("doctor")(doctor.doctor)
 app.add_typer(keys.app, name="keys")
 app.command("version")(version.version)

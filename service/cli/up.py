@@ -25,7 +25,7 @@ def up(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Run the service here: a gateway and workers, no Redis, no Docker.
+    """Run the service here: a gateway, workers and a trainer, no Redis, no Docker.
 
     Ctrl-C stops everything. Jobs that were running go on when it is started again.
 
@@ -51,6 +51,8 @@ def up(
             console = screen.stdout()
             console.print(f"Warpline is up: {stack.url}   (API: {stack.url}/openapi.json)")
             console.print(f"Data and logs: {stack.folder}. Ctrl-C stops it.", soft_wrap=True)
+            if not stack.settings.training:
+                console.print('It does not train; pip install "warpline[trainer]" for that.')
         screen.flush()
         stopped.wait()
         screen.note("Stopping ...")

@@ -1,7 +1,7 @@
 """The client for programs on asyncio; the same methods as `Client`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -9,13 +9,14 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from service.client import fetching, http, models, orders
+from service.client import fetching, http, models, orders, training
 from service.client.events import EventFeed
 from service.client.fetching import JobId
 from service.client.orders import AnyPath, RegisterTerms, WarpTerms
 from service.client.problems import error_of_reply
 from service.client.steps import Call, Flow, Lost, Pause, Reply, Tell
-from service.client.views import Event, Job, JobList, Limits, Results
+from service.client.training import DatasetId, DatasetTerms, TrainTerms
+from service.client.views import Dataset, DatasetList, Event, Job, JobList, Limits, Results
 
 T = TypeVar("T")
 Progress = Callable[[Job], object]
@@ -97,6 +98,42 @@ class AsyncClient:
         every = {"job_id": str(job_id), **terms}
         job = await self._run(orders.send(orders.Order.of("/v1/warp", every)))
         return await self.wait(job.id, progress) if wait else job
+
+    async def train(
+        self,
+        config: Mapping[str, Any],
+        *,
+        wait: bool = False,
+        progress: Progress | None = None,
+        **terms: Unpack[TrainTerms],
+    ) -> Job:
+        """Order a training; with `wait`, return when its model is there.
+
+        Args:
+            config: What to train and how, as a YAML file of `warpline train` says it.
+            wait: Stay until the job has ended.
+            progress: Called with the job whenever it was looked at, while waiting.
+            terms: Where the data are (data, dataset_id, urls, listing), priority, deadline_s,
+                idempotency_key.
+        """
+        job = await self._run(training.train(config, terms))
+        return await self.wait(job.id, progress) if wait else job
+
+    async def register_dataset(self, name: str, **terms: Unpack[DatasetTerms]) -> Dataset:
+        """Keep a folder, an archive or addresses on the server, to be trained on many times."""
+        return await self._run(training.register_dataset(name, terms))
+
+    async def datasets(self, *, limit: int = 50, cursor: str | None = None) -> DatasetList:
+        """A page of your data sets, newest first."""
+        return await self._run(training.datasets(limit, cursor))
+
+    async def dataset(self, dataset_id: DatasetId) -> Dataset:
+        """One data set."""
+        return await self._run(training.dataset(dataset_id))
+
+    async def delete_dataset(self, dataset_id: DatasetId) -> None:
+        """Forget a data set; trainings that were ordered with it keep it until they end."""
+        await self._run(training.delete_dataset(dataset_id))
 
     async def job(self, job_id: JobId) -> Job:
         """The job as it is now."""

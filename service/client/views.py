@@ -27,6 +27,7 @@ class Job(_View):
     state: str
     stage: str
     fraction: float
+    detail: dict[str, Any] | None = None
     place: Place | None = None
     seconds_left: float | None = None
     queue: str = "interactive"
@@ -89,6 +90,24 @@ class Upload(_View):
     received: int
     complete: bool
     chunk_bytes: int = 8 * 2**20
+
+
+class Dataset(_View):
+    """Data that trainings may name; sizes are unknown for files that lie elsewhere."""
+
+    id: UUID
+    name: str
+    sha256: str | None = None
+    bytes: int | None = None
+    files: int | None = None
+    created_at: AwareDatetime
+
+
+class DatasetList(_View):
+    """A page of data sets, newest first; `cursor` continues it."""
+
+    datasets: list[Dataset]
+    cursor: str | None = None
 
 
 class Limits(_View):

@@ -44,6 +44,10 @@ class MemoryDatasetStore:
                 return found
         raise DatasetNotFoundError
 
+    def keeps(self, upload_id: UUID) -> bool:
+        """Whether a data set was this upload."""
+        return any(found.key == f"uploads/{upload_id}/data" for found in self._datasets)
+
     def page(self, owner: str, *, limit: int = 50, cursor: str | None = None) -> DatasetPage:
         mine = [found for found in reversed(self._datasets) if found.owner == owner]
         start = 0 if cursor is None else int(cursor)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from service.errors import InternalError
 from service.jobs.archive import ArchiveLimits
@@ -15,9 +14,6 @@ from service.worker.fetch import UrlRules
 from service.worker.training import TRAINER, Training, TrainingLimits
 from service.worker.training_data import DataFetcher
 from service.worker.worker import queues_of
-
-if TYPE_CHECKING:
-    from service.worker.models import WorkerModels
 
 
 @dataclass(frozen=True)
@@ -50,23 +46,24 @@ def make_work(config: Settings, stores: Stores) -> Work:
 
 def make_training(config: Settings, stores: Stores, command: tuple[str, ...] = TRAINER) -> Training:
     """The work for trainings; the trainer itself is a child process."""
-    from service.worker.registration import models_of
-
     limits = ArchiveLimits(config.max_dataset_files, config.max_dataset_mib << 20)
     rules = UrlRules.of(config.allowed_url_hosts, config.max_upload_mib)
     return Training(
         stores.blobs,
         DataFetcher(stores.blobs, rules, limits),
         TrainingLimits(config.train_max_hours, config.train_memory_mib, config.trainer_threads),
-        _production(models_of(config, stores)),
+        _production(config, stores),
         command,
     )
 
 
-def _production(models: "WorkerModels") -> Callable[[str], Path | None]:
+def _production(config: Settings, stores: Stores) -> Callable[[str], Path | None]:
     """The folder of the model that a name stands for in production, fetched if need be."""
 
     def folder(name: str) -> Path | None:
+        from service.worker.registration import models_of  # only where a training begins
+
+        models = models_of(config, stores)
         version = models.library.in_production(name)
         return None if version is None else models.folder(f"{name}/{version}")
 

@@ -3,16 +3,20 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
 
+from service.jobs.datasets import DatasetStore
 from service.jobs.job import InputFile, Kind, NewJob, Request
 from service.jobs.ports import JobStore, ModelRegistry, UploadStore
 from service.stores.database import Database, sqlite_url
 from service.stores.memory import MemoryJobStore
+from service.stores.memory_datasets import MemoryDatasetStore
 from service.stores.memory_files import MemoryUploadStore
 from service.stores.migrate import migrate
+from service.stores.sql_datasets import SqlDatasetStore
 from service.stores.sql_jobs import SqlJobStore
 from service.stores.sql_models import SqlModelRegistry
 from service.stores.sql_uploads import SqlUploadStore
@@ -41,6 +45,7 @@ class Bench:
     jobs: JobStore
     uploads: UploadStore
     models: ModelRegistry
+    datasets: DatasetStore
     clock: HandClock
 
 
@@ -58,14 +63,25 @@ def new_job(owner: str = "alice", **changes: object) -> NewJob:
 
 def memory_bench() -> Bench:
     clock = HandClock()
-    jobs = MemoryJobStore(clock.seconds, lambda upload_id: uploads.exists(upload_id))  # noqa: PLW0108
+
+    def is_kept(upload_id: UUID) -> bool:
+        return uploads.exists(upload_id) or datasets.keeps(upload_id)
+
+    jobs = MemoryJobStore(clock.seconds, is_kept)
     uploads = MemoryUploadStore(clock.seconds, jobs.is_read)
-    return Bench(jobs, uploads, jobs.models, clock)
+    datasets = MemoryDatasetStore(clock.seconds, uploads.delete)
+    return Bench(jobs, uploads, jobs.models, datasets, clock)
 
 
 def sql_bench(database: Database, clock: HandClock) -> Bench:
     migrate(database)
-    return Bench(SqlJobStore(database), SqlUploadStore(database), SqlModelRegistry(database), clock)
+    return Bench(
+        SqlJobStore(database),
+        SqlUploadStore(database),
+        SqlModelRegistry(database),
+        SqlDatasetStore(database),
+        clock,
+    )
 
 
 @pytest.fixture(params=["memory", "sqlite", pytest.param("postgresql", marks=pytest.mark.servers)])
