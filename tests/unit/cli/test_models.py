@@ -8,6 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from service.cli.main import app
+from service.cli.models_here import engines_here
+from service.errors import ModelNotFoundError
 from service.jobs.model import NewModel
 from service.settings import Settings
 from service.stores.build import open_stores
@@ -70,3 +72,12 @@ def test_the_comparison_is_told_in_words(data_dir: Path) -> None:
     assert "dice 0.8 beside 0.7, 4 won, 1 lost" in told
     assert "toy@production is toy/2 now." in told
     assert "again" in CliRunner().invoke(app, ["models", "rollback", "toy"]).stdout
+
+
+def test_a_registration_here_uses_what_the_stack_has_trained(data_dir: Path) -> None:
+    with engines_here(Settings()) as models, pytest.raises(ModelNotFoundError):
+        models.load("toy")
+    train(data_dir, None)
+    with engines_here(Settings(provider="cpu", threads=1)) as models:
+        assert models.load("toy").card.version == "1"
+        assert models.load("discrete").card.name == "discrete"
