@@ -15,9 +15,10 @@ from torch.nn import functional as F  # noqa: N812 - the usual name
 from trainer.augment.draws import happens, smooth_field, uniform
 from trainer.config.augment import AffineAugment, AugmentConfig, FieldAugment
 from trainer.data.batch import Batch
-from trainer.spatial import affine_displacement, integrate, warp
+from trainer.spatial import affine_displacement, integrate, upsample, warp
 
 SQUARINGS = 6
+SMOOTH_VOXELS = 8  # from this distance of nodes on, a field is integrated on cells of 2 voxels
 POINT_STEPS = 30  # u changes by well under a voxel from one to the next, so this converges
 
 
@@ -95,20 +96,19 @@ def _draw_motions(
     fields: dict[str, list[Tensor]] = {"fixed": [], "moving": []}
     for _ in range(len(batch)):
         affines = _twice(config.affine, lambda c: random_affine(c, size, draw))
-        velocities = _twice(
-            config.field, lambda c: random_velocity(c, size, batch.spacing_mm, draw)
-        )
+        moves = _twice(config.field, lambda c: random_field(c, size, batch.spacing_mm, draw))
         for n, role in enumerate(matrices):
             matrices[role].append(affines[n] if affines else _still(len(size)))
-            if velocities:
-                fields[role].append(velocities[n])
-    found = []
-    for role in ("fixed", "moving"):
-        field = None
-        if fields[role]:
-            field = integrate(torch.stack(fields[role]).to(device), SQUARINGS)
-        found.append(Motion(torch.stack(matrices[role]).to(device), field, size))
-    return found[0], found[1]
+            fields[role] += moves[n : n + 1]
+    fixed, moving = (
+        Motion(
+            torch.stack(matrices[role]).to(device),
+            torch.stack(fields[role]).to(device) if fields[role] else None,
+            size,
+        )
+        for role in ("fixed", "moving")
+    )
+    return fixed, moving
 
 
 def _twice(config: Any, make: Any) -> list[Tensor]:
@@ -149,20 +149,27 @@ def random_affine(config: AffineAugment, size: tuple[int, ...], draw: torch.Gene
     return matrix
 
 
-def random_velocity(
+def random_field(
     config: FieldAugment,
     size: tuple[int, ...],
     spacing_mm: tuple[float, ...],
     draw: torch.Generator,
 ) -> Tensor:
-    """(d, *s), voxels: smooth, of a random spread up to `strength_mm` along each axis."""
+    """(d, *s), voxels: the displacement of a smooth random velocity.
+
+    Its spread is drawn up to `strength_mm`, the same along each axis.
+    """
     is_moved = happens(draw, config.probability)
     strength_mm = uniform(draw, 0, config.strength_mm)
-    apart = [config.node_mm / spacing for spacing in spacing_mm]
-    velocity = smooth_field(draw, len(size), size, apart)
-    scale = torch.tensor([is_moved * strength_mm / spacing for spacing in spacing_mm])
-    scaled: Tensor = velocity * scale.reshape(-1, *[1] * len(size))
-    return scaled
+    stride = 2 if config.node_mm / max(spacing_mm) >= SMOOTH_VOXELS else 1
+    cells = [-(-n // stride) for n in size]
+    apart = [config.node_mm / spacing / stride for spacing in spacing_mm]
+    velocity = smooth_field(draw, len(size), cells, apart)
+    if not is_moved:
+        return torch.zeros((len(size), *size))
+    scale = torch.tensor([strength_mm / spacing / stride for spacing in spacing_mm])
+    velocity = velocity * scale.reshape(-1, *[1] * len(size))
+    return upsample(stride * integrate(velocity[None], SQUARINGS), stride, size)[0]
 
 
 def sampled(field: Tensor, points: Tensor) -> Tensor:

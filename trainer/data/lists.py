@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,19 @@ def _table(text: str) -> list[dict[str, Any]]:
 def index_of_rows(
     root: Path, rows: list[tuple[str, Row]], config: DataConfig, problems: Problems
 ) -> Index:
-    """The cases that rows name; each row is a pair, or one image."""
+    """The cases that rows name; each row is a pair, or one image.
+
+    A pair without a group belongs to that of its images which fewer rows name: with one atlas for
+    all, to the other one.
+    """
     cases: list[Case] = []
     is_paired = config.pairing == "paired"
-    for where, row in rows:
+    counts = Counter(path for _, row in rows for path in (row.fixed, row.moving))
+    for where, plain in rows:
+        row = plain
+        if is_paired and row.group is None:
+            rarer = row.moving if counts[row.moving] <= counts[row.fixed] else row.fixed
+            row = row.model_copy(update={"group": rarer})
         columns = list(PAIRED.values()) if is_paired else [SINGLE]
         _report_unused(where, row, columns, problems)
         found = [_case(root, where, row, part, config, problems) for part in columns]
@@ -122,7 +132,7 @@ def _case(
         problems.add(where, "The column split must say train, valid or test.")
     return Case(
         name,
-        row.group or (row.moving if config.pairing == "paired" else None) or name,
+        row.group or name,
         image=sources["image"],
         labels=sources.get("labels"),
         points=sources.get("points"),

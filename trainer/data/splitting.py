@@ -33,8 +33,16 @@ def read_split(config: DataConfig, split: SplitName, problems: Problems) -> Inde
     if config.rows:
         index = read_rows(root, config, problems)
     if how.kind == "column":
+        _report_leaks(index, problems)
         return index.picked([n for n, case in enumerate(index.cases) if case.split == split])
     return index.kept(groups_of(index, how, split))
+
+
+def _report_leaks(index: Index, problems: Problems) -> None:
+    for group, numbers in index.groups().items():
+        splits = {index.cases[n].split for n in numbers} - {None}
+        if len(splits) > 1:
+            problems.add(group, f"The group is in {' and '.join(sorted(map(str, splits)))}.")
 
 
 def _read(root: Path, sources: tuple[str, ...], config: DataConfig, problems: Problems) -> Index:

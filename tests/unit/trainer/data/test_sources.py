@@ -313,6 +313,33 @@ def test_a_column_says_the_split(unpaired_folder: Path, tmp_path: Path) -> None:
     assert sizes == [3, 3, 1]
 
 
+def test_a_subject_in_two_splits_is_told(unpaired_folder: Path) -> None:
+    lines = ["image,group,split", "images/case0.nii.gz,s,train", "images/case1.nii.gz,s,test"]
+    (unpaired_folder / "list.csv").write_text("\n".join(lines))
+    config = DataConfig(
+        root=str(unpaired_folder), pairing="unpaired", format="list",
+        splits=ColumnSplits(source=("list.csv",)),
+    )  # fmt: skip
+    problems = Problems()
+    read_split(config, "train", problems)
+    assert problems.found == [{"field": "s", "detail": "The group is in test and train."}]
+
+
+@pytest.mark.parametrize("atlas", ["fixed", "moving"])
+def test_an_atlas_in_every_pair_parts_no_subjects(unpaired_folder: Path, atlas: str) -> None:
+    other = "moving" if atlas == "fixed" else "fixed"
+    rows = [
+        Row.model_validate({atlas: "images/case0.nii.gz", other: f"images/case{n}.nii.gz"})
+        for n in range(1, 7)
+    ]
+    config = DataConfig(
+        root=str(unpaired_folder), format="list", rows=tuple(rows),
+        splits=FractionSplits(valid=0.2, test=0.4),
+    )  # fmt: skip
+    sizes = [len(read_split(config, split, Problems()).pairs) for split in SPLITS]
+    assert sizes == [3, 1, 2]
+
+
 def test_grouped_folders_are_one_folder_for_each_subject(
     tmp_path: Path, write_case: Callable[..., Volume]
 ) -> None:
