@@ -1,0 +1,145 @@
+"""Options of the networks that match: they compare features of both images over displacements."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class MatchingOutputConfig(BaseModel):
+    """What a matching network gives."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["displacement", "velocity"] = Field(
+        "displacement",
+        description="displacement: voxels to move; velocity: integrated by scaling and squaring, "
+        "so that the field does not fold and has an inverse.",
+    )
+    stride: Literal[1, 2, 4] = Field(
+        2, description="Voxels along each axis that share one vector of the output."
+    )
+    steps: int = Field(7, ge=1, le=10, description="Squarings when a velocity is integrated.")
+
+
+class _Smoothing(BaseModel):
+    """How costs of neighbours are made to agree; the same for both discrete networks."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    iterations: int = Field(
+        2, ge=0, le=6, description="Rounds of min-convolution and mean-field averaging."
+    )
+    trainable_weights: bool = Field(
+        True, description="Learn the weights of data, neighbours and the soft minimum."
+    )
+    output: MatchingOutputConfig = Field(
+        default_factory=MatchingOutputConfig, description="What the network gives."
+    )
+
+
+class CorrelationConfig(_Smoothing):
+    """Features on a coarse grid, their cost for every displacement in a window, and its minimum.
+
+    The discrete tutorial of Learn2Reg 2019, learned end to end.
+    """
+
+    kind: Literal["correlation"] = "correlation"
+    channels: tuple[int, ...] = Field(
+        (16, 32),
+        min_length=1,
+        max_length=4,
+        description="Channels of the strided convolutions; each halves the grid.",
+    )
+    features: int = Field(24, ge=1, le=128, description="Channels that are compared.")
+    radius: int = Field(
+        3,
+        ge=1,
+        le=7,
+        description="Largest displacement along each axis, in cells of the coarse grid.",
+    )
+    similarity: Literal["ssd", "dot"] = Field(
+        "ssd", description="Cost of two features: squared difference, or negative dot product."
+    )
+
+
+class PddConfig(_Smoothing):
+    """Probabilistic dense displacements on a control grid (PDD-Net, Heinrich 2019).
+
+    Strides are in voxels: features lie at every `feature_stride`, control points at every
+    `control_stride`, displacements at every `displacement_step` up to `radius` of them.
+    """
+
+    kind: Literal["pdd"] = "pdd"
+    channels: tuple[int, ...] = Field(
+        (8, 16), min_length=1, max_length=3, description="Channels of the convolutions at a stride."
+    )
+    dilations: tuple[int, ...] = Field(
+        (1, 2, 4),
+        max_length=6,
+        description="Dilations of the convolutions at the features' stride, for wide context.",
+    )
+    features: int = Field(16, ge=1, le=128, description="Channels that are compared.")
+    control_stride: int = Field(8, ge=2, le=32, description="Voxels from control point to next.")
+    displacement_step: int = Field(4, ge=2, le=16, description="Voxels between displacements.")
+    radius: int = Field(
+        3, ge=1, le=7, description="Largest displacement along each axis, in displacement steps."
+    )
+    warps: Literal[1, 2] = Field(
+        1, description="2: search again, in half the range, on features warped by the first field."
+    )
+
+    @property
+    def feature_stride(self) -> int:
+        """Voxels along each axis that share one feature vector."""
+        return int(2 ** len(self.channels))
+
+    @model_validator(mode="after")
+    def _strides_fit(self) -> Self:
+        for name in ("control_stride", "displacement_step"):
+            if getattr(self, name) % self.feature_stride:
+                raise ValueError(
+                    f"{name} must be a multiple of {self.feature_stride}: "
+                    f"{len(self.channels)} strided convolutions give features at that stride"
+                )
+        return self
+
+
+class PyramidConfig(BaseModel):
+    """One encoder for both images; from coarse to fine, features are warped, compared, corrected.
+
+    No convolution runs at full resolution. Levels have strides 2, 4, 8, ... voxels.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["pyramid"] = "pyramid"
+    channels: tuple[int, ...] = Field(
+        (16, 24, 32, 32),
+        min_length=2,
+        max_length=6,
+        description="Channels of the features at strides 2, 4, 8, ...; their number is that of "
+        "the levels.",
+    )
+    radius: int = Field(
+        1, ge=1, le=3, description="Radius of the local correlation, in cells of the level."
+    )
+    estimator: tuple[int, ...] = Field(
+        (32, 32),
+        min_length=1,
+        max_length=4,
+        description="Channels of the convolutions that turn features into a residual field.",
+    )
+    residual: Literal["displacement", "velocity"] = Field(
+        "displacement",
+        description="Whether each level's residual is a displacement or a velocity that is "
+        "integrated before it is composed; with a velocity output residuals are simply added.",
+    )
+    output: MatchingOutputConfig = Field(
+        default_factory=MatchingOutputConfig,
+        description="What the network gives; the stride 4 leaves out the finest level.",
+    )
+
+
+MatchingNetworkConfig = Annotated[
+    CorrelationConfig | PddConfig | PyramidConfig, Field(discriminator="kind")
+]

@@ -1,0 +1,79 @@
+"""Convolutions of the networks that match, in two or three dimensions."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from trainer.spatial import identity_grid, warp
+
+CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
+NORMS = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+SLOPE = 0.2  # of the leaky rectifier below zero
+
+
+def convolution(
+    ndim: int, channels: tuple[int, int], *, kernel: int = 3, stride: int = 1, dilation: int = 1
+) -> nn.Module:
+    """A convolution that keeps the size up to its stride; zeros beyond the border."""
+    padding = dilation * (kernel // 2)
+    return CONVOLUTIONS[ndim](*channels, kernel, stride=stride, padding=padding, dilation=dilation)
+
+
+def block(ndim: int, channels: tuple[int, int], *, stride: int = 1, dilation: int = 1) -> nn.Module:
+    """A 3**d convolution, instance normalisation, a leaky rectifier."""
+    return nn.Sequential(
+        convolution(ndim, channels, stride=stride, dilation=dilation),
+        NORMS[ndim](channels[1], affine=True),
+        nn.LeakyReLU(SLOPE),
+    )
+
+
+def blocks(ndim: int, channels: Sequence[int], *, stride: int = 1) -> nn.Sequential:
+    """Blocks from channels to channels."""
+    return nn.Sequential(*(block(ndim, pair, stride=stride) for pair in pairwise(channels)))
+
+
+def small_output(ndim: int, channels: tuple[int, int], *, kernel: int, std: float) -> nn.Module:
+    """A convolution drawn from N(0, std), without bias at the start."""
+    layer = convolution(ndim, channels, kernel=kernel)
+    nn.init.normal_(layer.weight, std=std)  # type: ignore[arg-type]
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
+
+
+class Streams(nn.Module):
+    """The first layers of both images; one set of weights where both have the same channels."""
+
+    def __init__(self, fixed: nn.Module, moving: nn.Module | None) -> None:
+        super().__init__()
+        self.fixed = fixed
+        self.own = moving
+
+    def forward(self, fixed: Tensor, moving: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of both."""
+        other = self.fixed if self.own is None else self.own
+        return self.fixed(fixed), other(moving)
+
+
+def pull(values: Tensor, u: Tensor) -> Tensor:
+    """values(x + u(x)), linear; beyond the border the edge goes on, so that no edge is made up.
+
+    Args:
+        values: (b, c, *s).
+        u: (b, d, *s), in cells of s.
+    """
+    return warp(values, within(u, values))
+
+
+def within(u: Tensor, values: Tensor) -> Tensor:
+    """u, shortened where x + u(x) leaves the grid."""
+    grid = identity_grid(u.shape[2:], u)
+    last = torch.stack([torch.ones_like(grid[0]) * (n - 1) for n in values.shape[2:]])
+    return torch.minimum((grid + u).clamp(min=0), last) - grid
+
+
+def chain(outer: Tensor, inner: Tensor) -> Tensor:
+    """First `inner`, then `outer`: inner(x) + outer(x + inner(x)), its edge going on."""
+    return inner + pull(outer, inner)

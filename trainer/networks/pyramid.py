@@ -1,0 +1,108 @@
+"""A pyramid of features of both images, matched from coarse to fine."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from trainer.config.matching_networks import PyramidConfig
+from trainer.networks.cost_volume import products
+from trainer.networks.features import Streams, block, blocks, chain, pull, small_output
+from trainer.networks.spread import expand
+from trainer.spatial import integrate
+
+OUTPUT_STD = 1e-5
+# Squarings of one level's residual, which is small, and of the field so far.
+RESIDUAL_STEPS = 4
+
+
+class Encoder(nn.Module):
+    """Features at strides 2, 4, 8, ...; the first convolution already halves the grid."""
+
+    def __init__(self, config: PyramidConfig, ndim: int, channels: int) -> None:
+        super().__init__()
+        widths = (channels, *config.channels)
+        self.levels = nn.ModuleList(
+            nn.Sequential(
+                block(ndim, (coarser, finer), stride=2),
+                block(ndim, (finer, finer)),
+            )
+            for coarser, finer in pairwise(widths)
+        )
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(b, c, *s) to features from fine to coarse."""
+        features = []
+        for level in self.levels:
+            image = level(image)
+            features.append(image)
+        return features
+
+
+class Estimator(nn.Module):
+    """What is still missing at one level, from both features and their local correlation."""
+
+    def __init__(self, config: PyramidConfig, ndim: int, features: int, *, compare: bool) -> None:
+        super().__init__()
+        self.radius = config.radius
+        self.compare = compare
+        seen = 2 * features + ((2 * config.radius + 1) ** ndim if compare else 0)
+        self.layers = blocks(ndim, (seen, *config.estimator))
+        self.out = small_output(ndim, (config.estimator[-1], ndim), kernel=3, std=OUTPUT_STD)
+
+    def forward(self, fixed: Tensor, moving: Tensor) -> Tensor:
+        """(b, c, *s) each, moving warped so far, to the residual (b, d, *s) in cells."""
+        seen = [fixed, moving]
+        if self.compare:
+            seen.append(products(_unit(fixed), _unit(moving), self.radius))
+        residual: Tensor = self.out(self.layers(torch.cat(seen, dim=1)))
+        return residual
+
+
+def _unit(features: Tensor) -> Tensor:
+    """Features of length one, so that their product is the cosine of their angle."""
+    return features * torch.rsqrt(features.square().sum(dim=1, keepdim=True) + 1e-6)
+
+
+class Pyramid(nn.Module):
+    """Coarse to fine: warp the moving features by the field so far, compare, correct."""
+
+    def __init__(
+        self, config: PyramidConfig, ndim: int = 3, channels: tuple[int, int] = (1, 1)
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.stride: int = config.output.stride
+        self.multiple: int = 2 ** len(config.channels)
+        own = Encoder(config, ndim, channels[1]) if channels[0] != channels[1] else None
+        self.encoder = Streams(Encoder(config, ndim, channels[0]), own)
+        self.finest = 1 if self.stride == 4 else 0
+        self.estimators = nn.ModuleList(
+            Estimator(config, ndim, config.channels[level], compare=level > 0)
+            for level in range(self.finest, len(config.channels))
+        )
+
+    def forward(self, fixed: Tensor, moving: Tensor) -> Tensor:
+        """Both images (b, c, *s) to the displacement or velocity (b, d, *s / stride), in voxels."""
+        here, there = self.encoder(fixed, moving)
+        field: Tensor = self._step(self.estimators[-1](here[-1], there[-1]))
+        for level in reversed(range(self.finest, len(here) - 1)):
+            field = self._corrected(field, here[level], there[level], level)
+        field = field * 2 ** (self.finest + 1)
+        return field if self.stride > 1 else expand(field, fixed.shape[2:], 2)
+
+    def _corrected(self, field: Tensor, here: Tensor, there: Tensor, level: int) -> Tensor:
+        """The field of this level, in its cells, from that of the coarser one."""
+        estimate = self.estimators[level - self.finest]
+        size = here.shape[2:]
+        so_far = 2 * expand(field, size, 2)
+        if self.config.output.kind == "velocity":
+            moved = 2 * expand(integrate(field, self.config.output.steps), size, 2)
+            residual: Tensor = estimate(here, pull(there, moved))
+            return so_far + residual
+        return chain(so_far, self._step(estimate(here, pull(there, so_far))))
+
+    def _step(self, residual: Tensor) -> Tensor:
+        if self.config.output.kind == "displacement" and self.config.residual == "velocity":
+            return integrate(residual, RESIDUAL_STEPS)
+        return residual
