@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from trainer.evaluate import Evaluation
 
 MOST_LABELS_PLOTTED = 40
+SHARES = ("folding_fraction", "non_diffeomorphic_volume")
 
 
 def write_page(out: Path, found: "Evaluation", second: "Evaluation | None" = None) -> None:
@@ -211,7 +212,8 @@ def _pair(name: str, found: "Evaluation", group: str) -> str:
     told = []
     for metric, (_, title) in METRICS.items():
         value, before = (row.figures.get(m, math.nan) for m in (metric, f"{metric}_before"))
-        if math.isfinite(value):
+        is_dull = metric == "seconds" or (metric in SHARES and value == 0)
+        if math.isfinite(value) and not is_dull:
             start = f"{before:.3g} → " if math.isfinite(before) else ""
             told.append(f"{title} {start}{value:.3g}")
     pictures, mark = found.pictures[name], f"{group[0]}{list(found.pictures).index(name)}"

@@ -10,6 +10,7 @@ PLOT_CSS = """
 .plot { width: 100%; height: auto; max-width: 760px; display: block; }
 .plot text { fill: var(--soft); font-size: 12px; }
 .plot.square { max-width: 420px; }
+.card + .card { margin-top: 12px; }
 .plot .rule { stroke: var(--line); stroke-width: 1; }
 .plot .before { fill: var(--soft); stroke: var(--soft); }
 .plot .after { fill: var(--accent); stroke: var(--accent); }
