@@ -21,7 +21,10 @@ def run() -> CliRunner:
     return CliRunner()
 
 
-@pytest.mark.parametrize("command", ["register", "warp", "up", "demo", "doctor", "jobs", "models"])
+@pytest.mark.parametrize(
+    "command",
+    ["register", "warp", "evaluate", "crossval", "up", "demo", "doctor", "jobs", "models"],
+)
 def test_every_command_explains_itself(run: CliRunner, command: str) -> None:
     result = run.invoke(app, [command, "--help"])
     assert result.exit_code == 0
