@@ -88,10 +88,13 @@ class ModelGrid(_Part):
 class Intensity(_Part):
     """How each image's values are brought to [0, 1]."""
 
-    rule: Literal["none", "percentiles", "window"]
+    rule: Literal["none", "percentiles", "window"] = Field(
+        description="`percentiles` of each image, a `window` of values such as Hounsfield units, "
+        "or `none`."
+    )
     low: float = Field(0.0, description="Percentile, or value, that becomes 0.")
     high: float = Field(100.0, description="Percentile, or value, that becomes 1.")
-    clip: bool = True
+    clip: bool = Field(True, description="Cut off what lies outside 0 to 1.")
 
 
 class Training(_Part):
@@ -139,6 +142,9 @@ class Card(_Part):
         description="How far pairs were aligned before the network saw them in training; what "
         "the option `initialise: model` means. Without it, `affine`.",
     )
+    moving_intensity: Intensity | None = Field(
+        None, description="Of moving images, where it is not that of fixed ones."
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -179,6 +185,12 @@ class Card(_Part):
                 f"The model's card.json is not valid at {where}: {first['msg']}."
             ) from error
 
+    def intensity_of(self, role: Role) -> Intensity:
+        """How an image's values are brought to [0, 1]."""
+        if role == "moving" and self.moving_intensity is not None:
+            return self.moving_intensity
+        return self.intensity
+
     def input_name(self, role: Role) -> str:
         """What the graph calls an image."""
         return next(part.name for part in self.inputs if part.role == role)
@@ -190,7 +202,8 @@ class Card(_Part):
 
     def written(self) -> str:
         """What `card.json` holds; an optional part that is not said is left out."""
-        unsaid = {"initialise"} if self.initialise is None else None
+        optional = {"initialise", "moving_intensity"}
+        unsaid = {name for name in optional if getattr(self, name) is None}
         return self.model_dump_json(indent=2, exclude=unsaid) + "\n"
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from service.errors import MissingExtraError, ModelInvalidError, ProviderUnavailableError
-from service.registration.card import Card, OutputKind, Provider
+from service.registration.card import Card, OutputKind, Provider, Role
 from service.registration.fields import Affine, DisplacementField, VelocityField
 from service.registration.grid import Grid
 from service.registration.intensity import normalise
@@ -205,14 +205,14 @@ class Engine:
     ) -> dict[str, np.ndarray]:
         """Both images as the graph takes them, by its own names."""
         watch("predict", 0.0)
-        here = self._to_network(on_grid(fixed, grid))
+        here = self._to_network(on_grid(fixed, grid), "fixed")
         watch("predict", 0.1)
-        there = self._to_network(through(moving, grid, initial))
+        there = self._to_network(through(moving, grid, initial), "moving")
         watch("predict", 0.25)
         return {self.card.input_name("fixed"): here, self.card.input_name("moving"): there}
 
-    def _to_network(self, volume: Volume) -> Float32[np.ndarray, "1 1 *ij"]:
-        values = normalise(volume.as_float32().data, self.card.intensity)
+    def _to_network(self, volume: Volume, role: Role) -> Float32[np.ndarray, "1 1 *ij"]:
+        values = normalise(volume.as_float32().data, self.card.intensity_of(role))
         return self._padded(values, self.card.grid.padding)
 
     def _padded(

@@ -191,6 +191,9 @@ class DataConfig(_Section):
         Intensity(rule="percentiles", low=0.5, high=99.5),
         description="How each image's values are brought to [0, 1].",
     )
+    moving_intensity: Intensity | None = Field(
+        None, description="Of moving images, where it is not that of fixed ones."
+    )
     check_voxels: bool = Field(
         False, description="Read every file whole before the first step, not the headers alone."
     )

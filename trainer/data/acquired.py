@@ -89,13 +89,14 @@ class AcquiredPairs:
 
     def _load(self, ref: PairRef, fixed: Case, moving: Case, draw: np.random.Generator) -> Batch:
         where, rule = self.placement(ref), self.config.intensity
+        moving_rule = self.config.moving_intensity or rule
         store, key = self._store, f"{ref.fixed}|{ref.moving}"
         images = {
             "fixed": self._memory.value(
                 f"{ref.fixed}|fixed", lambda: where.fixed_image(store.image(fixed), rule)
             ),
             "moving": self._memory.value(
-                f"{key}|moving", lambda: where.moving_image(store.coarse_image(moving), rule)
+                f"{key}|moving", lambda: where.moving_image(store.coarse_image(moving), moving_rule)
             ),
         }
         tensors = {role: torch.from_numpy(a)[None, None] for role, a in images.items()}

@@ -1,10 +1,13 @@
 """Epochs, batches and resuming: everything follows from the seed and the place."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from trainer.config.augment import AffineAugment, AugmentConfig
 from trainer.config.data import DataConfig, GridConfig
 from trainer.config.splits import FractionSplits
 from trainer.data.acquired import AcquiredPairs
@@ -45,6 +48,23 @@ def test_an_epoch_entered_in_the_middle_goes_on_as_if_unbroken(dataset: Acquired
     assert [len(batch) for batch in whole] == [2, 2, 2, 1]
     assert len(rest) == 2
     assert all(same(one, other) for one, other in zip(whole[2:], rest, strict=True))
+
+
+def test_what_is_drawn_follows_from_seed_epoch_and_place(dataset: AcquiredPairs) -> None:
+    """The same pair at the same place in another epoch, or with another seed, looks otherwise."""
+
+    def first(epoch: int, seed: int) -> Batch:
+        ref = replace(dataset.pairs(0)[0], epoch=epoch)
+        fixed = SimpleNamespace(pairs=lambda _: [ref], load=dataset.load)
+        return next(batches(fixed, epoch, 1, augment, seed, workers=0))  # type: ignore[arg-type]
+
+    augment = AugmentConfig(affine=AffineAugment())
+    once, again, later, other = first(0, 1), first(0, 1), first(1, 1), first(0, 2)
+    assert torch.equal(once.fixed, again.fixed)
+    assert not torch.equal(once.fixed, later.fixed)
+    assert not torch.equal(once.fixed, other.fixed)
+    plain = next(batches(dataset, 0, 1, None, 1, workers=0))
+    assert not torch.equal(once.fixed, plain.fixed)
 
 
 def test_epochs_and_seeds_differ(dataset: AcquiredPairs) -> None:

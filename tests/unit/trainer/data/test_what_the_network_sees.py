@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.registration.card import Card, InputTensor, OutputTensor, Training
+from service.registration.card import Card, InputTensor, Intensity, OutputTensor, Training
 from service.registration.engine import Engine
+from service.registration.fields import Affine
 from service.registration.files.limits import Limits
 from service.registration.files.volume_file import read_label_map, read_volume
 from service.registration.initialise import initialise
+from service.registration.volume import Volume
 from trainer.config.data import DataConfig, GridConfig
 from trainer.data.acquired import AcquiredPairs
-from trainer.data.dataset import open_acquired
+from trainer.data.dataset import PairRef, open_acquired
 
 MULTIPLE = 8
 
@@ -44,6 +46,7 @@ def engine_of(config: DataConfig, kind: str = "displacement") -> tuple[Engine, R
         output=OutputTensor(name="out", kind=kind),  # type: ignore[arg-type]
         grid=config.grid.rule(MULTIPLE),
         intensity=config.intensity,
+        moving_intensity=config.moving_intensity,
         providers=("cpu",),
         opset=20,
         sha256="0" * 64,
@@ -63,6 +66,14 @@ def dataset_of(config: DataConfig, tmp_path: Path) -> AcquiredPairs:
     return open_acquired(config, "train", multiple=MULTIPLE, cache=tmp_path / "cache", seed=1)
 
 
+def images_of(dataset: AcquiredPairs, ref: PairRef, root: Path) -> tuple[Volume, Volume]:
+    """The pair, read anew."""
+    name = Path(dataset.index.cases[ref.fixed].name).name
+    folders = (root / f"train/{role}_images" for role in ("fixed", "moving"))
+    fixed, moving = (read_volume(folder / name, Limits()) for folder in folders)
+    return fixed, moving
+
+
 @pytest.mark.parametrize("how", ["none", "centre", "moments", "rigid", "affine"])
 @pytest.mark.parametrize("spacing_mm", [1.7, 3.0])
 def test_training_sees_what_the_engine_feeds(
@@ -74,9 +85,7 @@ def test_training_sees_what_the_engine_feeds(
     dataset = dataset_of(config, tmp_path)
     engine, session = engine_of(config)
     ref = dataset.pairs(0)[0]
-    name = Path(dataset.index.cases[ref.fixed].name).name
-    fixed = read_volume(paired_folder / "train/fixed_images" / name, Limits())
-    moving = read_volume(paired_folder / "train/moving_images" / name, Limits())
+    fixed, moving = images_of(dataset, ref, paired_folder)
     engine.predict(fixed, moving, initialise(fixed, moving, how))
     for _ in range(2):  # made, then from the cache
         batch = dataset.load(ref, np.random.default_rng(0))
@@ -85,6 +94,23 @@ def test_training_sees_what_the_engine_feeds(
         dataset = dataset_of(config, tmp_path)
     assert batch.fixed.std() > 0.05
     assert all(n % MULTIPLE == 0 for n in batch.size)
+
+
+def test_fixed_and_moving_may_have_rules_of_their_own(paired_folder: Path, tmp_path: Path) -> None:
+    config = DataConfig(
+        root=str(paired_folder),
+        intensity=Intensity(rule="window", low=0, high=50),
+        moving_intensity=Intensity(rule="percentiles", low=10, high=70),
+    )
+    dataset = dataset_of(config, tmp_path)
+    engine, session = engine_of(config)
+    ref = dataset.pairs(0)[0]
+    fixed, moving = images_of(dataset, ref, paired_folder)
+    engine.predict(fixed, moving, Affine.identity())
+    batch = dataset.load(ref, np.random.default_rng(0))
+    np.testing.assert_allclose(batch.fixed, session.fed[0]["fixed"], atol=1e-5)
+    np.testing.assert_allclose(batch.moving, session.fed[0]["moving"], atol=1e-5)
+    assert float(batch.fixed.max()) == 1
 
 
 def test_a_conditional_network_sees_the_label_that_the_engine_feeds(
@@ -97,9 +123,8 @@ def test_a_conditional_network_sees_the_label_that_the_engine_feeds(
     dataset = dataset_of(config, tmp_path)
     engine, session = engine_of(config, "warped_label")
     ref = dataset.pairs(0)[0]
+    fixed, moving = images_of(dataset, ref, paired_folder)
     name = Path(dataset.index.cases[ref.fixed].name).name
-    fixed = read_volume(paired_folder / "train/fixed_images" / name, Limits())
-    moving = read_volume(paired_folder / "train/moving_images" / name, Limits())
     labels = read_label_map(paired_folder / "train/moving_labels" / name, Limits())
     engine.segment(fixed, moving, labels, initialise(fixed, moving, "moments"))
     batch = dataset.load(ref, np.random.default_rng(0))
