@@ -16,7 +16,7 @@ from service.errors import TrainingDataError, WarplineError
 from service.registration.card import Figure
 from service.registration.engine import Engine
 from service.registration.files.volume_file import write_volume
-from service.registration.models_folder import ModelFolder
+from service.registration.models_folder import Models
 from service.registration.options import InitialiseChoice, RegisterOptions
 from service.registration.pipeline import register_files
 from service.registration.progress import Watch, unwatched
@@ -58,7 +58,7 @@ FIGURES = {"dice": "mean Dice of the labels", "tre_mm": "mean TRE in mm", "hd95_
 class ServedModel:
     """A model as the service names it: a reference in a folder of models."""
 
-    models: ModelFolder
+    models: Models
     ref: str
 
     def load(self) -> Engine:

@@ -49,7 +49,7 @@ class ModelExport:
 
 
 def put_version(out: Path, card: Card, files: dict[str, bytes]) -> Path:
-    """Write files beside the versions that there are, then rename the folder into its place.
+    """Write files beside the models that there are, then rename the folder into its place.
 
     Raises:
         ConflictError: If there is such a version.
@@ -62,7 +62,7 @@ def put_version(out: Path, card: Card, files: dict[str, bytes]) -> Path:
     if folder.exists():
         raise taken
     folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
+    part = Path(tempfile.mkdtemp(prefix=".part-", dir=out))
     try:
         for name, data in files.items():
             _write_synced(part / name, data)

@@ -79,11 +79,22 @@ def evaluate(
 
         warpline evaluate my-training --against discrete --out evaluation
     """
-    if models is None:
-        from service.settings import Settings
-
-        models = Settings().models_dir
-    line = [model, *map(str, config or [])]
+    line = [_place(model, models), *map(str, config or [])]
+    against = None if against is None else _place(against, models)
     line += options(out=out, pairs=pairs, against=against, data=data, split=split, fold=fold)
-    line += options(set=change, refine=refine, initialise=initialise, shown=shown, models=models)
+    line += options(set=change, refine=refine, initialise=initialise, shown=shown)
     raise typer.Exit(run_trainer("trainer.evaluation.command", [*line, *options(json=as_json)]))
+
+
+def _place(model: str, root: Path | None) -> str:
+    """A folder as it is; a reference as the folder that it stands for on this machine."""
+    if Path(model).is_dir():
+        return model
+    from service.cli.models_here import engines_here
+    from service.registration.models_folder import ModelFolder
+    from service.settings import Settings
+
+    if root is not None:
+        return str(ModelFolder(root).folder(model))
+    with engines_here(Settings()) as models:
+        return str(models.folder(model))

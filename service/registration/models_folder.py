@@ -32,6 +32,10 @@ class Models(Protocol):
         """An engine for NAME, NAME/VERSION or NAME@ALIAS; see `ModelFolder.load`."""
         ...
 
+    def folder(self, ref: str) -> Path:
+        """The folder of a model's files; raises as `load` does."""
+        ...
+
 
 def default_models_dir() -> Path:
     """The shipped models: beside the packages in a checkout, inside the package in a wheel."""
@@ -98,6 +102,14 @@ class ModelFolder:
             ModelInvalidError: If its card is unreadable or belongs to another model.
         """
         return self._read_card(*self._resolve(ref))
+
+    def folder(self, ref: str) -> Path:
+        """The folder of a model's files.
+
+        Raises:
+            ModelNotFoundError: If there is no such model, version or alias.
+        """
+        return self.root.joinpath(*self._resolve(ref))
 
     def load(
         self, ref: str, provider: ProviderChoice | None = None, threads: int | None = None

@@ -6,16 +6,19 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.errors import InvalidRequestError, ModelNotFoundError, TrainingDataError
-from service.registration.models_folder import CARD, ModelFolder
+from service.registration.card import Card
+from service.registration.models_folder import CARD, GRAPH, ModelFolder, open_engine
 from service.registration.roles import IMAGE_ROLES, LABEL_ROLES, POINT_ROLES
 from trainer.command_line import guarded, print_json, print_table
 from trainer.config import read_config
 
 if TYPE_CHECKING:
+    from service.registration.engine import Engine
     from trainer.evaluate import Evaluation, EvaluationCase, ServedModel
 
 ROLES = (*IMAGE_ROLES, *LABEL_ROLES, *POINT_ROLES)
@@ -82,15 +85,30 @@ def served(name: str, models: Path | None = None) -> "ServedModel":
 
     folder = Path(name)
     if (folder / CARD).is_file():
-        version = folder.resolve()
-        ref = f"{version.parent.name}/{version.name}"
-        return ServedModel(ModelFolder(version.parents[1]), ref)
+        return ServedModel(_OneModel(folder), name)
     if folder.is_dir():
         made = ModelFolder(folder / "model").list()
         if len(made) != 1:
             raise ModelNotFoundError(f"The folder holds {len(made)} models; name one of them.")
         return ServedModel(ModelFolder(folder / "model"), f"{made[0].name}/{made[0].version}")
     return ServedModel(ModelFolder(models), name)
+
+
+class _OneModel:
+    """A model's folder, whatever it is called; see `service.registration.models_folder.Models`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def folder(self, _ref: str) -> Path:
+        return self._folder
+
+    def load(self, _ref: str) -> "Engine":
+        return self._engine
+
+    @cached_property
+    def _engine(self) -> "Engine":
+        return open_engine(Card.read(self._folder / CARD), self._folder / GRAPH, "auto", None)
 
 
 def _cases(chosen: argparse.Namespace) -> tuple[list["EvaluationCase"], dict[str, Any]]:

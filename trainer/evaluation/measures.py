@@ -127,8 +127,8 @@ class _Carried:
             return warp_labels(label, self._field)
         if self._seen is None:
             files = self._opened.files
-            images = [read_volume(files[role], Limits()) for role in ("fixed", "moving")]
-            self._seen = (*images, read_affine(self._folder / "affine.txt"))
+            fixed, moving = (read_volume(files[role], Limits()) for role in ("fixed", "moving"))
+            self._seen = fixed, moving, read_affine(self._folder / "affine.txt")
         fixed, moving, initial = self._seen
         return self._engine.segment(fixed, moving, label, initial)
 

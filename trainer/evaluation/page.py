@@ -2,7 +2,7 @@
 
 import math
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from html import escape
 from importlib.resources import files
@@ -139,12 +139,12 @@ def _labels(found: "Evaluation") -> str:
                 cells.append(MISSING if summary is None else f"{summary.mean:.3f}")
         count = columns["dice"].count if "dice" in columns else 0
         rows.append((escape(label), *cells, str(count)))
-    head = ("Label", "Dice before", "after", "HD95 before", "after, mm")
-    head += ("Centroids before", "after, mm", "pairs")
+    head = ("Label", "Dice before", "after", "HD95 before", "after, mm", "Centroids before")
+    head_end = ("after, mm", "pairs")
     return (
         '<h2>Labels</h2><div class="card"><p class="soft">Dice of each label over all pairs: '
         "before in grey, after in blue; box from quartile to quartile, line at the median, "
-        f'whiskers over the range.</p>{plot}</div><div class="card wide">{_table(head, rows)}</div>'
+        f'whiskers over the range.</p>{plot}</div><div class="card wide">{_table((*head, *head_end), rows)}</div>'
     )
 
 
@@ -234,7 +234,7 @@ def _pair(name: str, found: "Evaluation", group: str) -> str:
     )
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     def line(tag: str, row: tuple[str, ...]) -> str:
         cells = (
             f"<{tag}{' class=number' if n else ''}>{cell}</{tag}>" for n, cell in enumerate(row)

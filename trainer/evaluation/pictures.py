@@ -36,7 +36,7 @@ def draw_case(case: EvaluationCase, folder: Path) -> dict[str, bytes]:
         displacement_mm=ddf.vectors_mm,
         jacobian=regularity(ddf).determinants.data,
         affine=read_affine(folder / "affine.txt").matrix,
-        **labels,  # type: ignore[arg-type]
+        **labels,
     )
     drawn = draw_pictures(scene).png
     return {title: drawn[name] for name, title in SHOWN.items() if name in drawn}

@@ -17,7 +17,8 @@ def test_a_model_is_named_by_reference_by_folder_or_by_its_training(tmp_path: Pa
     shipped = default_models_dir()
     assert served("discrete@production").ref == "discrete@production"
     by_folder = served(str(shipped / "discrete" / "1"))
-    assert (by_folder.ref, by_folder.models.root) == ("discrete/1", shipped)
+    assert by_folder.load().card.name == "discrete"
+    assert by_folder.load() is by_folder.load()
     training = tmp_path / "training"
     (training / "model").mkdir(parents=True)
     with pytest.raises(ModelNotFoundError, match="holds 0 models"):
