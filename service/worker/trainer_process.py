@@ -65,6 +65,10 @@ class TrainerProcess:
     @property
     def exit_code(self) -> int | None:
         """None while it runs or has told something that was not heard yet."""
+        if self._process.returncode is None and _has_ended(self._process.pid):
+            # While its leader is not waited for, the group's number is nobody else's. What the
+            # trainer left running would keep its output open.
+            self._signal(signal.SIGKILL)
         code = self._process.poll()
         if code is None or any(reader.is_alive() for reader in self._readers):
             return None
@@ -108,6 +112,11 @@ class TrainerProcess:
     def _read_errors(self) -> None:
         for line in _lines(self._process.stderr):
             self._errors.append(line)
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a child has ended; it can still be waited for."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _lines(stream: IO[bytes] | None) -> Iterator[bytes]:

@@ -50,7 +50,7 @@ class DataFetcher:
         for path, file in sources:
             target = root / contents.admit(str(path))
             target.parent.mkdir(parents=True, exist_ok=True)
-            self._fetch(file, target, self.limits.max_bytes - contents.bytes, tick)
+            self._fetch(file, target, self.rules.max_bytes, tick)
             contents.grow(target.stat().st_size)
         return root
 

@@ -162,6 +162,12 @@ def test_a_training_ends_with_results_a_model_and_its_comparison(bench: Bench) -
     assert done.manifest.summary["model"] == {"name": "toy", "version": "1"}
 
 
+def test_what_a_trainer_leaves_running_holds_nothing_up(bench: Bench) -> None:
+    job = bench.submit(epochs=1, orders="family=1")
+    assert bench.run() == State.SUCCEEDED, bench.jobs.job(job.id).problem
+    assert trainers_of(bench) == []
+
+
 def test_events_tell_epochs_losses_and_the_time_left(bench: Bench) -> None:
     job = bench.submit(epochs=4, orders="step_s=0.15")
     assert bench.run() == State.SUCCEEDED
