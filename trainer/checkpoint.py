@@ -34,9 +34,12 @@ class Position:
     stale: int = 0  # validations since the best one
     configuration: str = ""  # digest of what must not change between runs
 
-    def note(self, score: float) -> bool:
-        """Take in a validation's score, small is good; whether it is the best so far."""
-        if self.best is not None and not score < self.best:
+    def note(self, score: float, min_delta: float = 0.0) -> bool:
+        """Take in a validation's score, small is good; whether it is the best so far.
+
+        An improvement of no more than `min_delta` does not count.
+        """
+        if self.best is not None and not score < self.best - min_delta:
             self.stale += 1
             return False
         self.best, self.best_step, self.stale = score, self.step, 0
@@ -150,7 +153,9 @@ def load_network(network: nn.Module, tensors: dict[str, Tensor]) -> None:
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in list(file.keys())}, file.metadata() or {}
+            return {
+                name: file.get_tensor(name) for name in list(file.keys())
+            }, file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise CheckpointInvalidError("The checkpoint cannot be read.") from error
 

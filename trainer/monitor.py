@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 from service.errors import MissingExtraError
 from trainer.config import TrainConfig
@@ -69,15 +69,19 @@ class Record:
     """`metrics.jsonl`: a line for each step and each validation, and for the loss that broke."""
 
     def __init__(self, out: Path) -> None:
-        self._file = (out / METRICS).open("a", encoding="utf-8")
+        self._path = out / METRICS
+        self._file: TextIO | None = None
 
     def hear(self, kind: str, told: Told) -> None:
         if kind in ("step", "validation", "diverged"):
+            if self._file is None:  # not before: a resumed training shortens the file first
+                self._file = self._path.open("a", encoding="utf-8")
             self._file.write(json.dumps({"kind": kind, **told}) + "\n")
             self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 def forget_after(out: Path, step: int) -> None:
