@@ -66,12 +66,12 @@ class Forward:
         with self._autocast(batch.fixed):
             output = self.network(batch.fixed, batch.moving)
         output = output.float()
-        if self.config.kind == "globalnet":
+        if isinstance(self.config, GlobalNetConfig | ConditionalConfig):
             return affine_displacement(output, size), None
-        if self.config.output.kind == "displacement":
-            return upsample(output, self.config.output.stride, size), None
-        moved = integrate(output, self.config.output.steps, self.config.output.stride)
-        return upsample(moved, self.config.output.stride, size), output
+        rule = self.config.output
+        if rule.kind == "displacement":
+            return upsample(output, rule.stride, size), None
+        return upsample(integrate(output, rule.steps), rule.stride, size), output
 
     def _fixed_labels(self, batch: Batch) -> Tensor:
         """One pass for each moving label; all labels of all pairs go through as one batch."""
