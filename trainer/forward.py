@@ -71,7 +71,8 @@ class Forward:
         rule = self.config.output
         if rule.kind == "displacement":
             return upsample(output, rule.stride, size), None
-        return upsample(integrate(output, rule.steps), rule.stride, size), output
+        moved = integrate(output, rule.steps, rule.stride)
+        return upsample(moved, rule.stride, size), output
 
     def _fixed_labels(self, batch: Batch) -> Tensor:
         """One pass for each moving label; all labels of all pairs go through as one batch."""
