@@ -73,10 +73,10 @@ class VoxelMorphBackbone(_Part):
     )
     decoder: tuple[Width, ...] = Field(
         (32, 32, 32, 32, 32, 16, 16),
-        min_length=1,
+        min_length=2,
         max_length=16,
         description="Channels on the way up: one for each of the encoder's, from the deepest "
-        "level on, and then convolutions at the output's resolution.",
+        "level on, and then at least one at the output's resolution.",
     )
     slope: float = Field(0.2, ge=0, le=1, description="Of the leaky ReLU, for negative values.")
 
@@ -87,8 +87,8 @@ class VoxelMorphBackbone(_Part):
 
     @model_validator(mode="after")
     def _decoder_reaches_the_top(self) -> "VoxelMorphBackbone":
-        if len(self.decoder) < len(self.encoder):
-            raise ValueError("the decoder needs at least as many channels as the encoder")
+        if len(self.decoder) <= len(self.encoder):
+            raise ValueError("the decoder needs more channel counts than the encoder")
         return self
 
 

@@ -23,6 +23,60 @@ class LeakyConv(nn.Module):
         return F.leaky_relu(self.conv(values), self.slope, inplace=True)
 
 
+class GrownConv(nn.Module):
+    """Nearest doubling of what comes from below, joined with the skip; convolution, leaky ReLU.
+
+    On the CPU the doubled tensor is never made: a convolution of 3 voxels on it is a transposed
+    one of 4 on the tensor below, with 8 products a voxel in place of 27 in 3-D. That takes two
+    thirds of the time. Exported graphs keep the plain way, which inference engines do better.
+    """
+
+    spread: Tensor
+
+    def __init__(self, ndim: int, below: int, skip: int, outputs: int, slope: float) -> None:
+        super().__init__()
+        self.conv = convolution(ndim, below + skip, outputs)
+        self.parts, self.slope = [below, skip], slope
+        self.register_buffer("spread", spreading(ndim), persistent=False)
+
+    def forward(self, below: Tensor, skip: Tensor) -> Tensor:
+        if below.device.type == "cpu" and not torch.compiler.is_compiling():
+            values = self._without_doubling(below, skip)
+        else:
+            grown = F.interpolate(below, scale_factor=2, mode="nearest")
+            values = self.conv(torch.cat([grown, skip], dim=1))
+        return F.leaky_relu(values, self.slope, inplace=True)
+
+    def _without_doubling(self, below: Tensor, skip: Tensor) -> Tensor:
+        weight: Tensor = self.conv.weight  # type: ignore[assignment]
+        bias: Tensor = self.conv.bias  # type: ignore[assignment]
+        above, beside = weight.split(self.parts, dim=1)  # type: ignore[no-untyped-call]
+        convolve = F.conv3d if below.ndim == 5 else F.conv2d
+        rest = convolve(skip, beside, bias, padding=1)
+        return grown_convolution(below, above, self.spread).add_(rest)
+
+
+def spreading(ndim: int) -> Tensor:
+    """How a kernel of 3 voxels becomes one of 4 for a transposed convolution: (3**d, 4**d).
+
+    Along an axis its weights, turned round, count for two voxels each: a, b, c gives
+    c, c + b, b + a, a.
+    """
+    line = torch.tensor([[0.0, 0, 1, 1], [0, 1, 1, 0], [1, 1, 0, 0]])
+    matrix = torch.ones(1, 1)
+    for _ in range(ndim):
+        matrix = torch.kron(matrix, line)
+    return matrix
+
+
+def grown_convolution(values: Tensor, weight: Tensor, spread: Tensor) -> Tensor:
+    """The convolution by `weight`, (o, c, 3, ...), of nearest-doubled values (b, c, *s)."""
+    ndim = values.ndim - 2
+    kernel = (weight.flatten(2) @ spread).reshape(*weight.shape[:2], *(4,) * ndim)
+    transposed = F.conv_transpose3d if ndim == 3 else F.conv_transpose2d
+    return transposed(values, kernel.transpose(0, 1), None, stride=2, padding=1)
+
+
 class VoxelMorphBody(Body):
     """One convolution a level down; up, one and nearest doubling, joined with the skip; the rest.
 
@@ -38,14 +92,15 @@ class VoxelMorphBody(Body):
         self.depth, self.finest = config.depth, finest
         down = (inputs, *config.encoder)
         self.encoder = nn.ModuleList(LeakyConv(ndim, a, b, config.slope) for a, b in pairwise(down))
-        ways = config.decoder[: config.depth - max(finest, 1) + 1]
-        self.decoder, width = nn.ModuleList(), config.encoder[-1]
-        for n, channels in enumerate(ways):
-            self.decoder.append(LeakyConv(ndim, width, channels, config.slope))
-            level = config.depth - n - 1  # where the next doubling leads
-            width = channels + (config.encoder[level] if level >= finest else 0)
+        ways = config.decoder
+        self.bottom = LeakyConv(ndim, config.encoder[-1], ways[0], config.slope)
+        self.decoder, width = nn.ModuleList(), ways[0]
+        for level in reversed(range(finest, config.depth)):
+            skip, channels = config.encoder[level], ways[config.depth - level]
+            self.decoder.append(GrownConv(ndim, width, skip, channels, config.slope))
+            width = channels
         self.rest = nn.Sequential()
-        for channels in config.decoder[config.depth :]:
+        for channels in ways[config.depth + (finest == 0) :]:
             self.rest.append(LeakyConv(ndim, width, channels, config.slope))
             width = channels
         self.taps = ((finest, width),)
@@ -57,11 +112,9 @@ class VoxelMorphBody(Body):
         for step in self.encoder:
             skips.append(step(values))
             values = pool(skips[-1], 2)
-        for n, step in enumerate(self.decoder):
-            values, level = step(values), self.depth - n - 1
-            if level >= self.finest:
-                values = F.interpolate(values, scale_factor=2, mode="nearest")
-                values = torch.cat([values, skips[level]], dim=1)
+        values = self.bottom(values)
+        for step in self.decoder:
+            values = step(values, skips.pop())
         return [self.rest(values)]
 
 

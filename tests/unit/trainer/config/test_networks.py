@@ -42,8 +42,12 @@ def test_what_is_written_is_read_again(config: DenseNetworkConfig) -> None:
 @pytest.mark.parametrize(
     ("document", "reason"),
     [
-        ({"kind": "voxelmorph", "decoder": [32]}, "at least as many channels"),
-        ({"kind": "voxelmorph", "encoder": [8], "decoder": [8], "output": {"stride": 4}}, "levels"),
+        ({"kind": "voxelmorph", "decoder": [32]}, "at least 2 items"),
+        ({"kind": "voxelmorph", "decoder": [32] * 4}, "more channel counts"),
+        (
+            {"kind": "voxelmorph", "encoder": [8], "decoder": [8, 8], "output": {"stride": 4}},
+            "levels",
+        ),
         ({"kind": "deepreg-unet", "extract_levels": [0]}, "decoder stops at level 1"),
         ({"kind": "deepreg-unet", "depth": 2, "extract_levels": [3]}, "deepest level"),
         ({"kind": "deepreg-unet", "extract_levels": [2, 2]}, "twice"),

@@ -5,6 +5,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402, N812
 
 from trainer.config.networks import (  # noqa: E402
     ConditionalConfig,
@@ -20,7 +21,7 @@ from trainer.networks.bspline import expand  # noqa: E402
 from trainer.networks.conditional import Conditional  # noqa: E402
 from trainer.networks.deepreg import UNet  # noqa: E402
 from trainer.networks.dense import DenseNetwork  # noqa: E402
-from trainer.networks.voxelmorph import VoxelMorph  # noqa: E402
+from trainer.networks.voxelmorph import VoxelMorph, grown_convolution, spreading  # noqa: E402
 
 BOTH = pytest.mark.parametrize("ndim", [2, 3])
 KINDS = pytest.mark.parametrize("kind", ["voxelmorph", "deepreg-unet", "localnet"])
@@ -91,9 +92,20 @@ def test_levels_that_nobody_extracts_are_not_decoded() -> None:
     deep = _network("deepreg-unet", 2, OutputConfig(stride=4))
     assert len(deep.body.decoder) == 0
     half = VoxelMorph(VoxelMorphConfig())
-    assert len(half.body.decoder) == 4
-    assert half.body.decoder[3].conv.in_channels == 64  # the skip of half resolution
-    assert half.body.rest[0].conv.in_channels == 32  # none of full resolution
+    assert [step.conv.in_channels for step in half.body.decoder] == [64, 64, 64]
+    full = VoxelMorph(VoxelMorphConfig(output=OutputConfig(stride=1)))
+    assert [step.conv.in_channels for step in full.body.decoder] == [64, 64, 64, 48]
+
+
+@BOTH
+def test_a_convolution_of_what_was_doubled_needs_no_doubling(ndim: int) -> None:
+    values = torch.rand(2, 3, *(3, 4, 2)[:ndim], dtype=torch.float64)
+    weight = torch.rand(5, 3, *[3] * ndim, dtype=torch.float64)
+    convolve = F.conv3d if ndim == 3 else F.conv2d
+    doubled = F.interpolate(values, scale_factor=2, mode="nearest")
+    expected = convolve(doubled, weight, padding=1)
+    found = grown_convolution(values, weight, spreading(ndim).double())
+    torch.testing.assert_close(found, expected)
 
 
 @BOTH
