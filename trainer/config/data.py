@@ -215,6 +215,8 @@ class DataConfig(_Section):
             raise ValueError("without acquired data, synthetic must be `shapes`")
         if self.synthetic == "labels" and self.labels == "none":
             raise ValueError("pairs are rendered from label maps: set labels to `required`")
+        if self.synthetic != "none" and self.grid.shape is None:
+            raise ValueError("rendered pairs need a fixed size: set grid.shape")
         if self.rows and self.format != "list":
             raise ValueError("rows belong to the format `list`")
         if self.splits.kind == "column" and self.format != "list":

@@ -84,6 +84,28 @@ class AcquiredPairs:
         grid = self._store.image(fixed).grid
         return place(self.config.grid, self.multiple, grid, self._affine(fixed, moving))
 
+    def has_label_map(self, case: Case) -> bool:
+        """Whether a case's labels are one value a voxel."""
+        labels = self._store.labels(case)
+        return labels is not None and labels.is_map
+
+    def label_map(self, number: int) -> np.ndarray:
+        """The label map of a case on its own model grid, (*s) whole numbers; outside 0.
+
+        Labels that the configuration leaves out are 0.
+        """
+        case = self.index.cases[number]
+        labels = self._store.labels(case)
+        if labels is None:
+            raise ValueError(f"{case.name} has no labels")
+        where = place(self.config.grid, self.multiple, labels.grid, Affine.identity())
+
+        def placed() -> np.ndarray:
+            found = where.fixed_map(labels)
+            return np.where(np.isin(found, self.label_values), found, 0)
+
+        return self._memory.value(f"{number}|own map", placed)
+
     def _name(self, fixed: int, moving: int) -> str:
         return f"{self.index.cases[fixed].name}<-{self.index.cases[moving].name}"
 

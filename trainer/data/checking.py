@@ -27,8 +27,11 @@ def check_data(config: DataConfig, *, splits: tuple[SplitName, ...] = SPLITS) ->
 def checked_index(config: DataConfig, split: SplitName, problems: Problems) -> Index:
     """The cases of a split, after a look at headers, grids and numbers of points.
 
-    Every voxel is read too if the configuration says so.
+    Every voxel is read too if the configuration says so. A training split of random shapes has no
+    case.
     """
+    if split == "train" and config.synthetic == "shapes":
+        return Index(())
     index = read_split(config, split, problems)
     is_acquired = config.format != "none" and config.synthetic == "none"
     if split == "train" and is_acquired and not _has_pairs(index, config) and not problems.found:
