@@ -45,7 +45,8 @@ def initialise(
         moving: The same.
         how: `none` trusts the headers, `centre` matches the fields of view, `moments` the centres
             of mass; `rigid` and `affine` search. An affine's scales stay in [0.5, 2], and no
-            answer mirrors. A volume without contrast gives what the headers say.
+            answer mirrors. A volume without contrast gives what the headers say. Two single slices
+            (one voxel along k) are turned and stretched in their plane only.
         fixed_mask: Where the fixed volume counts, on any grid; 1 inside.
         moving_mask: The same for the moving volume.
         watch: Told the stage and the fraction; may raise.
@@ -137,6 +138,17 @@ def _rotations() -> list[np.ndarray]:
     ]
 
 
+def _rotations_in(plane: np.ndarray) -> list[np.ndarray]:
+    """The same angles, in the plane of a slice."""
+    normal = np.cross(plane[:, 0], plane[:, 1])
+    return [_rotation(angle * normal) for angle in np.deg2rad(ANGLES_DEG)]
+
+
+def _plane_of(fixed: Grid, moving: Grid) -> np.ndarray | None:
+    """The directions of two single slices, i and j in their plane; None of volumes."""
+    return fixed.directions if fixed.shape[2] == moving.shape[2] == 1 else None
+
+
 def _rotation(vector: np.ndarray) -> np.ndarray:
     """The rotation about an axis by its length in radians (Rodrigues)."""
     angle = float(np.linalg.norm(vector))
@@ -153,7 +165,9 @@ def _candidates(fixed: Volume, moving: Volume) -> list[np.ndarray]:
     masses = _centre_of_mass(fixed), _centre_of_mass(moving)
     centres = fixed.grid.centre_mm, moving.grid.centre_mm
     plain = [np.eye(4), _about(np.eye(3), *centres), _about(np.eye(3), *masses)]
-    turns = [turn for turn in _rotations() if not np.allclose(turn, np.eye(3))]
+    plane = _plane_of(fixed.grid, moving.grid)
+    turns = _rotations() if plane is None else _rotations_in(plane)
+    turns = [turn for turn in turns if not np.allclose(turn, np.eye(3))]
     turned = [_about(turn, *pair) for turn in turns for pair in (masses, centres)]
     return plain + turned
 
@@ -177,6 +191,7 @@ class _Stage:
     to_moving: np.ndarray  # moving world to moving voxel
     centre_mm: np.ndarray
     nk: int
+    plane: np.ndarray | None  # directions of single slices, as columns
 
     @classmethod
     def of(
@@ -195,6 +210,7 @@ class _Stage:
             moving.grid.inverse_affine,
             fixed.grid.centre_mm,
             padded.shape[2],
+            _plane_of(fixed.grid, moving.grid),
         )
 
     def scores(self, affines: Sequence[np.ndarray]) -> np.ndarray:
@@ -217,6 +233,10 @@ class _Stage:
     def generators(self, how: Initialise) -> np.ndarray:
         """(n, 4, 4) world motions about the centre, linear parts scaled to move about a voxel."""
         world = _GENERATORS[how].copy()
+        if self.plane is not None:
+            there = np.eye(4)
+            there[:3, :3] = self.plane
+            world = there @ _IN_PLANE[how] @ there.T
         world[:, :3, 3] -= np.einsum("nij,j->ni", world[:, :3, :3], self.centre_mm)
         return world
 
@@ -254,6 +274,11 @@ _SHIFTS = [_unit(row, 3) for row in range(3)]
 _GENERATORS = {
     "rigid": np.stack(_TURNS + _SHIFTS),
     "affine": np.stack([_unit(row, column) for row in range(3) for column in range(4)]),
+}
+
+_IN_PLANE = {
+    "rigid": np.stack([_TURNS[2], *_SHIFTS[:2]]),
+    "affine": np.stack([_unit(row, column) for row in range(2) for column in (0, 1, 3)]),
 }
 
 

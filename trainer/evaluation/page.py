@@ -140,11 +140,11 @@ def _labels(found: "Evaluation") -> str:
         count = columns["dice"].count if "dice" in columns else 0
         rows.append((escape(label), *cells, str(count)))
     head = ("Label", "Dice before", "after", "HD95 before", "after, mm", "Centroids before")
-    head_end = ("after, mm", "pairs")
+    table = _table((*head, "after, mm", "pairs"), rows)
     return (
         '<h2>Labels</h2><div class="card"><p class="soft">Dice of each label over all pairs: '
         "before in grey, after in blue; box from quartile to quartile, line at the median, "
-        f'whiskers over the range.</p>{plot}</div><div class="card wide">{_table((*head, *head_end), rows)}</div>'
+        f'whiskers over the range.</p>{plot}</div><div class="card wide">{table}</div>'
     )
 
 

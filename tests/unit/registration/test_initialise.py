@@ -13,6 +13,7 @@ from service.errors import JobCancelledError
 from service.registration.fields import Affine
 from service.registration.grid import Grid
 from service.registration.initialise import initialise
+from service.registration.options import Initialise
 from service.registration.volume import Volume
 
 TEMPLATE = "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
@@ -180,3 +181,41 @@ def test_it_is_deterministic_and_can_be_stopped(brain: Volume) -> None:
 
     with pytest.raises(JobCancelledError):
         initialise(fixed, moving, "affine", watch=stop)
+
+
+@pytest.mark.parametrize("how", ["rigid", "affine"])
+def test_single_slices_are_aligned_in_their_plane(
+    how: Initialise, rng: np.random.Generator
+) -> None:
+    """A turn by 12 degrees in an oblique plane, shifts in it and along its normal."""
+    affine = np.eye(4)
+    affine[:3, :3] = OBLIQUE * np.array([1.5, 1.5, 5.0])
+    affine[:3, 3] = (20.0, -10.0, 30.0)
+    fixed_grid = Grid((80, 70, 1), affine)
+    angle = np.deg2rad(12)
+    turn = np.array(
+        [[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]]
+    )
+    truth = np.eye(4)
+    truth[:3, :3] = OBLIQUE @ turn @ OBLIQUE.T
+    centre = fixed_grid.centre_mm
+    truth[:3, 3] = centre - truth[:3, :3] @ centre + OBLIQUE @ (4.0, -6.0, 25.0)
+    away = np.eye(4)
+    away[:3, 3] = OBLIQUE[:, 2] * 25.0
+    moving_grid = Grid((80, 70, 1), away @ affine)
+    spots = rng.uniform(-45, 45, (40, 2)) @ OBLIQUE[:, :2].T + centre
+
+    def scene(points_mm: np.ndarray) -> np.ndarray:
+        squares = ((points_mm[..., None, :] - spots) ** 2).sum(axis=-1)
+        return np.exp(-squares / (2 * 6.0**2)).sum(axis=-1).astype(np.float32)
+
+    def places(grid: Grid) -> np.ndarray:
+        return grid.to_world(np.stack(np.indices(grid.shape), axis=-1))
+
+    fixed = Volume(scene(places(fixed_grid)), fixed_grid)
+    moving = Volume(scene(Affine(truth).inverse().move(places(moving_grid))), moving_grid)
+    found = initialise(fixed, moving, how)
+    points = places(fixed_grid)[10:-10:10, 10:-10:10].reshape(-1, 3)
+    apart = (found.move(points) - Affine(truth).move(points)) @ OBLIQUE
+    assert np.abs(apart).max() < 0.6, apart  # mm, of voxels of 1.5
+    assert np.abs(apart[:, 2]).max() < 1e-6
