@@ -77,23 +77,21 @@ class Losses:
         return any(term.needs_reverse for term in self.terms)
 
 
-def build_losses(
-    config: LossesConfig, spacing_mm: Sequence[float], velocity_stride: int = 1
-) -> Losses:
+def build_losses(config: LossesConfig, spacing_mm: Sequence[float]) -> Losses:
     """The functions that a configuration names.
 
     Args:
         config: The section `losses`.
-        spacing_mm: Of the model grid, one for each axis; fields are in its voxels.
-        velocity_stride: Voxels from one sample of the network's velocity to the next.
+        spacing_mm: Of the model grid, one for each axis; fields are in its voxels. A field loss
+            takes another `spacing_mm` by name, for a velocity on a grid of larger cells.
     """
-    grid = _ModelGrid(tuple(float(s) for s in spacing_mm), velocity_stride)
+    spacing = tuple(float(s) for s in spacing_mm)
     found = [
         Term(
             loss.kind,  # type: ignore[attr-defined]
             loss.weight,
             category,  # type: ignore[arg-type]
-            _function(category, loss, grid),
+            _function(category, loss, spacing),
             getattr(loss, "on", "displacement"),
             getattr(loss, "kind", "") == "inverse-consistency",
         )
@@ -102,12 +100,6 @@ def build_losses(
         if loss.weight > 0
     ]
     return Losses(tuple(_named_once(found)))
-
-
-@dataclass(frozen=True)
-class _ModelGrid:
-    spacing_mm: tuple[float, ...]
-    velocity_stride: int
 
 
 def _named_once(terms: Sequence[Term]) -> Iterator[Term]:
@@ -119,17 +111,15 @@ def _named_once(terms: Sequence[Term]) -> Iterator[Term]:
         yield Term(name, term.weight, term.category, term.fn, term.on, term.needs_reverse)
 
 
-def _function(category: str, loss: AnyLossConfig, grid: _ModelGrid) -> Loss:
+def _function(category: str, loss: AnyLossConfig, spacing: tuple[float, ...]) -> Loss:
     options: dict[str, Any] = loss.model_dump(exclude=ABOUT_TERM | ABOUT_SCALES)
     kind = loss.kind  # type: ignore[attr-defined]
     if category == "image":
         return partial(IMAGE[kind], **options)
     if category == "label":
-        return _label_loss(partial(LABEL[kind], **options), loss, grid.spacing_mm)
+        return _label_loss(partial(LABEL[kind], **options), loss, spacing)
     if kind not in WITHOUT_UNITS:
-        options["spacing_mm"] = grid.spacing_mm
-    if getattr(loss, "on", "displacement") == "velocity":
-        options["stride"] = grid.velocity_stride
+        options["spacing_mm"] = spacing
     return partial(points.distance if category == "points" else FIELD[kind], **options)
 
 

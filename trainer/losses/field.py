@@ -3,7 +3,7 @@
 Fields are (b, d, *s) in voxels; component a along axis a is spacing_mm[a] times as long in mm, and
 a step along axis b is spacing_mm[b], so derivatives are
     du_a/dx_b = (change of u_a per voxel along b) * spacing_mm[a] / spacing_mm[b].
-A velocity given at a stride has its values in full-resolution voxels and its samples further apart.
+A velocity given at a stride is one on a grid of cells: values in cells, spacing that of cells.
 """
 
 import itertools
@@ -33,7 +33,6 @@ def gradient(
     u: Tensor,
     *,
     spacing_mm: Sequence[float],
-    stride: int = 1,
     norm: Norm = "l2",
     difference: Difference = "forward",
 ) -> Tensor:
@@ -45,8 +44,7 @@ def gradient(
 
     Args:
         u: (b, d, *s), voxels; a displacement or a velocity.
-        spacing_mm: Of the voxels that u is told in, one for each axis.
-        stride: Voxels from one sample of u to the next.
+        spacing_mm: Of the grid, one for each axis.
         norm: Absolute values or squares.
         difference: `central` is blind to what alternates from voxel to voxel.
 
@@ -55,7 +53,7 @@ def gradient(
     """
     terms = []
     for axis in range(u.shape[1]):
-        scale = [s / (stride * spacing_mm[axis]) for s in spacing_mm]
+        scale = [s / spacing_mm[axis] for s in spacing_mm]
         if difference == "forward":
             terms.append(_Stencil(_steps(u, {axis: FORWARD}), scale))
         else:
@@ -65,15 +63,14 @@ def gradient(
 
 
 @full_precision
-def bending(u: Tensor, *, spacing_mm: Sequence[float], stride: int = 1) -> Tensor:
+def bending(u: Tensor, *, spacing_mm: Sequence[float]) -> Tensor:
     """The mean over voxels and components of sum over b, c of (d2u_a/dx_b dx_c)^2, interior.
 
     Second differences 1, -2, 1; mixed ones from the four diagonal neighbours; twice counted.
 
     Args:
         u: (b, d, *s), voxels, at least 3 along each axis.
-        spacing_mm: Of the voxels that u is told in, one for each axis.
-        stride: Voxels from one sample of u to the next.
+        spacing_mm: Of the grid, one for each axis.
 
     Returns:
         1 / mm^2.
@@ -82,7 +79,7 @@ def bending(u: Tensor, *, spacing_mm: Sequence[float], stride: int = 1) -> Tenso
     """
     terms = []
     for b, c in itertools.combinations_with_replacement(range(u.shape[1]), 2):
-        scale = [s / (stride**2 * spacing_mm[b] * spacing_mm[c]) for s in spacing_mm]
+        scale = [s / (spacing_mm[b] * spacing_mm[c]) for s in spacing_mm]
         taps = {b: SECOND} if b == c else {b: CENTRAL, c: CENTRAL}
         terms.append(_Stencil(_steps(u, taps, interior=True), scale, 1.0 if b == c else 2.0))
     return _mean_size(u, terms, "l2")

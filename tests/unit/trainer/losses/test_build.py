@@ -41,14 +41,15 @@ def test_a_weight_of_zero_is_left_out_and_names_are_unique():
     assert [term.name for term in build_losses(config, (1, 1, 1)).terms] == ["lncc", "lncc-2"]
 
 
-def test_a_velocity_at_a_stride_is_told_apart():
+def test_a_velocity_is_told_apart_and_takes_the_spacing_of_its_cells():
     config = LossesConfig.model_validate(
-        {"field": [{"kind": "gradient", "on": "velocity"}, {"kind": "gradient"}]}
+        {"field": [{"kind": "bending", "on": "velocity"}, {"kind": "bending"}]}
     )
-    on_velocity, on_displacement = build_losses(config, (1, 1), velocity_stride=2).terms
+    on_velocity, on_displacement = build_losses(config, (1, 1)).terms
     u = torch.randn(1, 2, 8, 8)
     assert (on_velocity.on, on_displacement.on) == ("velocity", "displacement")
-    torch.testing.assert_close(4 * on_velocity.fn(u), on_displacement.fn(u))
+    cells = on_velocity.fn(u / 2, spacing_mm=(2, 2))
+    torch.testing.assert_close(16 * cells, on_displacement.fn(u))
 
 
 def test_scales_in_mm_follow_the_spacing():
