@@ -3,9 +3,14 @@
 #   docker build --target gateway    .    no onnxruntime, no torch
 #   docker build --target worker-cpu .    onnxruntime with OpenVINO, no torch
 #   docker build --target worker-gpu .    onnxruntime with CUDA, no torch
+#   docker build --target trainer    .    torch and onnxruntime, both on the CPU
+# A trainer on a GPU is the same image with another torch, whose wheel brings CUDA along:
+#   docker build --target trainer --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .
 # Every package comes as a wheel, so no image holds a compiler.
 
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+# Where the trainer's torch comes from; PyPI's own takes gigabytes of CUDA packages.
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ARG CUDA_IMAGE=nvidia/cuda:13.0.1-cudnn-runtime-ubuntu24.04
 
 # --- environments: built here, copied below ---------------------------------------------------
@@ -17,13 +22,18 @@ RUN python -m venv /opt/warpline
 COPY pyproject.toml README.md LICENSE ./
 COPY service service
 COPY models models
-COPY trainer/__init__.py trainer/__init__.py
+COPY trainer trainer
 
 FROM build AS build-gateway
 RUN /opt/warpline/bin/pip install --only-binary :all: ".[gateway]"
 
 FROM build AS build-worker-cpu
 RUN /opt/warpline/bin/pip install --only-binary :all: ".[worker-cpu]"
+
+FROM build AS build-trainer
+ARG TORCH_INDEX
+RUN /opt/warpline/bin/pip install --only-binary :all: --extra-index-url "$TORCH_INDEX" \
+    ".[worker-cpu,trainer]"
 
 # --- gateway ----------------------------------------------------------------------------------
 
@@ -76,6 +86,25 @@ COPY models /opt/models
 ENV PATH=/opt/warpline/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     NUMBA_CACHE_DIR=/var/cache/warpline \
     WARPLINE_DATA_DIR=/var/lib/warpline WARPLINE_MODELS_DIR=/opt/models WARPLINE_PROVIDER=cuda
+WORKDIR /var/lib/warpline
+USER 10001:10001
+HEALTHCHECK --interval=20s --timeout=10s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "from service.settings import settings; from service.stores.build import open_stores; open_stores(settings()).jobs.ping()"]
+CMD ["python", "-m", "service.worker.main"]
+
+# --- trainer ----------------------------------------------------------------------------------
+
+FROM ${PYTHON_IMAGE} AS trainer
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends libgomp1 \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/warpline warpline \
+    && install -d -o warpline -g warpline /var/lib/warpline /var/cache/warpline
+COPY --from=build-trainer /opt/warpline /opt/warpline
+COPY models /opt/models
+ENV PATH=/opt/warpline/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    NUMBA_CACHE_DIR=/var/cache/warpline \
+    WARPLINE_DATA_DIR=/var/lib/warpline WARPLINE_MODELS_DIR=/opt/models WARPLINE_QUEUES=train
 WORKDIR /var/lib/warpline
 USER 10001:10001
 HEALTHCHECK --interval=20s --timeout=10s --start-period=60s --retries=3 \

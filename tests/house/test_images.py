@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
 SERVICES = COMPOSE["services"]
-OURS = ("gateway", "worker", "worker-gpu", "migrate")
-FINAL = ("gateway", "worker-cpu", "worker-gpu")
+OURS = ("gateway", "worker", "worker-gpu", "trainer", "migrate")
+FINAL = ("gateway", "worker-cpu", "worker-gpu", "trainer")
 ONE_SHOT = ("migrate", "bucket")
 
 
@@ -83,6 +83,22 @@ def test_extra_of_an_image_leaves_out_what_the_face_must_not_know(extra, never):
     assert not packages_of(extra) & never
 
 
+def test_the_trainer_has_one_torch_and_one_onnxruntime():
+    assert '".[worker-cpu,trainer]"' in DOCKERFILE
+    found = packages_of("worker-cpu,trainer")
+    assert "torch" in found
+    assert not {"onnxruntime", "onnxruntime-gpu"} & found
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    pins = [p for p in project["optional-dependencies"]["trainer"] if p.startswith("torch")]
+    assert pins == ["torch==2.13.0"]
+
+
+def test_a_training_may_take_less_memory_than_its_container_has():
+    given_mib = int(environment_of("trainer")["WARPLINE_TRAIN_MEMORY_MIB"])
+    limit = SERVICES["trainer"]["deploy"]["resources"]["limits"]["memory"]
+    assert given_mib < int(limit.removesuffix("g")) * 1024
+
+
 def test_copied_paths_exist_and_pass_dockerignore():
     allowed = {
         line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"
@@ -135,7 +151,7 @@ def test_service_is_hardened_and_limited(service):
 
 @pytest.mark.parametrize("service", sorted(set(SERVICES) - set(ONE_SHOT)))
 def test_long_running_service_has_a_health_check(service):
-    image_checks = {"gateway", "worker", "worker-gpu"}
+    image_checks = {"gateway", "worker", "worker-gpu", "trainer"}
     assert "healthcheck" in SERVICES[service] or service in image_checks
 
 

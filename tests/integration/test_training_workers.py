@@ -20,12 +20,13 @@ from service.jobs.intake import Intake
 from service.jobs.job import InputFile, Job, Kind, Queue, Request, State
 from service.jobs.model import NewModel
 from service.settings import Settings
+from service.standalone import child_environment
 from service.stores.build import Stores, open_stores
 from service.stores.migrate import database_of, migrate
 from service.worker.worker import reaper_of
 from tests.ceph import CephS3
 from tests.fakes.fake_trainer import loss_of, next_state
-from tests.integration.chaos import ROOT, environment
+from tests.integration.chaos import ROOT
 from tests.servers import RedisServer
 from tests.unit.worker.test_training import archive_of
 
@@ -42,7 +43,7 @@ class Workers:
 
     def start(self, config: Settings | None = None) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", MODULE, self.kind]
-        env = environment(config or self.config) | {"PYTHONPATH": str(ROOT)}
+        env = child_environment(config or self.config) | {"PYTHONPATH": str(ROOT)}
         self.running.append(subprocess.Popen(command, cwd=ROOT, env=env))
         return self.running[-1]
 
