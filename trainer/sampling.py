@@ -27,11 +27,14 @@ class Warp(torch.autograd.Function):
     """values(x + u(x)), linear; (b, c, *s) and (b, d, *t) to (b, c, *t)."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, u: Tensor, fill: float) -> Tensor:
+    def forward(ctx: Any, values: Tensor, u: Tensor, fill: float | None) -> Tensor:
         ctx.save_for_backward(values, u)
+        ctx.margin = np.float32(np.inf if fill is None else 0.5)
         out = values.new_empty(*values.shape[:2], *u.shape[2:])
         with _torchs_threads():
-            warping.pull(_solid(values), _solid_field(u), np.float32(fill), _solid(out))
+            warping.pull(
+                _solid(values), _solid_field(u), np.float32(fill or 0), ctx.margin, _solid(out)
+            )
         return out
 
     @staticmethod
@@ -41,8 +44,8 @@ class Warp(torch.autograd.Function):
         needs_values, needs_field, _ = ctx.needs_input_grad
         field, given = _solid_field(u), _solid(grad)
         with _torchs_threads():
-            for_values = _pushed(given, field, values) if needs_values else None
-            for_field = _slope(values, field, given).reshape(u.shape) if needs_field else None
+            for_values = _pushed(given, field, values, ctx.margin) if needs_values else None
+            for_field = _slope(values, field, ctx.margin, given) if needs_field else None
         return for_values, for_field, None
 
 
@@ -71,13 +74,14 @@ def _solid_field(u: Tensor) -> np.ndarray:
     return _solid(u)
 
 
-def _slope(values: Tensor, field: np.ndarray, grad: np.ndarray) -> Tensor:
+def _slope(values: Tensor, field: np.ndarray, margin: np.float32, grad: np.ndarray) -> Tensor:
     out = np.empty(field.shape, np.float32)
-    warping.slope(_solid(values), field, grad, out)
-    return torch.from_numpy(out[:, 3 - (values.ndim - 2) :])
+    warping.slope(_solid(values), field, margin, grad, out)
+    found = torch.from_numpy(out)
+    return found if values.ndim == 5 else found[:, 1:, 0].contiguous()
 
 
-def _pushed(grad: np.ndarray, field: np.ndarray, values: Tensor) -> Tensor:
+def _pushed(grad: np.ndarray, field: np.ndarray, values: Tensor, margin: np.float32) -> Tensor:
     """Parts of the field write to planes of their own, which are then summed: no two collide."""
     solid = values if values.ndim == 5 else values[:, :, None]
     b, c, i, j, k = solid.shape
@@ -85,7 +89,7 @@ def _pushed(grad: np.ndarray, field: np.ndarray, values: Tensor) -> Tensor:
     warping.reach(field, i, low, high)
     parts, planes = plan(low, high, c * j * k)
     room = np.zeros(planes, np.float32)
-    warping.push(grad, field, (i, j, k), parts, room)
+    warping.push(grad, field, (i, j, k), margin, parts, room)
     out = np.empty((b, c, i, j * k), np.float32)
     warping.gather(parts, room, out)
     return torch.from_numpy(out).reshape(values.shape)

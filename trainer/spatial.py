@@ -35,7 +35,7 @@ def _along(axis: int, count: int, ndim: int, like: Tensor) -> Tensor:
     return torch.arange(count, device=like.device).to(like.dtype).reshape(shape)
 
 
-def warp(values: Tensor, u: Tensor, *, mode: Mode = "linear", fill: float = 0.0) -> Tensor:
+def warp(values: Tensor, u: Tensor, *, mode: Mode = "linear", fill: float | None = 0.0) -> Tensor:
     """out(x) = values(x + u(x)).
 
     Half-precision inputs are sampled, and the result given, in float32: a position in half
@@ -45,7 +45,7 @@ def warp(values: Tensor, u: Tensor, *, mode: Mode = "linear", fill: float = 0.0)
         values: (b, c, *s); its size may differ from the field's.
         u: (b, d, *t), voxels.
         mode: `linear` has gradients for values and u; `nearest` (halves up, as ITK) for values.
-        fill: The value outside.
+        fill: The value outside; with None the edge's value goes on for ever, as features want it.
 
     Returns:
         (b, c, *t).
@@ -71,13 +71,12 @@ def _full_precision(values: Tensor) -> Tensor:
     return values if values.dtype == torch.float64 else values.float()
 
 
-def _linear(values: Tensor, u: Tensor, fill: float) -> Tensor:
+def _linear(values: Tensor, u: Tensor, fill: float | None) -> Tensor:
     size = values.shape[2:]
-    ends, inside = [], None
+    ends, inside = [], torch.ones_like(u[:, 0], dtype=torch.bool)
     for axis, count in enumerate(size):
         index = _along(axis, u.shape[axis + 2], len(size), u) + u[:, axis]
-        within = (index >= -0.5) & (index <= count - 0.5)
-        inside = within if inside is None else inside & within
+        inside = inside & (index >= -0.5) & (index <= count - 0.5)
         ends.append(index * (2 / max(count - 1, 1)) - 1)
     sampled = F.grid_sample(
         values,
@@ -86,22 +85,22 @@ def _linear(values: Tensor, u: Tensor, fill: float) -> Tensor:
         padding_mode="border",
         align_corners=True,
     )
-    return torch.where(inside[:, None], sampled, fill)  # type: ignore[index]
+    return sampled if fill is None else torch.where(inside[:, None], sampled, fill)
 
 
-def _nearest(values: Tensor, u: Tensor, fill: float) -> Tensor:
+def _nearest(values: Tensor, u: Tensor, fill: float | None) -> Tensor:
     b, c, *size = values.shape
-    place, inside = torch.zeros_like(u[:, 0], dtype=torch.int64), None
+    place = torch.zeros_like(u[:, 0], dtype=torch.int64)
+    inside = torch.ones_like(place, dtype=torch.bool)
     for axis, count in enumerate(size):
         index = _along(axis, u.shape[axis + 2], len(size), u) + u[:, axis]
-        within = (index >= -0.5) & (index <= count - 0.5)
-        inside = within if inside is None else inside & within
-        # NaN is outside; as an integer it would be anything.
-        whole = torch.floor(torch.where(within, index, 0.0) + 0.5).to(torch.int64)
+        inside = inside & (index >= -0.5) & (index <= count - 0.5)
+        # Clamped first: far away, or not a number, an integer would be anything.
+        whole = torch.floor(index.nan_to_num().clamp(0, count - 1) + 0.5).to(torch.int64)
         place = place * count + whole.clamp(0, count - 1)
     flat = place.reshape(b, 1, -1).expand(b, c, -1)
     taken = torch.gather(values.reshape(b, c, -1), 2, flat).reshape(b, c, *u.shape[2:])
-    return torch.where(inside[:, None], taken, fill)  # type: ignore[index]
+    return taken if fill is None else torch.where(inside[:, None], taken, fill)
 
 
 def compose(outer: Tensor, inner: Tensor) -> Tensor:

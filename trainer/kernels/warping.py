@@ -1,8 +1,8 @@
 """Warp by a field, forwards and backwards; float32, channels first.
 
 values are (b, c, i, j, k), a field is (b, 3, p, q, r) in voxels; a 2-D image has one voxel along i.
-A sample is inside when its index is in [-0.5, n - 0.5] along each axis; it is then clamped to
-[0, n - 1]; else, and when the index is NaN, it counts as the fill value, with no gradient.
+A sample is inside when its index is within `margin` of [0, n - 1] along each axis; it is then
+clamped to that; else, and when the index is NaN, it counts as the fill value, with no gradient.
 Along an axis where the index is at or beyond the outermost voxel centre the field has no gradient,
 as in torch's `grid_sample`.
 """
@@ -12,7 +12,7 @@ from numba import prange
 
 from service.registration.kernels.launch import device, kernel
 
-ZERO, HALF, ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
+ZERO, ONE = np.float32(0.0), np.float32(1.0)
 
 
 @device
@@ -23,10 +23,11 @@ def _clamped(position, last):
 
 
 @device
-def _locate(field, row, shape, corner, shares):
+def _locate(field, row, shape, margin, places):
     """For each voxel of a row: the lower corner in memory, shares, and 1 if it is inside."""
     n, p, q = row
     ni, nj, nk = shape
+    corner, shares = places
     li, lj, lk = np.float32(ni - 1), np.float32(nj - 1), np.float32(nk - 1)
     ti, tj, tk = np.int32(max(ni - 2, 0)), np.int32(max(nj - 2, 0)), np.int32(max(nk - 2, 0))
     si, sj = np.int32(nj * nk), np.int32(nk)
@@ -34,7 +35,7 @@ def _locate(field, row, shape, corner, shares):
     for k in range(ui.size):
         x, y, z = np.float32(p) + ui[k], np.float32(q) + uj[k], np.float32(np.int32(k)) + uk[k]
         a, b, c = _clamped(x, li), _clamped(y, lj), _clamped(z, lk)
-        near = (abs(x - a) <= HALF) & (abs(y - b) <= HALF) & (abs(z - c) <= HALF)
+        near = (abs(x - a) <= margin) & (abs(y - b) <= margin) & (abs(z - c) <= margin)
         ia, ib, ic = min(np.int32(a), ti), min(np.int32(b), tj), min(np.int32(c), tk)
         shares[0, k], shares[1, k] = a - np.float32(ia), b - np.float32(ib)
         shares[2, k] = c - np.float32(ic)
@@ -81,18 +82,18 @@ def _pull_row(line, steps, places, fill, out):
 
 
 @kernel
-def pull(values, field, fill, out):
+def pull(values, field, fill, margin, out):
     """out(x) = values(x + u(x)), linear."""
     batch, channels, shape = values.shape[0], values.shape[1], values.shape[2:]
     slabs, rows, length = out.shape[2], out.shape[3], out.shape[4]
     for slab in prange(batch * slabs):
         n, p = np.int64(slab) // slabs, np.int64(slab) % slabs
-        corner, shares = np.empty(length, np.int32), np.empty((4, length), np.float32)
+        places = np.empty(length, np.int32), np.empty((4, length), np.float32)
         for q in range(rows):
-            _locate(field, (n, p, q), shape, corner, shares)
+            _locate(field, (n, p, q), shape, margin, places)
             for c in range(channels):
                 line = values[n, c].reshape(-1)
-                _pull_row(line, _steps(shape), (corner, shares), fill, out[n, c, p, q])
+                _pull_row(line, _steps(shape), places, fill, out[n, c, p, q])
 
 
 @device
@@ -117,21 +118,21 @@ def _slope_row(line, steps, places, grad, slope):
 
 
 @kernel
-def slope(values, field, grad, out):
+def slope(values, field, margin, grad, out):
     """The gradient for the field: sum over channels of grad * d values / d index."""
     batch, channels, shape = values.shape[0], values.shape[1], values.shape[2:]
     slabs, rows, length = grad.shape[2], grad.shape[3], grad.shape[4]
     for slab in prange(batch * slabs):
         n, p = np.int64(slab) // slabs, np.int64(slab) % slabs
-        corner, shares = np.empty(length, np.int32), np.empty((4, length), np.float32)
+        places = np.empty(length, np.int32), np.empty((4, length), np.float32)
         free, total = np.empty((3, length), np.float32), np.empty((3, length), np.float32)
         for q in range(rows):
-            _locate(field, (n, p, q), shape, corner, shares)
+            _locate(field, (n, p, q), shape, margin, places)
             _free(field, (n, p, q), shape, free)
             total[:] = ZERO
             for c in range(channels):
                 line = values[n, c].reshape(-1)
-                _slope_row(line, _steps(shape), (corner, shares), grad[n, c, p, q], total)
+                _slope_row(line, _steps(shape), places, grad[n, c, p, q], total)
             for axis in range(3):
                 for k in range(length):
                     out[n, axis, p, q, k] = free[axis, k] * total[axis, k]
@@ -177,13 +178,14 @@ def _push_row(grad, steps, places, base, line):
 
 
 @kernel
-def push(grad, field, shape, parts, room):
+def push(grad, field, shape, margin, parts, room):
     """The gradient for the values, each part's into planes of its own.
 
     Args:
         grad: (b, c, p, q, r).
         field: (b, 3, p, q, r).
         shape: Of the values, (i, j, k).
+        margin: As above.
         parts: (n, 6) int64: batch, first and end slab, first and end plane, where it starts in
             `room`; each part has c * planes * j * k there.
         room: Zeros.
@@ -192,14 +194,13 @@ def push(grad, field, shape, parts, room):
     plane = shape[1] * shape[2]
     for part in prange(parts.shape[0]):
         n, first, end, lower, upper, start = parts[part]
-        corner, shares = np.empty(length, np.int32), np.empty((4, length), np.float32)
+        places = np.empty(length, np.int32), np.empty((4, length), np.float32)
         size = (upper - lower) * plane
         for p in range(first, end):
             for q in range(rows):
-                _locate(field, (n, p, q), shape, corner, shares)
+                _locate(field, (n, p, q), shape, margin, places)
                 for c in range(channels):
                     line = room[start + c * size : start + (c + 1) * size]
-                    places = corner, shares
                     _push_row(grad[n, c, p, q], _steps(shape), places, lower * plane, line)
 
 

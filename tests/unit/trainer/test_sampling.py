@@ -38,9 +38,10 @@ def _require_equal(function: object, *inputs: torch.Tensor) -> None:
 
 @SHAPES
 @pytest.mark.parametrize("channels", [1, 3])
-def test_warp(shape: tuple[int, ...], channels: int) -> None:
+@pytest.mark.parametrize("fill", [0.5, None])
+def test_warp(shape: tuple[int, ...], channels: int, fill: float | None) -> None:
     values = torch.rand(2, channels, *shape, generator=torch.Generator().manual_seed(1))
-    _require_equal(lambda v, u: spatial.warp(v, u, fill=0.5), values, _smooth(shape, 3, seed=2))
+    _require_equal(lambda v, u: spatial.warp(v, u, fill=fill), values, _smooth(shape, 3, seed=2))
 
 
 @SHAPES

@@ -64,6 +64,19 @@ def test_warp_samples_where_scipy_samples(
 
 
 @WAYS
+@pytest.mark.parametrize("order", [0, 1])
+def test_without_a_fill_value_the_edge_goes_on(
+    rng: np.random.Generator, dtype: torch.dtype, order: int
+) -> None:
+    values = torch.from_numpy(rng.random((1, 1, *SHAPE))).to(dtype)
+    u = 3 * _fields(rng, 6, SHAPE, dtype)[:1]
+    places = np.indices(SHAPE) + u[0].double().numpy()
+    ours = spatial.warp(values, u, mode=("nearest", "linear")[order], fill=None)
+    theirs = ndimage.map_coordinates(values[0, 0].numpy(), places, order=order, mode="nearest")
+    np.testing.assert_allclose(ours[0, 0], theirs, atol=2e-5)
+
+
+@WAYS
 def test_the_moving_image_may_have_another_size(
     rng: np.random.Generator, dtype: torch.dtype
 ) -> None:
