@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-FORMAT = 1  # raised when what is stored changes its meaning
+FORMAT = 2  # raised when what is stored changes its meaning
 
 Arrays = dict[str, np.ndarray]
 Kept = TypeVar("Kept")

@@ -19,6 +19,7 @@ from service.registration.resample import resample, warp_labels
 from service.registration.volume import Volume
 from trainer.config.data import GridConfig
 from trainer.data.reading import Labels
+from trainer.data.shares import share_of, share_of_map
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,11 @@ class Placement:
 
     def fixed_share(self, labels: Labels, label: int) -> np.ndarray:
         """The label's share of each voxel, (*s) in [0, 1]; outside 0."""
-        return self._share(on_grid(_indicator(labels, label), self.grid))
+        return self._share(labels, label, None)
 
     def moving_share(self, labels: Labels, label: int) -> np.ndarray:
         """The same for a label of the moving image."""
-        return self._share(through(_indicator(labels, label), self.grid, self.affine, fill=0.0))
+        return self._share(labels, label, self.affine)
 
     def fixed_map(self, labels: Labels) -> np.ndarray:
         """One label for each voxel, (*s): the one with the largest share; outside 0."""
@@ -80,8 +81,14 @@ class Placement:
         """(n, d) voxel positions on the same grid, where the affine has brought the image."""
         return self._voxels(points.moved(self.affine.inverse()))
 
-    def _share(self, volume: Volume) -> np.ndarray:
-        return self._shaped(np.clip(volume.data, 0, 1), "zero")
+    def _share(self, labels: Labels, label: int, affine: Affine | None) -> np.ndarray:
+        if labels.is_map:
+            share = share_of_map(labels, label, self.grid, affine)
+        elif label > len(labels.data):
+            share = np.zeros(self.grid.shape, np.float32)
+        else:
+            share = share_of(Volume(labels.data[label - 1], labels.grid), self.grid, affine)
+        return self._shaped(np.clip(share, 0, 1), "zero")
 
     def _map(self, labels: Labels, affine: Affine) -> np.ndarray:
         still = DisplacementField.zero(Grid((1, 1, 1), self.grid.affine))
@@ -120,14 +127,6 @@ def place(rule: GridConfig, multiple: int, fixed: Grid, affine: Affine) -> Place
     """How a pair with this fixed grid is seen."""
     grid = model_grid(rule.rule(multiple), fixed, rule.ndim)
     return Placement(grid, affine, rule, multiple)
-
-
-def _indicator(labels: Labels, label: int) -> Volume:
-    if labels.is_map:
-        return Volume((labels.data == label).astype(np.float32), labels.grid)
-    if label > len(labels.data):
-        return Volume(np.zeros(labels.grid.shape, np.float32), labels.grid)
-    return Volume(labels.data[label - 1], labels.grid)
 
 
 def _cut(values: np.ndarray, axis: int, start: int, length: int, fill: np.generic) -> np.ndarray:

@@ -52,7 +52,8 @@ class CaseStore:
         arrays = self._disk.arrays(
             self._key("labels", source), lambda: _label_arrays(read_labels(source, self._spacing))
         )
-        return Labels(arrays["data"], Grid(_shape(arrays["data"].shape[-3:]), arrays["affine"]))
+        grid = Grid(_shape(arrays["data"].shape[-3:]), arrays["affine"])
+        return Labels(arrays["data"], grid, arrays["first"], arrays["last"])
 
     def label_values(self, case: Case) -> tuple[int, ...]:
         """The labels that a case has."""
@@ -125,7 +126,8 @@ def _arrays(volume: Volume) -> Arrays:
 
 
 def _label_arrays(labels: Labels) -> Arrays:
-    return {"data": labels.data, "affine": labels.grid.affine}
+    affine = labels.grid.affine
+    return {"data": labels.data, "affine": affine, "first": labels.first, "last": labels.last}
 
 
 def _volume(arrays: Arrays) -> Volume:

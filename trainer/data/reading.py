@@ -23,11 +23,21 @@ Spacing = tuple[float, float, float]
 class Labels:
     """Labels of one image on one grid: a map of values (i, j, k), or shares (n, i, j, k) in [0, 1].
 
-    Share number n is label n + 1.
+    Share number n is label n + 1. `first` and `last`, (labels, 3), hold where each label of a map
+    begins and ends along each axis; row n is label n.
     """
 
     data: np.ndarray
     grid: Grid
+    first: np.ndarray
+    last: np.ndarray
+
+    @classmethod
+    def of(cls, data: np.ndarray, grid: Grid) -> "Labels":
+        """Labels with their bounds, of shares none."""
+        if data.ndim == 3:
+            return cls(data, grid, *bounds(data))
+        return cls(data, grid, *np.zeros((2, 0, 3), np.int64))
 
     @property
     def is_map(self) -> bool:
@@ -36,8 +46,24 @@ class Labels:
     def values(self) -> tuple[int, ...]:
         """The labels that there are, background left out."""
         if self.is_map:
-            return tuple(int(value) for value in np.unique(self.data) if value > 0)
+            there = np.flatnonzero((self.last >= self.first).all(axis=1))
+            return tuple(int(value) for value in there if value > 0)
         return tuple(n + 1 for n, share in enumerate(self.data) if share.any())
+
+
+def bounds(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First and last index of each label along each axis, (labels, 3); last < first where none is.
+
+    Row n is label n; background, 0, included.
+    """
+    count = int(data.max()) + 1 if data.size else 1
+    first, last = np.full((count, 3), np.iinfo(np.int32).max), np.full((count, 3), -1)
+    for axis in range(3):
+        for n, plane in enumerate(np.moveaxis(data, axis, 0)):
+            there = np.flatnonzero(np.bincount(plane.ravel(), minlength=count))
+            first[there, axis] = np.minimum(first[there, axis], n)
+            last[there, axis] = n
+    return first, last
 
 
 def header_of(source: Source, spacing_mm: Spacing) -> tuple[Grid, int]:
@@ -76,12 +102,12 @@ def read_labels(source: Source, spacing_mm: Spacing) -> Labels:
     data, grid = _values(source, spacing_mm)
     is_share = data.dtype.kind == "f" and float(data.min()) >= 0 and float(data.max()) <= 1
     if data.shape[3] == 1 and not (is_share and (data != np.rint(data)).any()):
-        return Labels(as_label_map(Volume(data[..., 0], grid)).data, grid)
+        return Labels.of(as_label_map(Volume(data[..., 0], grid)).data, grid)
     if float(data.min()) < 0 or float(data.max()) > 1:
         raise BadLabelsError(
             "The fourth axis of a label file holds one label each, with values from 0 to 1."
         )
-    return Labels(np.ascontiguousarray(np.moveaxis(data, 3, 0), dtype=np.float32), grid)
+    return Labels.of(np.ascontiguousarray(np.moveaxis(data, 3, 0), dtype=np.float32), grid)
 
 
 def read_mask(source: Source, spacing_mm: Spacing) -> Volume:
