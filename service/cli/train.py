@@ -177,4 +177,4 @@ def show_trained(job: "Job", out: Path, *, as_json: bool) -> None:
     for metric, values in (compared.get("metrics") or {}).items():
         console.print(f"  {metric}: {values['candidate']:.4g}, there {values['production']:.4g}")
     console.print(f"Promote it: warpline models promote {model.get('name')} {model.get('version')}")
-    console.print(f"Results: {out}  (open {out / 'report.html'})", soft_wrap=True)
+    console.print(f"Results: {out}  (open {out / 'evaluation.html'})", soft_wrap=True)

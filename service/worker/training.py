@@ -7,6 +7,7 @@ of JSON; its checkpoints go to the object store as they come, so that any host c
 import json
 import logging
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ from service.jobs.heart import HandedBackError
 from service.jobs.job import Job
 from service.jobs.ports import BlobStore
 from service.jobs.runner import Outcome, Watch
+from service.registration.card import Card
 from service.worker.checkpoints import Checkpoints, Courier
 from service.worker.trainer_process import TrainerProcess
 from service.worker.training_data import DataFetcher
@@ -88,7 +90,7 @@ class Training:
         finally:
             process.kill()
             courier.close(DELIVER_WITHIN_S)
-        return outcome_of(job, out)
+        return outcome_of(job, out, run.told.model)
 
     def _command_line(self, job: Job, folder: Path, root: Path | None) -> list[str]:
         config = folder / "order.yaml"
@@ -100,10 +102,16 @@ class Training:
         if job.request.publishes is not None:
             made = job.request.publishes
             command += ["--version", made.version]
-            other = self.production(made.name)
-            if other is not None:
-                command += ["--compare", str(other)]
+            command += self._compared(made.name, folder / "compare")
         return command
+
+    def _compared(self, name: str, folder: Path) -> list[str]:
+        """A copy of the model to compare with, as `<name>/<version>`; caches are tidied."""
+        other = self.production(name)
+        if other is None:
+            return []
+        card = Card.read(other / "card.json")
+        return ["--compare", str(shutil.copytree(other, folder / card.name / card.version))]
 
 
 def child_environment(threads: int | None) -> Mapping[str, str]:

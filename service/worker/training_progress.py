@@ -23,6 +23,7 @@ class Told:
     stage: str = "train"
     fraction: float = TRAIN_SHARE[0]
     is_done: bool = False
+    model: str = "model"  # where it lies below the training's folder
     _figures: dict[str, Any] = field(default_factory=dict)
     _shown: dict[str, Any] = field(default_factory=dict)
     _shown_at: float = -math.inf
@@ -41,6 +42,7 @@ class Told:
             self._shown_at = -math.inf
         elif kind == "done":
             self.is_done = True
+            self.model = str(event.get("model", self.model))
 
     def detail(self) -> dict[str, Any]:
         """Figures for the job's progress; the same as before where it is too early for new ones."""

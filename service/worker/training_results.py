@@ -11,15 +11,18 @@ import pydantic
 
 from service import errors
 from service.errors import ModelInvalidError, TrainingFailedError, WarplineError
+from service.jobs.datasets import checked_path
 from service.jobs.job import Job
-from service.jobs.model import Comparison
+from service.jobs.model import ComparedMetric, Comparison, Verdict
 from service.jobs.runner import MadeModel, Outcome, Output
 from service.registration.card import Card, sha256_of
 
 log = logging.getLogger(__name__)
 
-MODEL, EVALUATION = "model", "evaluation"
-MODEL_FILES = ("model.onnx", "card.json", "README.md")
+EVALUATION = "evaluation"
+# Metrics of which more is better; the comparison does not say it.
+LARGE_IS_GOOD = frozenset({"dice", "ncc"})
+VERDICTS = {"better": Verdict.BETTER, "worse": Verdict.WORSE}
 RECORDS = ("config.yaml", "metrics.jsonl")
 MEDIA_TYPES = {
     ".onnx": "application/octet-stream",
@@ -35,14 +38,20 @@ PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 LONGEST_SENTENCE, MOST_FAULTS, MOST_FILES = 2000, 200, 200
 
 
-def outcome_of(job: Job, out: Path) -> Outcome:
+def outcome_of(job: Job, out: Path, model: str) -> Outcome:
     """The results and the model in a training's folder.
+
+    Args:
+        job: What was ordered.
+        out: The folder.
+        model: Path of the model below it.
 
     Raises:
         TrainingFailedError: If the model is missing or is not the one that was ordered.
     """
-    files = {path.name: _output(path) for path in _results(out)}
-    made = _model(job, out)
+    folder = out / checked_path(model)
+    files = {path.name: _output(path) for path in _results(out, folder)}
+    made = _model(job, folder, out / EVALUATION)
     comparison = None if made is None else made.comparison
     summary: dict[str, Any] = {"training": _summary(out)}
     if made is not None:
@@ -51,24 +60,28 @@ def outcome_of(job: Job, out: Path) -> Outcome:
     return Outcome(files, summary, made)
 
 
-def _results(out: Path) -> Iterator[Path]:
-    found = [out / name for name in RECORDS]
-    for folder in (out / MODEL, out / EVALUATION):
-        found += sorted(folder.iterdir()) if folder.is_dir() else []
+def _results(out: Path, model: Path) -> Iterator[Path]:
+    yield from [path for path in (out / name for name in RECORDS) if path.is_file()]
+    yield from _files(model)
+    yield from _files(out / EVALUATION)
+
+
+def _files(folder: Path) -> list[Path]:
+    """Plain files of a folder, without those below."""
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
     plain = [path for path in found if path.is_file() and not path.is_symlink()]
-    yield from [path for path in plain if PLAIN.fullmatch(path.name)][:MOST_FILES]
+    return [path for path in plain if PLAIN.fullmatch(path.name)][:MOST_FILES]
 
 
 def _output(path: Path) -> Output:
     return Output(path, MEDIA_TYPES.get(path.suffix, "application/octet-stream"))
 
 
-def _model(job: Job, out: Path) -> MadeModel | None:
+def _model(job: Job, folder: Path, evaluation: Path) -> MadeModel | None:
     wanted = job.request.publishes
     if wanted is None:
         return None
-    folder = out / MODEL
-    files = {name: _output(folder / name) for name in MODEL_FILES if (folder / name).is_file()}
+    files = {path.name: _output(path) for path in _files(folder)}
     try:
         card = Card.read(folder / "card.json")
     except ModelInvalidError as error:
@@ -78,7 +91,7 @@ def _model(job: Job, out: Path) -> MadeModel | None:
         raise TrainingFailedError("The trainer left no model, or another than its card says.")
     if (card.name, card.version) != (wanted.name, wanted.version):
         raise TrainingFailedError(f"The trainer made {card.name}/{card.version}, not {wanted}.")
-    return MadeModel(wanted, files, card.model_dump(mode="json"), _comparison(out / EVALUATION))
+    return MadeModel(wanted, files, card.model_dump(mode="json"), _comparison(evaluation))
 
 
 def _comparison(folder: Path) -> Comparison | None:
@@ -87,10 +100,29 @@ def _comparison(folder: Path) -> Comparison | None:
     if not path.is_file():
         return None
     try:
-        return Comparison.model_validate_json(path.read_bytes())
-    except pydantic.ValidationError:
+        told = json.loads(path.read_bytes())
+        other = told["second"]
+        return Comparison(
+            against=f"{other['name']}/{other['version']}",
+            pairs=max((metric["pairs"] for metric in told["metrics"].values()), default=0),
+            digest=told["pair_set"],
+            metrics={name: _metric(name, found) for name, found in told["metrics"].items()},
+            verdict=VERDICTS.get(told["first_is"], Verdict.EQUAL),
+        )
+    except (pydantic.ValidationError, ValueError, LookupError, TypeError, AttributeError):
         log.warning("the trainer's comparison is not one")
         return None
+
+
+def _metric(name: str, found: Mapping[str, Any]) -> ComparedMetric:
+    return ComparedMetric(
+        candidate=found["first"],
+        production=found["second"],
+        higher_is_better=name in LARGE_IS_GOOD,
+        wins=found["wins"],
+        losses=found["losses"],
+        p_value=found["p"],
+    )
 
 
 def _summary(out: Path) -> dict[str, Any]:

@@ -113,8 +113,8 @@ class Training:
 
     def finish(self, version: str, compare: Path | None) -> None:
         tell("stage", stage="export")
-        model = self.out / "model"
-        model.mkdir(exist_ok=True)
+        model = self.out / "model" / self.name / version
+        model.mkdir(parents=True)
         shutil.copy(SHIPPED / "model.onnx", model)
         card = json.loads((SHIPPED / "card.json").read_text())
         card |= {"name": self.name, "version": version}
@@ -124,12 +124,24 @@ class Training:
         evaluation = self.out / "evaluation"
         evaluation.mkdir(exist_ok=True)
         (evaluation / "metrics.csv").write_text("pair,label,dice\n0,1,0.8\n")
-        (evaluation / "report.html").write_text("<p>fine</p>")
-        against = None
-        if compare is not None:
-            other = json.loads((compare / "card.json").read_text())
-            against = f"{other['name']}/{other['version']}"
-        comparison = {"against": against, "pairs": 1, "verdict": "better"}
+        (evaluation / "evaluation.html").write_text("<p>fine</p>")
+        if compare is None:
+            return
+        other = json.loads((compare / "card.json").read_text())
+        assert (compare.parent.name, compare.name) == (other["name"], other["version"])
+        first = {"name": self.name, "version": version, "sha256": card["sha256"]}
+        second = {key: other[key] for key in ("name", "version", "sha256")}
+        dice = {
+            "pairs": 3,
+            "first": 0.8,
+            "second": 0.7,
+            "wins": 2,
+            "losses": 1,
+            "ties": 0,
+            "p": 0.5,
+        }
+        comparison = {"first": first, "second": second, "pair_set": "d" * 64}
+        comparison |= {"metrics": {"dice": dice}, "decided_by": "dice", "first_is": "better"}
         (evaluation / "comparison.json").write_text(json.dumps(comparison))
 
 
@@ -172,7 +184,7 @@ def main() -> int:
             return STOPPED
         training.misbehave()
     training.finish(chosen.version, chosen.compare)
-    tell("done", model="model", evaluation="evaluation")
+    tell("done", model=f"model/{training.name}/{chosen.version}", evaluation="evaluation")
     return 0
 
 

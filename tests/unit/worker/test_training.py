@@ -149,12 +149,22 @@ def test_a_training_ends_with_results_a_model_and_its_comparison(bench: Bench) -
         "README.md",
         "metrics.csv",
         "metrics.jsonl",
-        "report.html",
+        "evaluation.html",
         "comparison.json",
     }
     assert bench.losses(job) == unbroken(15)
     (model,) = bench.jobs.models.list()
-    assert (model.name, model.version, model.comparison.against) == ("toy", "1", "discrete/1")
+    assert (model.name, model.version) == ("toy", "1")
+    compared = model.comparison
+    assert (compared.against, compared.pairs, compared.verdict) == ("discrete/1", 3, "better")
+    assert compared.metrics["dice"].model_dump() == {
+        "candidate": 0.8,
+        "production": 0.7,
+        "higher_is_better": True,
+        "wins": 2,
+        "losses": 1,
+        "p_value": 0.5,
+    }
     graph = bench.blobs.get_bytes(model.files["model.onnx"].key)
     assert hashlib.sha256(graph).hexdigest() == model.card["sha256"]
     assert bench.jobs.models.aliases()["toy"]["candidate"] == "1"
