@@ -7,7 +7,7 @@ from pathlib import Path
 from service import registration
 from service.cli import screen
 
-NO_KERNELS = frozenset({"__init__.py", "launch.py"})
+NO_KERNELS = frozenset({"__init__.py", "ahead.py", "launch.py"})
 
 
 @dataclass(frozen=True)

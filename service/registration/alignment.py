@@ -56,6 +56,7 @@ def align(
         InvalidPairError: If the model needs moving labels or single slices and has none.
     """
     require_labels(pair, engine)
+    pair = replace(pair, fixed=pair.fixed.as_float32(), moving=pair.moving.as_float32())
     with clock.stage("initialise") as stage:
         how = _chosen(options, engine)
         affine = _initial_affine(pair, how, stage.watch)

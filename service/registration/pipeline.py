@@ -16,7 +16,7 @@ from service.registration.models_folder import Models
 from service.registration.options import RegisterOptions
 from service.registration.page import render_page
 from service.registration.pair import Pair, read_pair
-from service.registration.pictures import Scene, draw_pictures, overlay_picture
+from service.registration.pictures import Pictures, Scene, draw_pictures, overlay_picture
 from service.registration.products import Products, produce
 from service.registration.progress import StageClock, Watch, unwatched
 from service.registration.provenance import provenance
@@ -53,22 +53,25 @@ def register_files(
     clock = StageClock(watch)
     warnings: list[str] = []
     folder.mkdir(parents=True, exist_ok=True)
-    engine = models.load(options.model)
-    with clock.stage("read"):
-        pair = read_pair(files, limits or Limits(), warnings)
+    with ThreadPoolExecutor(1) as background:
+        opening = background.submit(models.load, options.model)
+        with clock.stage("read"):
+            pair = read_pair(files, limits or Limits(), warnings)
+        engine = opening.result()
     alignment = align(pair, options, engine, clock, warnings)
     with clock.stage("warp"):
         products = produce(pair, alignment, options)
-    with ThreadPoolExecutor(1) as background:
-        # The results are whole: they are written while they are measured and drawn.
+    with ThreadPoolExecutor(2) as background:
+        # The results are whole: they are written and drawn while they are measured.
         writing = background.submit(deliver, products, folder)
         with clock.stage("measure") as stage:
             shape = regularity(products.ddf, pair.fixed_mask)
+            drawing = background.submit(_drawn, _scene(pair, products, shape))
             metrics = measure(pair, alignment, products, shape, stage.watch)
             verdict = judge(evidence(metrics, pair, alignment.affine))
-        with clock.stage("draw"):
-            scene = _scene(pair, products, shape)
-            pictures, overlay = draw_pictures(scene), overlay_picture(scene)
+        with clock.stage("draw") as stage:
+            pictures, overlay = drawing.result()
+            stage.detail = "beside measuring"
         with clock.stage("write") as stage:
             written = writing.result() | write_all(
                 {"overlay.png": lambda path: _write(path, overlay)}, folder
@@ -88,6 +91,10 @@ def register_files(
     (folder / "report.html").write_text(render_page(report, pictures), encoding="utf-8")
     write_report(report, folder)
     return report
+
+
+def _drawn(scene: Scene) -> tuple[Pictures, bytes]:
+    return draw_pictures(scene), overlay_picture(scene)
 
 
 def _write(path: Path, data: bytes) -> None:

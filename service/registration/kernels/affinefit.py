@@ -176,7 +176,8 @@ def _evaluate(fixed, mask, moving, matrix, nk, normal):
     left, right = np.zeros((12, 12)), np.zeros(12)
     for i in range(MARGIN, ni - MARGIN):
         total += _slopes((fixed, warped, own), sums, i, rows)
-        counted += mask[i].sum()
+        for voxel in mask[i]:
+            counted += voxel
         if normal.shape[0] > 0:
             for j in range(MARGIN, size // nk - MARGIN):
                 _row_moments(rows, warped, i, j, nk, moments)

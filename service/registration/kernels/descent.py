@@ -196,7 +196,10 @@ def _correlation_sum(stats, i, a, sw, sww):
             mean = sw[t] * n1[t]
             variance = max(sww[t] * n1[t] - mean * mean, zero) + eps
             lanes[lane] += a[t] * a[t] * vf[t] * variance
-    return lanes.sum()  # what is left over lies in the margin, where a is 0
+    total = zero
+    for lane in range(LANES):
+        total += lanes[lane]
+    return total  # what is left over lies in the margin, where a is 0
 
 
 @device

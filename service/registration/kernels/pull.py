@@ -236,7 +236,9 @@ def _corners(moving):
     """
     line, nk, slab = moving.ravel(), moving.shape[2], moving.shape[1] * moving.shape[2]
     if nk == 1:
-        line = np.append(line, line[-1:])
+        longer = np.empty(line.size + 1, line.dtype)
+        longer[:-1], longer[-1] = line, line[-1]
+        line = longer
     i = slab if moving.shape[0] > 1 else 0
     j = nk if moving.shape[1] > 1 else 0
     return line, line[j:], line[i:], line[i + j :]
