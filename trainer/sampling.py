@@ -11,8 +11,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from service.registration.kernels.squaring import square
-from trainer.kernels import squaring, warping
+from trainer.kernels import feature_warping, squaring, warping
 
+# From here on `FeatureWarp` is faster: twice for 16 channels.
+MANY_CHANNELS = 12
 _MOST_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
 
@@ -77,8 +79,12 @@ def _solid_field(u: Tensor) -> np.ndarray:
 def _slope(values: Tensor, field: np.ndarray, margin: np.float32, grad: np.ndarray) -> Tensor:
     out = np.empty(field.shape, np.float32)
     warping.slope(_solid(values), field, margin, grad, out)
-    found = torch.from_numpy(out)
-    return found if values.ndim == 5 else found[:, 1:, 0].contiguous()
+    return _without_front(torch.from_numpy(out), values.ndim)
+
+
+def _without_front(field: Tensor, ndim: int) -> Tensor:
+    """(b, 3, i, j, k) as it is, or in 2-D without what was put in front."""
+    return field if ndim == 5 else field[:, 1:, 0].contiguous()
 
 
 def _pushed(grad: np.ndarray, field: np.ndarray, values: Tensor, margin: np.float32) -> Tensor:
@@ -93,6 +99,69 @@ def _pushed(grad: np.ndarray, field: np.ndarray, values: Tensor, margin: np.floa
     out = np.empty((b, c, i, j * k), np.float32)
     warping.gather(parts, room, out)
     return torch.from_numpy(out).reshape(values.shape)
+
+
+class FeatureWarp(torch.autograd.Function):
+    """As `Warp`; faster for many channels, most of all where the values want a gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, u: Tensor, fill: float | None) -> Tensor:
+        solid = _channels_last(values)
+        ctx.margin = np.float32(np.inf if fill is None else 0.5)
+        ctx.is_last = _is_channels_last(values)
+        ctx.save_for_backward(solid, u)
+        field = _solid_field(u)
+        out = np.empty((*field.shape[:1], *field.shape[2:], values.shape[1]), np.float32)
+        with _torchs_threads():
+            feature_warping.pull(solid.numpy(), field, np.float32(fill or 0), ctx.margin, out)
+        return _channels_first(out, u.ndim, keep=ctx.is_last)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        solid, u = ctx.saved_tensors
+        needs_values, needs_field, _ = ctx.needs_input_grad
+        values, field, given = solid.numpy(), _solid_field(u), _channels_last(grad).numpy()
+        for_values = for_field = None
+        with _torchs_threads():
+            if needs_values:
+                pushed = _pushed_features(given, field, values.shape, ctx.margin)
+                for_values = _channels_first(pushed, u.ndim, keep=ctx.is_last)
+            if needs_field:
+                slope = np.empty(field.shape, np.float32)
+                feature_warping.slope(values, field, ctx.margin, given, slope)
+                for_field = _without_front(torch.from_numpy(slope), u.ndim)
+        return for_values, for_field, None
+
+
+def _channels_last(values: Tensor) -> Tensor:
+    """(b, c, *s) to (b, i, j, k, c)."""
+    values = torch.movedim(values.detach(), 1, -1)
+    return (values if values.ndim == 5 else values[:, None]).contiguous()
+
+
+def _is_channels_last(values: Tensor) -> bool:
+    return torch.movedim(values, 1, -1).is_contiguous()
+
+
+def _channels_first(values: np.ndarray, ndim: int, *, keep: bool) -> Tensor:
+    """(b, i, j, k, c) to (b, c, *s); in memory the order is kept, or that of the axes."""
+    found = torch.movedim(torch.from_numpy(values if ndim == 5 else values[:, 0]), -1, 1)
+    return found if keep else found.contiguous()
+
+
+def _pushed_features(
+    grad: np.ndarray, field: np.ndarray, shape: tuple[int, ...], margin: np.float32
+) -> np.ndarray:
+    b, i, j, k, c = shape
+    low, high = np.empty((2, b, field.shape[2]), np.int64)
+    warping.reach(field, i, low, high)
+    parts, size = plan(low, high, j * k)
+    room = np.zeros((size, c), np.float32)
+    feature_warping.push(grad, field, (i, j, k), margin, parts, room)
+    out = np.empty((b, i, j * k, c), np.float32)
+    feature_warping.gather(parts, room, out)
+    return out.reshape(shape)
 
 
 class Integrate(torch.autograd.Function):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the usual name
 
-from trainer.sampling import Integrate, Warp, is_for_kernels
+from trainer.sampling import MANY_CHANNELS, FeatureWarp, Integrate, Warp, is_for_kernels
 
 Mode = Literal["linear", "nearest"]
 
@@ -62,7 +62,8 @@ def warp(values: Tensor, u: Tensor, *, mode: Mode = "linear", fill: float | None
             raise ValueError("Nearest sampling has no gradient for the field; detach it first.")
         return _nearest(values, u, fill)
     if is_for_kernels(values, u):
-        warped: Tensor = Warp.apply(values, u, fill)  # type: ignore[no-untyped-call]
+        way = Warp if values.shape[1] < MANY_CHANNELS else FeatureWarp
+        warped: Tensor = way.apply(values, u, fill)  # type: ignore[no-untyped-call]
         return warped
     return _linear(values, u, fill)
 

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 from torch.nn import functional as F  # noqa: E402, N812
 
 from trainer import spatial  # noqa: E402
-from trainer.sampling import is_for_kernels, plan  # noqa: E402
+from trainer.sampling import MANY_CHANNELS, is_for_kernels, plan  # noqa: E402
 
 SHAPES = pytest.mark.parametrize("shape", [(9, 12, 7), (13, 10), (1, 8, 6), (5, 1, 1)], ids=str)
 
@@ -37,7 +37,7 @@ def _require_equal(function: object, *inputs: torch.Tensor) -> None:
 
 
 @SHAPES
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3, MANY_CHANNELS])
 @pytest.mark.parametrize("fill", [0.5, None])
 def test_warp(shape: tuple[int, ...], channels: int, fill: float | None) -> None:
     values = torch.rand(2, channels, *shape, generator=torch.Generator().manual_seed(1))
@@ -51,10 +51,20 @@ def test_integrate(shape: tuple[int, ...], stride: int) -> None:
 
 
 def test_memory_order_does_not_matter() -> None:
-    values, u = torch.rand(2, 3, 6, 7, 5), _smooth((6, 7, 5), 2, seed=4)
-    turned = [one.contiguous(memory_format=torch.channels_last_3d) for one in (values, u)]
-    assert torch.equal(spatial.warp(*turned), spatial.warp(values, u))
-    assert torch.equal(spatial.integrate(turned[1]), spatial.integrate(u))
+    u = _smooth((6, 7, 5), 2, seed=4)
+    turned = u.contiguous(memory_format=torch.channels_last_3d)
+    assert torch.equal(spatial.integrate(turned), spatial.integrate(u))
+    for channels in (3, MANY_CHANNELS):
+        values = torch.rand(2, channels, 6, 7, 5)
+        other = values.contiguous(memory_format=torch.channels_last_3d)
+        assert torch.equal(spatial.warp(other, turned), spatial.warp(values, u))
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last_3d])
+def test_features_keep_their_memory_order(order: torch.memory_format) -> None:
+    values = torch.rand(2, MANY_CHANNELS, 6, 7, 5).contiguous(memory_format=order)
+    warped = spatial.warp(values, _smooth((6, 7, 5), 2, seed=4))
+    assert warped.is_contiguous(memory_format=order)
 
 
 def test_the_number_of_threads_changes_no_value() -> None:
