@@ -19,6 +19,7 @@ from service.registration.card import OutputKind, Provider
 OPSET = 20
 # Largest difference between torch and onnxruntime: voxels, or a probability.
 PARITY = 1e-4
+CPU = "CPUExecutionProvider"
 # Where a graph is run besides the CPU's own provider, which comes last.
 TRIED: tuple[tuple[Provider, str], ...] = (
     ("cuda", "CUDAExecutionProvider"),
@@ -66,7 +67,8 @@ def export_graph(
     sizes = [signature.multiple * n for n in example[: signature.ndim]]
     images = tuple(torch.rand(1, 1, *sizes) for _ in signature.inputs)
     axes = {2 + n: _axis(signature, name) for n, name in enumerate("ijk"[: signature.ndim])}
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    for name in ("torch.onnx", "torch.utils._sympy.interp"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
@@ -107,23 +109,28 @@ def on_cpu(network: nn.Module) -> nn.Module:
 
 
 def parity(
-    network: nn.Module,
-    graph: bytes,
-    shape: Sequence[int],
-    signature: Signature = DISCRETE,
-    provider: str = "CPUExecutionProvider",
+    network: nn.Module, graph: bytes, shape: Sequence[int], signature: Signature = DISCRETE
 ) -> float:
     """Largest difference between torch and onnxruntime on smooth random images of a shape.
 
     In voxels for fields, by which the corners differ for an affine, plain for a probability.
     """
+    return _difference(network, _session(graph, CPU), shape, signature)
+
+
+def _session(graph: bytes, provider: str) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    return ort.InferenceSession(graph, options, providers=[provider])
+
+
+def _difference(
+    network: nn.Module, session: Any, shape: Sequence[int], signature: Signature
+) -> float:
     images = [_smooth_noise(shape, seed=n + 1) for n in range(len(signature.inputs))]
     images[1] = (images[1] + images[0]) / 2
     with torch.inference_mode():
         expected = network(*(torch.from_numpy(image) for image in images)).numpy()
-    session = ort.InferenceSession(graph, providers=[provider])
-    if provider not in session.get_providers():
-        return float("inf")
     found = session.run(None, dict(zip(signature.inputs, images, strict=True)))[0]
     difference = np.abs(found - expected)
     if signature.kind == "affine":
@@ -165,22 +172,30 @@ def require_parity(
 
 
 def verified_providers(
-    network: nn.Module, graph: bytes, shape: Sequence[int], signature: Signature
+    network: nn.Module, graph: bytes, shapes: Sequence[Sequence[int]], signature: Signature
 ) -> tuple[Provider, ...]:
     """Where the graph was run here and gave what torch gives; the CPU is taken as passed."""
-    passed: list[Provider] = []
-    for provider, name in TRIED:
-        if name in ort.get_available_providers() and _agrees(
-            network, graph, shape, signature, name
-        ):
-            passed.append(provider)
+    installed = ort.get_available_providers()
+    passed = [
+        provider
+        for provider, name in TRIED
+        if name in installed and _agrees(network, graph, shapes, signature, name)
+    ]
     return (*passed, "cpu")
 
 
 def _agrees(
-    network: nn.Module, graph: bytes, shape: Sequence[int], signature: Signature, name: str
+    network: nn.Module,
+    graph: bytes,
+    shapes: Sequence[Sequence[int]],
+    signature: Signature,
+    name: str,
 ) -> bool:
+    """Whether one session, as the service keeps it, is right on every shape."""
     try:
-        return parity(network, graph, shape, signature, name) <= PARITY
+        session = _session(graph, name)
+        if name not in session.get_providers():
+            return False
+        return all(_difference(network, session, s, signature) <= PARITY for s in shapes)
     except Exception:  # onnxruntime's own have no common base; a provider that fails is not named
         return False

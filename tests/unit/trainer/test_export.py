@@ -17,6 +17,7 @@ from service.registration.models_folder import ModelFolder  # noqa: E402
 from service.registration.volume import Volume  # noqa: E402
 from trainer.config import TrainConfig, parse_config  # noqa: E402
 from trainer.export import export_model, parity_shapes, prepare_export, signature_of  # noqa: E402
+from trainer.networks.build import build_network  # noqa: E402
 from trainer.networks.conditional import Conditional  # noqa: E402
 from trainer.networks.globalnet import GlobalNet  # noqa: E402
 from trainer.networks.voxelmorph import VoxelMorph  # noqa: E402
@@ -92,6 +93,25 @@ def test_a_field_that_is_served_is_the_networks(ndim: int, tmp_path: Path) -> No
     assert sorted(path.name for path in folder.iterdir()) == [
         "README.md", "card.json", "model.onnx", "train.yaml",
     ]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "network",
+    [
+        {"kind": "localnet", "channels_initial": 2, "depth": 2, "output": {"control_spacing": 4}},
+        {"kind": "correlation", "channels": [4, 4], "features": 4, "radius": 2},
+        {"kind": "pyramid", "channels": [4, 4], "estimator": [4]},
+    ],
+    ids=lambda network: str(network["kind"]),
+)
+def test_every_kind_of_network_can_be_served(network: dict[str, object], tmp_path: Path) -> None:
+    config = _config(network)
+    export_model(_awake(build_network(config.network, 3)), config, tmp_path)
+    fixed, moving = _pair(3)
+    engine = ModelFolder(tmp_path, threads=1).load("tiny")  # where its card likes it best
+    field = engine.predict(fixed, moving, Affine.identity())
+    assert np.abs(field.vectors_mm).max() > 1e-3, "the network says nothing"
 
 
 def test_the_card_and_the_page_say_what_was_configured_and_measured(tmp_path: Path) -> None:
