@@ -34,6 +34,7 @@ from service.worker.training_results import error_of, outcome_of
 
 log = logging.getLogger(__name__)
 
+ORDER, OUT = "order.yaml", "out"
 TRAINER = (sys.executable, "-m", "trainer")
 LOOK_EVERY_S = 0.2
 MEASURE_EVERY_S = 0.5
@@ -70,7 +71,7 @@ class Training:
         root = None
         if job.request.inputs:
             root = self.data.fetch(job.request.inputs, folder / "in", lambda: watch("fetch", 0.0))
-        out = folder / "out"
+        out = folder / OUT
         out.mkdir()
         checkpoints = Checkpoints(self.blobs, job.id, job.fence)
         watch("resume", 0.0)
@@ -93,16 +94,16 @@ class Training:
         return outcome_of(job, out, run.told.model)
 
     def _command_line(self, job: Job, folder: Path, root: Path | None) -> list[str]:
-        config = folder / "order.yaml"
-        config.write_text(json.dumps(job.request.options["config"]), "utf-8")  # JSON is YAML
-        command = [*self.command, "train", str(config), "--out", str(folder / "out")]
-        command += ["--resume", "--events", "--quiet"]
+        """What the child is told. Paths are relative, so that none of ours is in what it writes."""
+        config = json.dumps(job.request.options["config"])  # JSON is YAML
+        (folder / ORDER).write_text(config, "utf-8")
+        command = [*self.command, "train", ORDER, "--out", OUT, "--resume", "--events", "--quiet"]
         if root is not None:
-            command += ["--data", str(root)]
+            command += ["--data", str(root.relative_to(folder))]
         if job.request.publishes is not None:
             made = job.request.publishes
             command += ["--version", made.version]
-            command += self._compared(made.name, folder / "compare")
+            command += self._compared(made.name, folder)
         return command
 
     def _compared(self, name: str, folder: Path) -> list[str]:
@@ -111,7 +112,8 @@ class Training:
         if other is None:
             return []
         card = Card.read(other / "card.json")
-        return ["--compare", str(shutil.copytree(other, folder / card.name / card.version))]
+        copy = shutil.copytree(other, folder / "compare" / card.name / card.version)
+        return ["--compare", str(copy.relative_to(folder))]
 
 
 def child_environment(threads: int | None) -> Mapping[str, str]:
@@ -119,7 +121,8 @@ def child_environment(threads: int | None) -> Mapping[str, str]:
     found = {name: value for name, value in os.environ.items() if not name.startswith("WARPLINE_")}
     if threads is not None:
         found |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    return found | {"PYTHONUNBUFFERED": "1"}
+    # Its working folder holds what came from outside; no module is looked for there.
+    return found | {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
 
 
 @dataclass

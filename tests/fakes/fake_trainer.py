@@ -173,6 +173,7 @@ def main() -> int:
     assert not [name for name in os.environ if name.startswith("WARPLINE_")], "secrets leak"
     if "family" in training.orders:
         subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    assert not any(path.is_absolute() for path in (chosen.out, chosen.config)), "a path of ours"
     tell("stage", stage="train")
     with contextlib.suppress(FileNotFoundError):
         training.resume()
