@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
-from trainer.spatial import identity_grid, warp
+from trainer.spatial import warp
 
 CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
 NORMS = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
@@ -64,14 +63,7 @@ def pull(values: Tensor, u: Tensor) -> Tensor:
         values: (b, c, *s).
         u: (b, d, *s), in cells of s.
     """
-    return warp(values, within(u, values))
-
-
-def within(u: Tensor, values: Tensor) -> Tensor:
-    """u, shortened where x + u(x) leaves the grid."""
-    grid = identity_grid(u.shape[2:], u)
-    last = torch.stack([torch.ones_like(grid[0]) * (n - 1) for n in values.shape[2:]])
-    return torch.minimum((grid + u).clamp(min=0), last) - grid
+    return warp(values, u, fill=None)
 
 
 def chain(outer: Tensor, inner: Tensor) -> Tensor:
