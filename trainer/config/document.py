@@ -134,13 +134,11 @@ def _loss_faults(config: TrainConfig) -> Iterator[Fault]:
 
 def network_multiple(network: NetworkConfig) -> int:
     """What each size of the model grid must be a multiple of."""
-    if isinstance(network, ConditionalConfig):
-        return 1 << network.backbone.depth
     if isinstance(network, CorrelationConfig | PyramidConfig):
         return 1 << len(network.channels)
     if isinstance(network, PddConfig):
         return network.control_stride
-    return 1 << network.depth
+    return network.multiple
 
 
 def _gives_velocity(network: NetworkConfig) -> bool:
