@@ -150,13 +150,14 @@ class AcquiredPairs:
     def _labels(
         self, where: Placement, ref: PairRef, values: tuple[int, ...]
     ) -> dict[str, torch.Tensor]:
-        fixed = [self._share(where, ref, value, is_fixed=True) for value in values]
-        moving = [self._share(where, ref, value, is_fixed=False) for value in values]
+        fixed = np.stack([self._share(where, ref, value, is_fixed=True) for value in values])
+        moving = np.stack([self._share(where, ref, value, is_fixed=False) for value in values])
         present = [bool(f.any() and m.any()) for f, m in zip(fixed, moving, strict=True)]
-        keep = torch.tensor(present).reshape(1, -1, *[1] * self.config.grid.ndim)
+        for share in (fixed, moving):
+            share[~np.array(present)] = 0
         return {
-            "fixed_labels": torch.from_numpy(np.stack(fixed))[None] * keep,
-            "moving_labels": torch.from_numpy(np.stack(moving))[None] * keep,
+            "fixed_labels": torch.from_numpy(fixed)[None],
+            "moving_labels": torch.from_numpy(moving)[None],
             "label_present": torch.tensor([present]),
         }
 

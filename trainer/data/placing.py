@@ -88,7 +88,7 @@ class Placement:
             share = np.zeros(self.grid.shape, np.float32)
         else:
             share = share_of(Volume(labels.data[label - 1], labels.grid), self.grid, affine)
-        return self._shaped(np.clip(share, 0, 1), "zero")
+        return self._shaped(share, "zero")
 
     def _map(self, labels: Labels, affine: Affine) -> np.ndarray:
         still = DisplacementField.zero(Grid((1, 1, 1), self.grid.affine))
@@ -119,8 +119,9 @@ class Placement:
             length = n if self.rule.shape is None else self.rule.shape[axis]
             values = _cut(values, axis, start, length, values.dtype.type(0))
         pad = [(0, -n % self.multiple) for n in values.shape]
-        padded = np.pad(values, pad, mode="edge" if padding == "edge" else "constant")
-        return np.ascontiguousarray(padded)
+        if any(after for _, after in pad):
+            values = np.pad(values, pad, mode="edge" if padding == "edge" else "constant")
+        return np.ascontiguousarray(values)
 
 
 def place(rule: GridConfig, multiple: int, fixed: Grid, affine: Affine) -> Placement:

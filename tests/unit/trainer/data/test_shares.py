@@ -12,7 +12,7 @@ from service.registration.volume import Volume
 from trainer.data.reading import Labels, bounds
 from trainer.data.shares import share_of_map
 
-SPACINGS = [(1.0, 1.0, 1.0), (2.0, 2.0, 2.0), (3.5, 3.5, 3.5), (0.6, 0.6, 0.6)]
+SPACINGS = [(0.7, 1.3, 2.5), (2.0, 2.0, 2.0), (0.6, 0.6, 0.6)]
 
 
 def random_map(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
@@ -26,20 +26,18 @@ def random_map(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndar
 
 
 @pytest.mark.parametrize("spacing_mm", SPACINGS)
-@pytest.mark.parametrize("native_mm", [(1.0, 1.0, 1.0), (0.7, 1.3, 2.5)])
 def test_a_fixed_share_is_the_services(
     make_grid: Callable[..., Grid],
     rng: np.random.Generator,
     orientation: str,
     spacing_mm: tuple[float, float, float],
-    native_mm: tuple[float, float, float],
 ) -> None:
-    native = make_grid(orientation, (18, 20, 14), native_mm)
+    native = make_grid(orientation, (18, 20, 14), (0.7, 1.3, 2.5))
     labels = Labels.of(random_map(rng, native.shape), native)
     grid = native.resampled(spacing_mm)
     turned = make_grid("oblique", grid.shape, spacing_mm)
     for target in (grid, turned):
-        for label in (1, 2, 3, 4, 5, 9):
+        for label in (1, 2, 4, 9):
             indicator = Volume((labels.data == label).astype(np.float32), native)
             expected = on_grid(indicator, target).as_float32().data
             found = share_of_map(labels, label, target, None)
@@ -60,7 +58,7 @@ def test_a_moving_share_is_the_services(
     matrix[:3, :3] += rng.normal(size=(3, 3)) / 10
     matrix[:3, 3] = native.centre_mm - matrix[:3, :3] @ grid.centre_mm
     affine = Affine(matrix)
-    for label in (1, 2, 3, 4, 5):
+    for label in (2, 3, 4, 5):
         indicator = Volume((labels.data == label).astype(np.float32), native)
         expected = through(indicator, grid, affine, fill=0.0).data
         np.testing.assert_allclose(share_of_map(labels, label, grid, affine), expected, atol=2e-5)
