@@ -117,8 +117,11 @@ class PyramidConfig(BaseModel):
         (16, 24, 32, 32),
         min_length=2,
         max_length=6,
-        description="Channels of the features at strides 2, 4, 8, ...; their number is that of "
-        "the levels.",
+        description="Channels of the encoder at strides 2, 4, 8, ...; from stride 4 on they are "
+        "matched.",
+    )
+    finest_channels: int = Field(
+        4, ge=1, le=64, description="Channels that are matched at stride 2, the dearest level."
     )
     radius: int = Field(
         1, ge=1, le=3, description="Radius of the local correlation, in cells of the level."
@@ -127,7 +130,8 @@ class PyramidConfig(BaseModel):
         (32, 32),
         min_length=1,
         max_length=4,
-        description="Channels of the convolutions that turn features into a residual field.",
+        description="Channels of the convolutions that turn features into a residual field; half "
+        "of them at stride 2.",
     )
     residual: Literal["displacement", "velocity"] = Field(
         "displacement",

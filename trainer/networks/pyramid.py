@@ -7,7 +7,15 @@ from torch import Tensor, nn
 
 from trainer.config.matching_networks import PyramidConfig
 from trainer.networks.cost_volume import products
-from trainer.networks.features import Streams, block, blocks, chain, pull, small_output
+from trainer.networks.features import (
+    Streams,
+    block,
+    blocks,
+    chain,
+    convolution,
+    pull,
+    small_output,
+)
 from trainer.networks.spread import expand
 from trainer.spatial import integrate
 
@@ -17,22 +25,27 @@ RESIDUAL_STEPS = 4
 
 
 class Encoder(nn.Module):
-    """Features at strides 2, 4, 8, ...; the first convolution already halves the grid."""
+    """Features at strides 2, 4, 8, ...; the first convolution already halves the grid.
+
+    At stride 2 there are few: they are what is dear to compute, and to warp.
+    """
 
     def __init__(self, config: PyramidConfig, ndim: int, channels: int) -> None:
         super().__init__()
-        widths = (channels, *config.channels)
+        first, *rest = config.channels
+        self.first = block(ndim, (channels, first), stride=2)
         self.levels = nn.ModuleList(
-            nn.Sequential(
-                block(ndim, (coarser, finer), stride=2),
-                block(ndim, (finer, finer)),
-            )
-            for coarser, finer in pairwise(widths)
+            nn.Sequential(block(ndim, (finer, coarser), stride=2), block(ndim, (coarser, coarser)))
+            for finer, coarser in pairwise((first, *rest))
+        )
+        self.finest = (
+            convolution(ndim, (first, config.finest_channels)) if config.output.stride < 4 else None
         )
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """(b, c, *s) to features from fine to coarse."""
-        features = []
+        """(b, c, *s) to the features of the levels that are matched, from fine to coarse."""
+        image = self.first(image)
+        features = [] if self.finest is None else [self.finest(image)]
         for level in self.levels:
             image = level(image)
             features.append(image)
@@ -42,18 +55,19 @@ class Encoder(nn.Module):
 class Estimator(nn.Module):
     """What is still missing at one level, from both features and their local correlation."""
 
-    def __init__(self, config: PyramidConfig, ndim: int, features: int, *, compare: bool) -> None:
+    def __init__(
+        self, ndim: int, features: int, layers: tuple[int, ...], radius: int | None
+    ) -> None:
         super().__init__()
-        self.radius = config.radius
-        self.compare = compare
-        seen = 2 * features + ((2 * config.radius + 1) ** ndim if compare else 0)
-        self.layers = blocks(ndim, (seen, *config.estimator))
-        self.out = small_output(ndim, (config.estimator[-1], ndim), kernel=3, std=OUTPUT_STD)
+        self.radius = radius
+        seen = 2 * features + (0 if radius is None else (2 * radius + 1) ** ndim)
+        self.layers = blocks(ndim, (seen, *layers))
+        self.out = small_output(ndim, (layers[-1], ndim), kernel=3, std=OUTPUT_STD)
 
     def forward(self, fixed: Tensor, moving: Tensor) -> Tensor:
         """(b, c, *s) each, moving warped so far, to the residual (b, d, *s) in cells."""
         seen = [fixed, moving]
-        if self.compare:
+        if self.radius is not None:
             seen.append(products(_unit(fixed), _unit(moving), self.radius))
         residual: Tensor = self.out(self.layers(torch.cat(seen, dim=1)))
         return residual
@@ -76,24 +90,24 @@ class Pyramid(nn.Module):
         self.multiple: int = 2 ** len(config.channels)
         own = Encoder(config, ndim, channels[1]) if channels[0] != channels[1] else None
         self.encoder = Streams(Encoder(config, ndim, channels[0]), own)
-        self.finest = 1 if self.stride == 4 else 0
-        self.estimators = nn.ModuleList(
-            Estimator(config, ndim, config.channels[level], compare=level > 0)
-            for level in range(self.finest, len(config.channels))
-        )
+        coarse = [
+            Estimator(ndim, width, config.estimator, config.radius) for width in config.channels[1:]
+        ]
+        half = tuple((width + 1) // 2 for width in config.estimator)
+        fine = [Estimator(ndim, config.finest_channels, half, None)] if self.stride < 4 else []
+        self.estimators = nn.ModuleList(fine + coarse)
 
     def forward(self, fixed: Tensor, moving: Tensor) -> Tensor:
         """Both images (b, c, *s) to the displacement or velocity (b, d, *s / stride), in voxels."""
         here, there = self.encoder(fixed, moving)
         field: Tensor = self._step(self.estimators[-1](here[-1], there[-1]))
-        for level in reversed(range(self.finest, len(here) - 1)):
-            field = self._corrected(field, here[level], there[level], level)
-        field = field * 2 ** (self.finest + 1)
-        return field if self.stride > 1 else expand(field, fixed.shape[2:], 2)
+        for level in reversed(range(len(here) - 1)):
+            field = self._corrected(field, here[level], there[level], self.estimators[level])
+        cell = max(self.stride, 2)
+        return expand(cell * field, fixed.shape[2:], 2) if self.stride == 1 else cell * field
 
-    def _corrected(self, field: Tensor, here: Tensor, there: Tensor, level: int) -> Tensor:
+    def _corrected(self, field: Tensor, here: Tensor, there: Tensor, estimate: nn.Module) -> Tensor:
         """The field of this level, in its cells, from that of the coarser one."""
-        estimate = self.estimators[level - self.finest]
         size = here.shape[2:]
         so_far = 2 * expand(field, size, 2)
         if self.config.output.kind == "velocity":
