@@ -8,6 +8,7 @@ import typer
 from service.cli import screen
 from service.cli.results import filling
 from service.cli.shared_options import DEFAULT_URL, ApiKey, Json, ServerUrl, connect
+from service.cli.train import progress_line
 from service.cli.warp import require_job_id
 from service.jobs.job import State
 
@@ -60,7 +61,7 @@ def watch(
     """Wait for a job and show how far it is; exit code 1 if it fails."""
     wanted = require_job_id(job_id)
     with connect(url, api_key) as client, screen.progress_bar(is_shown=not as_json) as tell:
-        job = client.wait(wanted, lambda job: tell(job.stage, job.fraction))
+        job = client.wait(wanted, lambda job: tell(progress_line(job), job.fraction))
     _show(job, as_json=as_json)
 
 
@@ -141,6 +142,8 @@ def _rows(job: "Job") -> list[tuple[str, str]]:
         rows.append(("place in the queue", str(job.place.position)))
     if not job.has_ended:
         rows.append(("progress", _progress(job)))
+    if job.detail:
+        rows.append(("figures", progress_line(job)))
     if job.seconds_left is not None:
         rows.append(("seconds left, about", f"{job.seconds_left:.0f}"))
     if job.attempt > 1:

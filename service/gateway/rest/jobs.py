@@ -82,4 +82,9 @@ def _remove_objects(desk: Desk, gone: Job) -> None:
     }
     needed = desk.stores.jobs.live_keys(list(folders))
     unneeded = [key for folder, key in folders.items() if folder not in needed]
-    desk.stores.blobs.delete([*desk.stores.blobs.list(f"jobs/{gone.id}/"), *unneeded])
+    own = [
+        key
+        for root in ("jobs", "checkpoints")
+        for key in desk.stores.blobs.list(f"{root}/{gone.id}/")
+    ]
+    desk.stores.blobs.delete([*own, *unneeded])

@@ -37,6 +37,13 @@ def limits(desk: AtDesk, caller: Caller) -> LimitsView:  # noqa: ARG001 - a key 
         retention_h=settings.retention_h,
         upload_ttl_h=settings.upload_ttl_h,
         url_ttl_s=settings.url_ttl_s,
+        training=settings.training,
+        max_dataset_bytes=settings.max_dataset_mib * MIB,
+        max_dataset_files=settings.max_dataset_files,
+        train_max_epochs=settings.train_max_epochs,
+        train_max_batch=settings.train_max_batch,
+        train_max_hours=settings.train_max_hours,
+        train_memory_bytes=settings.train_memory_mib * MIB,
         longest_wait_s=LONGEST_WAIT_S,
         formats=FORMATS,
     )

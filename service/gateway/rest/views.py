@@ -209,6 +209,13 @@ class LimitsView(View):
     retention_h: float = Field(description="How long a finished job and its files are kept.")
     upload_ttl_h: float
     url_ttl_s: int
+    training: bool = Field(description="Whether `POST /train` is offered.")
+    max_dataset_bytes: int = Field(description="Of a data set, once unpacked.")
+    max_dataset_files: int
+    train_max_epochs: int
+    train_max_batch: int
+    train_max_hours: float
+    train_memory_bytes: int
     longest_wait_s: int = Field(description="Of `Prefer: wait=`.")
     formats: str
 

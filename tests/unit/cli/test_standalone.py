@@ -76,3 +76,20 @@ def test_a_child_that_cannot_start_is_told_with_its_log(
     with pytest.raises(ConfigurationError, match="cannot start"), Stack(settings):
         pass
     lock_folder(tmp_path).close()
+
+
+@pytest.mark.parametrize(("installed", "faces"), [(True, 1), (False, 0)])
+def test_a_trainer_is_started_where_one_is_installed(
+    installed: bool, faces: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standalone, "is_trainer_installed", lambda: installed)
+    stack = Stack(Settings(data_dir=tmp_path, port=0))
+    planned = stack._planned()
+    assert [child.face for child in planned].count("trainer") == faces
+    environment = child_environment(stack.settings)
+    assert environment["WARPLINE_TRAINING"] == str(installed), "the gateway must know"
+
+
+def test_no_trainer_is_started_where_the_operator_wants_none(tmp_path: Path) -> None:
+    stack = Stack(Settings(data_dir=tmp_path, port=0, training=False))
+    assert "trainer" not in [child.face for child in stack._planned()]

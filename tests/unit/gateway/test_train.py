@@ -22,7 +22,9 @@ CONFIG: dict[str, Any] = {
     "losses": {"image": [{"kind": "lncc"}], "field": [{"kind": "gradient"}]},
     "train": {"epochs": 2},
 }
-NO_DATA = CONFIG | {"data": {"format": "none", "synthetic": "shapes"}}
+NO_DATA = CONFIG | {
+    "data": {"format": "none", "synthetic": "shapes", "grid": {"shape": [32, 32, 32]}}
+}
 
 
 def zipped(files: dict[str, bytes]) -> bytes:
