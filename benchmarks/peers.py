@@ -4,8 +4,8 @@
 
 Every system gets two threads, raw native-space images and the moving labels, and writes the
 warped image and labels to disk; what is timed is everything between the files. One metric code
-scores all: mean Dice over the fixed labels. Ours runs warm, as in a worker (`warpline`), and as a
-new process for each pair (`warpline-cli`). Needs the extra `peers`.
+scores all: mean Dice over the fixed labels. A system runs warm, as in a worker, or (`-cli`) as a
+new process for each pair, from its start to its end. Needs the extra `peers`.
 
 ANTs: `ants.registration(..., "SyN")`, which is affine (Mattes MI) and SyN (MI), all by default;
 Avants et al., Symmetric diffeomorphic image registration, 2008. greedy: affine NMI from moments,
@@ -108,6 +108,22 @@ def run_ants(kind: str) -> Callable[[Case, Path], Path]:
     return run
 
 
+ANTS_ALONE = """
+import sys
+from pathlib import Path
+from benchmarks.peers import Case, run_ants
+fixed, moving, moving_labels, folder = map(Path, sys.argv[1:])
+run_ants("SyN")(Case("pair", fixed, moving, fixed, moving_labels), folder)
+"""
+
+
+def run_ants_cli(case: Case, folder: Path) -> Path:
+    files = (case.fixed, case.moving, case.moving_labels, folder)
+    command = [sys.executable, "-c", ANTS_ALONE, *map(str, files)]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder / "labels.nii.gz"
+
+
 @contextmanager
 def silent() -> Iterator[None]:
     """greedy reports each iteration on the process's own standard output."""
@@ -143,6 +159,7 @@ SYSTEMS: dict[str, Callable[[], Callable[[Case, Path], Path]]] = {
     "warpline-best": lambda: run_warpline("best"),
     "warpline-cli": lambda: run_warpline_cli,
     "ants-syn": lambda: run_ants("SyN"),
+    "ants-syn-cli": lambda: run_ants_cli,
     "ants-synquick": lambda: run_ants("antsRegistrationSyNQuick[s]"),
     "greedy": lambda: run_greedy,
 }
