@@ -1,11 +1,12 @@
 """`python -m trainer`: what `warpline train`, a trainer worker and `torchrun` start."""
 
 import argparse
+import errno
 import json
 import sys
 from pathlib import Path
 
-from service.errors import JobEndedError, WarplineError
+from service.errors import JobEndedError, StorageFullError, WarplineError
 from trainer.config import read_config
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75  # 75: try again, as in sysexits.h
@@ -17,9 +18,17 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         _train(chosen)
     except WarplineError as error:
-        _show(error, as_event=chosen.events)
-        return _exit_code(error)
+        return _told(error, chosen)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return _told(StorageFullError(), chosen)
     return DONE
+
+
+def _told(error: WarplineError, chosen: argparse.Namespace) -> int:
+    _show(error, as_event=chosen.events)
+    return _exit_code(error)
 
 
 def _train(chosen: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import service
 from service.errors import (
     TrainingFailedError,
     TrainingInterruptedError,
@@ -119,6 +120,9 @@ class Training:
 def child_environment(threads: int | None) -> Mapping[str, str]:
     """What the child sees: everything but our settings, which hold keys and passwords."""
     found = {name: value for name, value in os.environ.items() if not name.startswith("WARPLINE_")}
+    # A checkout that is not installed is found all the same.
+    paths = [str(Path(service.__file__).parents[1]), found.get("PYTHONPATH", "")]
+    found["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     if threads is not None:
         found |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     # Its working folder holds what came from outside; no module is looked for there.

@@ -1,8 +1,9 @@
 """A trainer's events as a job's progress: stage, fraction, and a few figures."""
 
 import math
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ from typing import Any
 TRAIN_SHARE = (0.02, 0.90)
 LATER = {"export": 0.90, "evaluate": 0.93, "compare": 0.96}
 STAGES = frozenset({"check", "train", *LATER})
-MOST_FIGURES, LONGEST_NAME = 12, 40
+MOST_FIGURES, LONGEST_NAME, LARGEST = 12, 40, 1e15
 # Figures are renewed at most so often, and more seldom the longer it takes: each new epoch in
 # them becomes an event that is kept with the job.
 RENEW_EVERY_S, RENEWALS = 1.0, 500
@@ -27,7 +28,11 @@ class Told:
     _figures: dict[str, Any] = field(default_factory=dict)
     _shown: dict[str, Any] = field(default_factory=dict)
     _shown_at: float = -math.inf
-    _began: float = field(default_factory=time.monotonic)
+    clock: Callable[[], float] = time.monotonic
+    _began: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._began = self.clock()
 
     def hear(self, event: Mapping[str, Any]) -> None:
         """Take in one event; what is not as expected is left out."""
@@ -36,7 +41,7 @@ class Told:
             self._hear_step(event)
         elif kind == "validation":
             self._figures["validation"] = _figures(event.get("figures"))
-        elif kind == "stage" and event.get("stage") in STAGES:
+        elif kind == "stage" and str(event.get("stage")) in STAGES:
             self.stage = str(event["stage"])
             self.fraction = max(self.fraction, LATER.get(self.stage, self.fraction))
             self._shown_at = -math.inf
@@ -46,7 +51,7 @@ class Told:
 
     def detail(self) -> dict[str, Any]:
         """Figures for the job's progress; the same as before where it is too early for new ones."""
-        now = time.monotonic()
+        now = self.clock()
         if now - self._shown_at >= max(RENEW_EVERY_S, (now - self._began) / RENEWALS):
             self._shown, self._shown_at = dict(self._figures), now
         return self._shown
@@ -64,14 +69,21 @@ class Told:
 
 
 def _number(value: object) -> float | int | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if not -LARGEST < value < LARGEST:  # neither is NaN
         return None
     return value if isinstance(value, int) else float(f"{value:.6g}")
+
+
+def _short(name: str) -> str:
+    """Letters that JSON does not lengthen."""
+    return re.sub(r"[^\w .()/-]", "?", name[:LONGEST_NAME], flags=re.ASCII)
 
 
 def _figures(table: object) -> dict[str, float | int]:
     """A few finite figures under short names."""
     if not isinstance(table, Mapping):
         return {}
-    found = ((str(name)[:LONGEST_NAME], _number(value)) for name, value in table.items())
+    found = ((_short(str(name)), _number(value)) for name, value in table.items())
     return dict([(name, value) for name, value in found if value is not None][:MOST_FIGURES])

@@ -29,7 +29,6 @@ from service.worker.training_data import DataFetcher
 from tests.fakes.fake_trainer import SHIPPED, loss_of, next_state
 
 FAKE = (sys.executable, "-m", "tests.fakes.fake_trainer")
-ROOT = Path(__file__).parents[3]
 LEASE = timedelta(seconds=0.6)  # beats every 0.2 s
 DATA_KEY = "uploads/6f1f0c1e-54a9-4d0c-9d5f-0d4f4f0e7c11/data"
 
@@ -98,7 +97,6 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setattr(runner_module, "FIRST_RETRY_S", 0.05)
     return Bench(tmp_path / "scratch")
 
