@@ -4,6 +4,7 @@ docs/errors.md           from service/errors.py
 docs/settings.md         from service/settings.py
 .env.example             from service/settings.py
 docs/*report.schema.json from service/registration/report.py
+docs/train.schema.json   from trainer/config
 """
 
 import json
@@ -16,6 +17,7 @@ from pydantic.fields import FieldInfo
 from service import errors
 from service.registration.report import Report, WarpReport
 from service.settings import Settings
+from trainer.config import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 
@@ -73,11 +75,12 @@ def generated() -> dict[str, str]:
         ".env.example": env_example(),
         "docs/report.schema.json": _schema(Report),
         "docs/warp-report.schema.json": _schema(WarpReport),
+        "docs/train.schema.json": _schema(TrainConfig),
     }
 
 
-def _schema(report: type[BaseModel]) -> str:
-    return json.dumps(report.model_json_schema(), indent=2) + "\n"
+def _schema(document: type[BaseModel]) -> str:
+    return json.dumps(document.model_json_schema(), indent=2) + "\n"
 
 
 def errors_page() -> str:
