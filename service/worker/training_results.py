@@ -10,7 +10,14 @@ from typing import Any
 import pydantic
 
 from service import errors
-from service.errors import ModelInvalidError, TrainingFailedError, WarplineError
+from service.errors import (
+    FencedOutError,
+    JobCancelledError,
+    JobExpiredError,
+    ModelInvalidError,
+    TrainingFailedError,
+    WarplineError,
+)
 from service.jobs.datasets import checked_path
 from service.jobs.job import Job
 from service.jobs.model import ComparedMetric, Comparison, Verdict
@@ -34,6 +41,8 @@ MEDIA_TYPES = {
     ".md": "text/markdown",
     ".png": "image/png",
 }
+# What only the job store decides.
+NOT_ITS_TO_SAY = (WarplineError, JobCancelledError, JobExpiredError, FencedOutError)
 PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 LONGEST_SENTENCE, MOST_FAULTS, MOST_FILES = 2000, 200, 200
 
@@ -145,9 +154,11 @@ def error_of(event: Mapping[str, Any]) -> WarplineError:
     """The error that a trainer told, as our own kind; a code that we do not know is a failure."""
     detail = str(event.get("detail") or "")[:LONGEST_SENTENCE] or None
     faults = event.get("errors")
-    kept = tuple(f for f in faults if isinstance(f, dict))[:MOST_FAULTS] if faults else ()
+    listed = faults if isinstance(faults, list) else []
+    kept = tuple(fault for fault in listed if isinstance(fault, dict))[:MOST_FAULTS]
     field = event.get("field")
-    kind = {kind.slug: kind for kind in _tree(WarplineError)}.get(str(event.get("code")))
+    kinds = {kind.slug: kind for kind in _tree(WarplineError) if kind not in NOT_ITS_TO_SAY}
+    kind = kinds.get(str(event.get("code")))
     return (kind or TrainingFailedError)(
         detail, field=field if isinstance(field, str) else None, errors=kept
     )
