@@ -174,12 +174,12 @@ def show(found: CrossValidation) -> None:
     """Mean ± standard deviation over the folds, before and after, on stdout."""
     rows = []
     for name, entry in found.table.items():
-        if not name.endswith("_before"):
-            before = found.table.get(f"{name}_before")
-            start = "" if before is None else f"{before.mean:.4g} ± {before.std:.2g}"
+        if not name.endswith(("_before", "_initial")):
+            starts = (found.table.get(f"{name}{when}") for when in ("_before", "_initial"))
+            before = ("" if start is None else f"{start.mean:.4g}" for start in starts)
             folds = ", ".join(f"{value:.4g}" for value in entry.folds)
-            rows.append((name, start, f"{entry.mean:.4g} ± {entry.std:.2g}", folds))
-    print_table(("mean over folds", "before", "after", "folds"), rows)
+            rows.append((name, *before, f"{entry.mean:.4g} ± {entry.std:.2g}", folds))
+    print_table(("mean over folds", "before", "initial", "after", "folds"), rows)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -32,6 +32,7 @@ from trainer.evaluation.measures import (
     BY_LABEL,
     METRICS,
     Figures,
+    initial_affine,
     label_figures,
     pair_figures,
     union_map,
@@ -51,7 +52,11 @@ from trainer.evaluation.statistics import (
 __all__ = ["Evaluation", "EvaluationCase", "EvaluationOptions", "ServedModel", "evaluate"]
 
 AGAINST, COMPARISON = "against", "comparison.json"
-FIGURES = {"dice": "mean Dice of the labels", "tre_mm": "mean TRE in mm", "hd95_mm": "mean HD95"}
+FIGURES = {
+    "dice": "mean Dice of the labels",
+    "tre_mm": "mean TRE in mm",
+    "hd95_mm": "mean HD95 in mm",
+}
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,7 @@ class Evaluation:
     model: dict[str, str]
     pair_set: str
     options: dict[str, Any]
+    initialised: str  # how, as resolved by the card
     rows: list[Row] = field(default_factory=list)
     verdicts: dict[str, str] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
@@ -127,6 +133,7 @@ class Evaluation:
             "pairs": self.pairs,
             "failures": [asdict(failure) for failure in self.failures],
             "options": self.options,
+            "initialised": self.initialised,
             "software": f"warpline {version('warpline')}",
             "verdicts": counts,
             "figures": [figure.model_dump(mode="json") for figure in self.figures],
@@ -202,6 +209,9 @@ class _Run:
             {"name": card.name, "version": card.version, "sha256": card.sha256},
             digest,
             asdict(self.options),
+            card.initialise or "affine"
+            if self.options.initialise == "model"
+            else self.options.initialise,
         )
         ranking = Ranking(self.out / "pairs", self.options.shown)
         for n, case in enumerate(cases):
@@ -243,9 +253,11 @@ class _Run:
             seed=self.options.seed,
         )
         report = register_files(files, order, folder, self.served.models)
-        labels = label_figures(opened, folder, self.engine, self.options.labels)
+        initial = initial_affine(opened, folder, self.engine, self.options.initialise)
+        labels = label_figures(opened, folder, self.engine, initial, self.options.labels)
+        whole = pair_figures(report, labels, opened, initial)
         shutil.rmtree(scratch)
-        return labels, pair_figures(report, labels), report.verdict.status
+        return labels, whole, report.verdict.status
 
 
 def _one_map(opened: Opened, scratch: Path) -> dict[str, Path]:
@@ -274,20 +286,23 @@ def _require_some(found: Evaluation) -> None:
 
 
 def _figures(found: Evaluation, options: EvaluationOptions) -> tuple[Figure, ...]:
-    """What the card tells: means over pairs, before and after."""
+    """What the card tells: means over pairs, after the initial alignment and as delivered."""
     whole = found.statistics[WHOLE]
-    how = f"the serving pipeline, initialise {options.initialise}, refine {options.refine}"
+    how = (
+        f"the serving pipeline; before: the initial alignment alone ({found.initialised}); after: "
+        f"the network, refine {options.refine}"
+    )
     return tuple(
         Figure(
             data=f"{options.data} (pair set {found.pair_set[:12]})",
             pairs=whole[column].count,
             metric=metric,
-            before=round(whole[f"{column}_before"].mean, 4),
+            before=round(whole[f"{column}_initial"].mean, 4),
             after=round(whole[column].mean, 4),
             how=how,
         )
         for column, metric in FIGURES.items()
-        if column in whole and f"{column}_before" in whole
+        if column in whole and f"{column}_initial" in whole
     )
 
 
@@ -303,7 +318,7 @@ def _write(found: Evaluation, out: Path, second: Evaluation | None) -> None:
 
 
 def _is_of_labels(column: str) -> bool:
-    return column.removesuffix("_before") in BY_LABEL
+    return column.removesuffix("_before").removesuffix("_initial") in BY_LABEL
 
 
 def _write_comparison(path: Path, first: Evaluation, second: Evaluation) -> None:

@@ -136,6 +136,8 @@ def _split(
     if chosen.fold is not None:
         changes.append(f"data.splits.fold={chosen.fold}")
     config = read_config(configs, changes)
+    if config.data.format == "none":
+        raise InvalidRequestError("This configuration names no acquired data; send --pairs.")
     split = chosen.split or config.evaluate.split
     with tempfile.TemporaryDirectory() as cache:
         pairs = open_acquired(config.data, split, multiple=1, cache=Path(cache), seed=config.seed)
@@ -198,16 +200,16 @@ def _watched(*, is_shown: bool) -> Iterator[Any]:
 
 def show(found: "Evaluation") -> None:
     """Means before and after, and how the models compare, on stdout."""
-    from trainer.evaluation.measures import METRICS
+    from trainer.evaluation.measures import METRICS, WHEN
 
     whole, rows = found.statistics["all"], []
     for metric, (_, title) in METRICS.items():
         if metric in whole:
-            before = whole.get(f"{metric}_before")
-            start = "" if before is None else f"{before.mean:.4g}"
+            starts = (whole.get(f"{metric}{when}") for when in WHEN[:2])
+            before = ("" if start is None else f"{start.mean:.4g}" for start in starts)
             s = whole[metric]
-            rows.append((title, start, f"{s.mean:.4g} ± {s.std:.2g}", f"{s.worst_30:.4g}"))
-    print_table(("mean over pairs", "before", "after", "worst 30 % at"), rows)
+            rows.append((title, *before, f"{s.mean:.4g} ± {s.std:.2g}", f"{s.worst_30:.4g}"))
+    print_table(("mean over pairs", "before", "initial", "after", "worst 30 % at"), rows)
     for failure in found.failures:
         sys.stdout.write(f"not registered: {failure.pair}: {failure.detail}\n")
     if (made := found.comparison) is not None and made.decided_by is not None:

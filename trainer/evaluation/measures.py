@@ -11,8 +11,11 @@ from service.registration.fields import Affine, DisplacementField
 from service.registration.files.affine_text import read_affine
 from service.registration.files.field_file import read_field
 from service.registration.files.limits import Limits
+from service.registration.files.points_file import read_points
 from service.registration.files.volume_file import read_label_map, read_volume
-from service.registration.metrics import dice, hd95_mm
+from service.registration.initialise import initialise
+from service.registration.metrics import dice, hd95_mm, tre_mm
+from service.registration.options import InitialiseChoice, Interpolation
 from service.registration.report import Report
 from service.registration.resample import resample, warp_labels
 from service.registration.volume import Volume
@@ -36,13 +39,36 @@ BY_PAIR = {
     "seconds": (False, "Seconds"),
 }
 METRICS = BY_LABEL | BY_PAIR
+# Columns of a metric: as the headers place the pair, after the initial alignment, as delivered.
+WHEN = ("_before", "_initial", "")
 HALF = 0.5
 
 
+def initial_affine(opened: Opened, folder: Path, engine: Engine, how: InitialiseChoice) -> Affine:
+    """What the pipeline's initial alignment was: the start that a network has to better.
+
+    Delivered in `affine.txt`, but by a network that gives an affine, which is part of that; then
+    it is found again.
+    """
+    if engine.card.output.kind != "affine":
+        return read_affine(folder / "affine.txt")
+    chosen = engine.card.initialise or "affine" if how == "model" else how
+    fixed, moving = (read_volume(opened.files[role], Limits()) for role in ("fixed", "moving"))
+    masks = [
+        read_label_map(opened.files[role], Limits()) if role in opened.files else None
+        for role in ("fixed_mask", "moving_mask")
+    ]
+    return initialise(fixed, moving, chosen, fixed_mask=masks[0], moving_mask=masks[1])
+
+
 def label_figures(
-    opened: Opened, folder: Path, engine: Engine, chosen: tuple[int, ...] = ()
+    opened: Opened,
+    folder: Path,
+    engine: Engine,
+    initial: Affine,
+    chosen: tuple[int, ...] = (),
 ) -> dict[int, Figures]:
-    """Agreement of each label that both images have, before (`*_before`) and after.
+    """Agreement of each label that both images have: `*_before`, `*_initial` and as delivered.
 
     Dice; the 95th percentile of surface distances; the distance of the centroids, which label-reg
     and DeepReg call TRE. Label maps are carried over by the pipeline, labels of a fourth axis, of
@@ -53,6 +79,7 @@ def label_figures(
         opened: The pair.
         folder: What the pipeline delivered.
         engine: The model, for one that segments.
+        initial: The initial alignment.
         chosen: The labels that count; empty for all.
     """
     fixed, moving = opened.fixed_labels, opened.moving_labels
@@ -63,13 +90,13 @@ def label_figures(
     if fixed.is_map and moving.is_map:
         target, before = _volume(fixed), _volume(moving)
         after = read_label_map(folder / "warped_labels.nii.gz", Limits())
-        return _compared(target, (_as_it_lies(before, target), after), wanted)
+        return _compared(target, (*_placed(before, target, initial), after), wanted)
     figures = {}
     carried = _Carried(opened, folder, engine)
     for label in wanted:
         target, before = _indicator(fixed, label), _indicator(moving, label)
-        both = (_as_it_lies(before, target), carried.over(before))
-        figures[label] = _compared(target, both, [1])[1]
+        moved = (*_placed(before, target, initial), carried.over(before))
+        figures[label] = _compared(target, moved, [1])[1]
     return figures
 
 
@@ -83,11 +110,14 @@ def union_map(labels: Labels) -> Volume:
     return Volume(union, labels.grid)
 
 
-def pair_figures(report: Report, labels: dict[int, Figures]) -> Figures:
+def pair_figures(
+    report: Report, labels: dict[int, Figures], opened: Opened, initial: Affine
+) -> Figures:
     """What the report tells of a pair, and the means over its labels."""
     metrics = report.metrics
     told = {
         "tre_mm_before": metrics.tre_mm_before,
+        "tre_mm_initial": _tre_mm(opened, initial),
         "tre_mm": metrics.tre_mm_after,
         "ncc_before": metrics.ncc_before,
         "ncc": metrics.ncc_after,
@@ -99,9 +129,16 @@ def pair_figures(report: Report, labels: dict[int, Figures]) -> Figures:
     }
     figures = {name: math.nan if value is None else value for name, value in told.items()}
     for name in BY_LABEL:
-        for column in (f"{name}_before", name):
+        for column in (f"{name}{when}" for when in WHEN):
             figures[column] = mean_of(figures_of[column] for figures_of in labels.values())
     return figures
+
+
+def _tre_mm(opened: Opened, initial: Affine) -> float | None:
+    if "fixed_points" not in opened.files:
+        return None
+    fixed, moving = (read_points(opened.files[f"{side}_points"]) for side in ("fixed", "moving"))
+    return float(tre_mm(fixed.moved(initial), moving).mean())
 
 
 def mean_of(values: Iterator[float]) -> float:
@@ -142,17 +179,23 @@ def _indicator(labels: Labels, value: int) -> Volume:
     return Volume(inside.astype(np.uint8), labels.grid)
 
 
-def _as_it_lies(moving: Volume, fixed: Volume) -> Volume:
-    """The moving labels where their header puts them."""
-    return resample(moving, fixed.grid, interpolation="nearest")
+def _placed(moving: Volume, fixed: Volume, initial: Affine) -> tuple[Volume, Volume]:
+    """The moving labels where their header puts them, and the initial alignment."""
+    nearest: Interpolation = "nearest"
+    return (
+        resample(moving, fixed.grid, interpolation=nearest),
+        resample(moving, fixed.grid, affine=initial, interpolation=nearest),
+    )
 
 
-def _compared(fixed: Volume, moved: tuple[Volume, Volume], labels: list[int]) -> dict[int, Figures]:
-    """Every figure of each label, against the labels before and after."""
+def _compared(
+    fixed: Volume, moved: tuple[Volume, Volume, Volume], labels: list[int]
+) -> dict[int, Figures]:
+    """Every figure of each label, against the labels as they were moved so far."""
     found: dict[int, Figures] = {label: {} for label in labels}
     here = _centroids_mm(fixed)
-    for ending, volume in zip(("_before", ""), moved, strict=True):
-        overlaps, distances, there = dice(fixed, volume), hd95_mm(fixed, volume), None
+    for ending, volume in zip(WHEN, moved, strict=True):
+        overlaps, distances = dice(fixed, volume), hd95_mm(fixed, volume)
         there = _centroids_mm(volume)
         for label, figures in found.items():
             figures[f"dice{ending}"] = overlaps.get(label, math.nan)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from service.registration.page_tables import MISSING
 from trainer.evaluation.comparison import Comparison
-from trainer.evaluation.measures import BY_LABEL, METRICS
+from trainer.evaluation.measures import BY_LABEL, METRICS, WHEN
 from trainer.evaluation.plots import PLOT_CSS, paired_plot, spread_plot
 from trainer.evaluation.statistics import WHOLE, Row, Summary
 
@@ -64,8 +64,8 @@ def _how(found: "Evaluation") -> str:
     counts = [f"{verdicts.count(v)} {v}" for v in ("pass", "warn", "fail") if v in verdicts]
     return escape(
         f"{found.pairs} pairs ({found.options['data']}) by the serving pipeline: initialise "
-        f"{found.options['initialise']}, refine {found.options['refine']}. "
-        f"Verdicts: {', '.join(counts)}."
+        f"{found.initialised}, refine {found.options['refine']}. Verdicts: {', '.join(counts)}. "
+        "Figures: as the headers place the pair → after the initial alignment → as delivered."
     )
 
 
@@ -87,9 +87,8 @@ def _tiles(whole: Mapping[str, Summary]) -> str:
     cells = []
     for column, digits in wanted.items():
         if column in whole:
-            before = whole.get(f"{column}_before")
-            start = MISSING if before is None else f"{before.mean:.{digits}f}"
-            value = f"{start} → {whole[column].mean:.{digits}f}"
+            steps = (whole.get(f"{column}{when}") for when in WHEN)
+            value = " → ".join(f"{step.mean:.{digits}f}" for step in steps if step is not None)
             cells.append(f"<div><dt>{METRICS[column][1]}</dt><dd>{value}</dd></div>")
     if "folding_fraction" in whole:
         folded = f"{100 * whole['folding_fraction'].mean:.4f} %"
@@ -102,9 +101,9 @@ def _overall(whole: Mapping[str, Summary]) -> str:
     head = ("", "mean ± std", "median", "quartiles", "worst 30 % at", "range", "pairs")
     rows = []
     for metric, (_, title) in METRICS.items():
-        for column, name in ((f"{metric}_before", f"{title}, before"), (metric, title)):
-            if column in whole:
-                rows.append((name, *_summary_cells(whole[column])))
+        for when, name in zip(WHEN, (", before", ", initial", ""), strict=True):
+            if f"{metric}{when}" in whole:
+                rows.append((f"{title}{name}", *_summary_cells(whole[f"{metric}{when}"])))
     return _table(head, rows)
 
 
@@ -126,7 +125,7 @@ def _labels(found: "Evaluation") -> str:
     plotted = labels[:MOST_LABELS_PLOTTED]
     plot = spread_plot(
         {
-            n: (_values(found.rows, n, "dice_before"), _values(found.rows, n, "dice"))
+            n: (_values(found.rows, n, "dice_initial"), _values(found.rows, n, "dice"))
             for n in plotted
         }
     )
@@ -134,17 +133,20 @@ def _labels(found: "Evaluation") -> str:
     for label in labels:
         columns, cells = found.statistics[label], []
         for metric in BY_LABEL:
-            for column in (f"{metric}_before", metric):
+            for column in (f"{metric}{when}" for when in WHEN):
                 summary = columns.get(column)
                 cells.append(MISSING if summary is None else f"{summary.mean:.3f}")
         count = columns["dice"].count if "dice" in columns else 0
         rows.append((escape(label), *cells, str(count)))
-    head = ("Label", "Dice before", "after", "HD95 before", "after, mm", "Centroids before")
-    table = _table((*head, "after, mm", "pairs"), rows)
+    head = ["Label"]
+    for _, title in BY_LABEL.values():
+        head += [f"{title}, before", "initial", "after"]
+    table = _table((*head, "pairs"), rows)
     return (
         '<h2>Labels</h2><div class="card"><p class="soft">Dice of each label over all pairs: '
-        "before in grey, after in blue; box from quartile to quartile, line at the median, "
-        f'whiskers over the range.</p>{plot}</div><div class="card wide">{table}</div>'
+        "after the initial alignment in grey, as delivered in blue; box from quartile to quartile, "
+        f'line at the median, whiskers over the range.</p>{plot}</div>'
+        f'<div class="card wide">{table}</div>'
     )
 
 
@@ -211,7 +213,7 @@ def _pair(name: str, found: "Evaluation", group: str) -> str:
     row = next(r for r in found.rows if r.pair == name and r.label == WHOLE)
     told = []
     for metric, (_, title) in METRICS.items():
-        value, before = (row.figures.get(m, math.nan) for m in (metric, f"{metric}_before"))
+        value, before = (row.figures.get(m, math.nan) for m in (metric, f"{metric}_initial"))
         is_dull = metric == "seconds" or (metric in SHARES and value == 0)
         if math.isfinite(value) and not is_dull:
             start = f"{before:.3g} → " if math.isfinite(before) else ""

@@ -67,14 +67,14 @@ def summarise(values: Iterable[float], *, is_large_good: bool) -> Summary | None
 def summaries(
     rows: Sequence[Row], metrics: Mapping[str, tuple[bool, str]]
 ) -> dict[str, dict[str, Summary]]:
-    """By label (and `all`), then by column, `*_before` included."""
+    """By label (and `all`), then by column, `*_before` and `*_initial` included."""
     labels = sorted({row.label for row in rows}, key=lambda label: (len(label), label))
     found: dict[str, dict[str, Summary]] = {}
     for label in labels:
         some = [row.figures for row in rows if row.label == label]
         columns = {}
         for metric, (is_large_good, _) in metrics.items():
-            for column in (f"{metric}_before", metric):
+            for column in (f"{metric}_before", f"{metric}_initial", metric):
                 values = (figures.get(column, math.nan) for figures in some)
                 if (summary := summarise(values, is_large_good=is_large_good)) is not None:
                     columns[column] = summary

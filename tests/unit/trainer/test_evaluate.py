@@ -121,6 +121,22 @@ def test_the_summary_holds_figures_for_the_card(out: Path, cases: list[Evaluatio
     assert told["pair_set"] != pair_set_digest(cases[:2])
 
 
+def test_what_the_network_had_to_better_is_measured_too(
+    cases: list[EvaluationCase], served: ServedModel, out: Path, tmp_path: Path
+) -> None:
+    """Without an initial alignment the start is the headers'."""
+    for row in _rows(out / "metrics.csv"):
+        assert row["dice_initial"] == row["dice_before"]
+        assert row["tre_mm_initial"] == row["tre_mm_before"]
+    how = EvaluationOptions(initialise="moments", shown=0)
+    found = evaluate(served, cases[:1], tmp_path, options=how)
+    whole = next(row for row in found.rows if row.label == "all").figures
+    assert whole["tre_mm"] < whole["tre_mm_initial"] < whole["tre_mm_before"]
+    figure = next(figure for figure in found.figures if "TRE" in figure.metric)
+    assert figure.before == pytest.approx(whole["tre_mm_initial"], abs=1e-4)
+    assert "moments" in found.figures[0].how
+
+
 def test_only_the_worst_and_the_best_results_stay_on_disk(out: Path) -> None:
     told = json.loads((out / "evaluation.json").read_text())
     assert len(told["worst"] + told["best"]) == 2
