@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from torch import nn
@@ -97,6 +97,7 @@ def prepare_export(
         ),
         licence=config.card.licence,
         initialise=config.data.initialise,
+        accept=_accept(config),
     )
     return ModelExport(card, graph, differences, _yaml(publishable(config)))
 
@@ -171,6 +172,12 @@ def _output(network: nn.Module, config: TrainConfig, signature: Signature) -> Ou
         stride=int(network.stride),  # type: ignore[arg-type]
         integration_steps=7 if output is None else output.steps,
     )
+
+
+def _accept(config: TrainConfig) -> Literal["if more alike", "always"]:
+    """Image similarity is no judge of a network that did not learn from it."""
+    by_images = any(loss.weight > 0 for loss in config.losses.image)
+    return "if more alike" if by_images else "always"
 
 
 def _summary(config: TrainConfig) -> str:

@@ -48,8 +48,9 @@ def align(
     """Find the transform of a pair: affine, network, refinement, each no worse than the last.
 
     What the network says is kept only where it makes the pair more alike than the initial affine
-    alone does, which catches a model outside its training; refinement never returns what is less
-    alike. A network that segments gives labels and leaves the transform as it was initialised.
+    alone does, which catches a model outside its training, unless its card says `accept: always`;
+    refinement never returns what is less alike. A network that segments gives labels and leaves the
+    transform as it was initialised.
 
     Raises:
         NoOverlapError: If the two fields of view do not meet once they are initialised.
@@ -70,7 +71,7 @@ def align(
         predicted = _predicted(pair, start, engine, stage.watch)
         gain = _gain(pair, affine, predicted)
         stage.detail = f"{engine.card.name}/{engine.card.version}, local correlation {gain:+.3f}"
-    if not gain > 0:
+    if not gain > 0 and engine.card.accept != "always":
         warnings.append(
             "The network's field did not make the pair more alike than the affine alone and was "
             "dropped: the pair may lie outside what the model's card promises."

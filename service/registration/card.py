@@ -146,6 +146,13 @@ class Card(_Part):
         None, description="Of moving images, where it is not that of fixed ones."
     )
 
+    accept: Literal["if more alike", "always"] | None = Field(
+        None,
+        description="Whether a prediction that lowers the local correlation is dropped (`if more "
+        "alike`, also without this) or kept: `always`, of a network that learned from labels or "
+        "points alone, between contrasts that correlation cannot judge.",
+    )
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         """Roles and axes are those of the kind of output."""
@@ -202,7 +209,7 @@ class Card(_Part):
 
     def written(self) -> str:
         """What `card.json` holds; an optional part that is not said is left out."""
-        optional = {"initialise", "moving_intensity"}
+        optional = {"initialise", "moving_intensity", "accept"}
         unsaid = {name for name in optional if getattr(self, name) is None}
         return self.model_dump_json(indent=2, exclude=unsaid) + "\n"
 

@@ -195,6 +195,10 @@ def test_a_field_that_makes_things_worse_is_dropped_with_a_warning(
     assert report.answered_by == "initialise"
     assert any("dropped" in warning for warning in report.warnings)
     assert report.metrics.max_displacement_mm == pytest.approx(0.0, abs=1e-4)
+    Astray.card = Astray.card.model_copy(update={"accept": "always"})
+    report = register_files(files, options, tmp_path, models)
+    assert report.answered_by == "network"
+    assert report.metrics.max_displacement_mm == pytest.approx(15 * 3**0.5, abs=1e-3)
 
 
 def test_a_watcher_that_raises_stops_the_work_and_leaves_no_report(

@@ -125,6 +125,7 @@ def test_the_card_and_the_page_say_what_was_configured_and_measured(tmp_path: Pa
     )  # fmt: skip
     assert (card.grid.spacing_mm, card.grid.multiple) == (2.0, 4)
     assert card.evaluation == (FIGURE,)
+    assert card.accept == "always", "only labels judge it"
     assert card.providers[-1] == "cpu"
     told = (folder / "README.md").read_text("utf-8")
     assert "Dice" in told
