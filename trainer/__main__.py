@@ -8,6 +8,7 @@ from pathlib import Path
 
 from service.errors import JobEndedError, StorageFullError, WarplineError
 from trainer.config import read_config
+from trainer.memory import keep_freed_memory
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75  # 75: try again, as in sysexits.h
 
@@ -89,4 +90,5 @@ def _show(error: WarplineError, *, as_event: bool) -> None:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())

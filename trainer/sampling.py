@@ -33,7 +33,7 @@ class Warp(torch.autograd.Function):
         ctx.save_for_backward(values, u)
         ctx.margin = np.float32(np.inf if fill is None else 0.5)
         out = values.new_empty(*values.shape[:2], *u.shape[2:])
-        with _torchs_threads():
+        with torchs_threads():
             warping.pull(
                 _solid(values), _solid_field(u), np.float32(fill or 0), ctx.margin, _solid(out)
             )
@@ -45,14 +45,14 @@ class Warp(torch.autograd.Function):
         values, u = ctx.saved_tensors
         needs_values, needs_field, _ = ctx.needs_input_grad
         field, given = _solid_field(u), _solid(grad)
-        with _torchs_threads():
+        with torchs_threads():
             for_values = _pushed(given, field, values, ctx.margin) if needs_values else None
             for_field = _slope(values, field, ctx.margin, given) if needs_field else None
         return for_values, for_field, None
 
 
 @contextmanager
-def _torchs_threads() -> Iterator[None]:
+def torchs_threads() -> Iterator[None]:
     """Kernels take as many threads as torch does."""
     before = numba.get_num_threads()
     numba.set_num_threads(min(torch.get_num_threads(), _MOST_THREADS))
@@ -112,7 +112,7 @@ class FeatureWarp(torch.autograd.Function):
         ctx.save_for_backward(solid, u)
         field = _solid_field(u)
         out = np.empty((*field.shape[:1], *field.shape[2:], values.shape[1]), np.float32)
-        with _torchs_threads():
+        with torchs_threads():
             feature_warping.pull(solid.numpy(), field, np.float32(fill or 0), ctx.margin, out)
         return _channels_first(out, u.ndim, keep=ctx.is_last)
 
@@ -123,7 +123,7 @@ class FeatureWarp(torch.autograd.Function):
         needs_values, needs_field, _ = ctx.needs_input_grad
         values, field, given = solid.numpy(), _solid_field(u), _channels_last(grad).numpy()
         for_values = for_field = None
-        with _torchs_threads():
+        with torchs_threads():
             if needs_values:
                 pushed = _pushed_features(given, field, values.shape, ctx.margin)
                 for_values = _channels_first(pushed, u.ndim, keep=ctx.is_last)
@@ -170,7 +170,7 @@ class Integrate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, velocity: Tensor, steps: int, stride: int) -> Tensor:
         fields = [_vectors(velocity, 2.0**-steps / stride)]
-        with _torchs_threads():
+        with torchs_threads():
             for _ in range(steps):
                 fields.append(np.empty_like(fields[-1]))
                 for one, squared in zip(*fields[-2:], strict=True):
@@ -182,7 +182,7 @@ class Integrate(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         passed = _vectors(grad, 1.0)
-        with _torchs_threads():
+        with torchs_threads():
             for field in reversed(ctx.saved_tensors):
                 _square_backwards(field.numpy(), passed)
         return _components(passed, grad).mul_(2.0 ** -len(ctx.saved_tensors)), None, None

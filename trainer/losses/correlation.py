@@ -75,6 +75,8 @@ def lncc(
     )
     if mask is not None:
         mask = mask.to(fixed.dtype).expand(fixed.shape)
+    if not torch.is_grad_enabled():  # which a Function's forward pass cannot see
+        fixed, warped = fixed.detach(), warped.detach()
     found: Tensor = _Correlation.apply(fixed, warped, mask, setting)  # type: ignore[no-untyped-call]
     return -found
 

@@ -3,14 +3,12 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
 from trainer.kernels import local_correlation as kernels
-
-_MOST_THREADS = numba.get_num_threads()
+from trainer.sampling import torchs_threads
 
 
 class WindowSetting(Protocol):
@@ -33,23 +31,26 @@ def evaluate(
 ) -> tuple[Tensor, Tensor | None]:
     """The mean of cc and, if asked for, its derivative by `warped`, shaped like it."""
     f, w = _volumes(fixed), _volumes(warped)
-    m = np.empty((1, 0, 0, 0), f.dtype) if mask is None else _volumes(mask)
+    n, ni, nj, nk = f.shape
+    m = np.empty((0, ni, nj, nk), f.dtype) if mask is None else _volumes(mask)
     shifts = _shifts(f, w, mask is None and setting.border == "zeros")
     weights = _padded_axes([weight.numpy().astype(f.dtype) for weight in setting.weights])
-    counts = _counts(f.shape[1:], weights, setting.border)
-    window = (weights, counts, setting.squared)
+    flat = nj * (nk + 2 * (weights[2].size // 2))
+    sums = np.empty((n, kernels.SUMS, ni, flat), f.dtype)
+    integrands = np.empty((n, 3, ni, flat) if slope else (0, 3, ni, flat), f.dtype)
+    totals = np.empty((n, max(1, -(-flat // kernels.BLOCK))))
+    window = (weights, _counts((ni, nj, nk), weights, setting.border), setting.squared)
     smooth = np.array([*setting.smooth, setting.floor], f.dtype)
-    n, ni, nj, nk = f.shape
-    integrands = np.empty((n, 3, ni, nj, nk) if slope else (1, 3, 0, 0, 0), f.dtype)
-    totals = np.zeros((n, ni))
-    _follow_torch_threads()
-    kernels.correlate((f, w), m, shifts, window, smooth, (integrands, totals))
+    out = np.empty_like(w) if slope else None
+    with torchs_threads():
+        kernels.sum_products((f, w), m, shifts, weights, sums)
+        kernels.correlate(sums, m, window, smooth, (integrands, totals))
+        if out is not None:
+            kernels.derivative((f, w), m, shifts, weights, sums, out)
     total = float(f.size) if mask is None else max(float(m.sum(dtype=np.float64)), 1e-6)
     value = torch.tensor(totals.sum() / total, dtype=fixed.dtype)
-    if not slope:
+    if out is None:
         return value, None
-    out = np.empty_like(w)
-    kernels.derivative((f, w), m, shifts, weights, integrands, out)
     return value, torch.from_numpy(out).reshape(warped.shape).div_(total)
 
 
@@ -77,7 +78,7 @@ def _padded_axes(weights: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.
 def _counts(
     size: Sequence[int], weights: Sequence[np.ndarray], border: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The sum of the window's weights by index along each axis."""
+    """The sum of the window's weights by index along each axis; along k with a margin of ones."""
     counts = []
     for count, weight in zip(size, weights, strict=True):
         inside = np.ones(count, weight.dtype)
@@ -87,9 +88,5 @@ def _counts(
         else:
             inside *= weight.sum()
         counts.append(inside)
-    return counts[0], counts[1], counts[2]
-
-
-def _follow_torch_threads() -> None:
-    """As many threads as torch has been given; several processes share the cores that way."""
-    numba.set_num_threads(min(torch.get_num_threads(), _MOST_THREADS))
+    along_k = np.pad(counts[2], weights[2].size // 2, constant_values=1)
+    return counts[0], counts[1], along_k

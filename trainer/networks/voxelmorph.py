@@ -9,6 +9,7 @@ from torch.nn import functional as F  # noqa: N812 - the usual name
 from trainer.config.networks import VoxelMorphBackbone, VoxelMorphConfig
 from trainer.networks.blocks import convolution
 from trainer.networks.dense import Body, DenseNetwork
+from trainer.networks.pooling import leaky_pool
 
 
 class LeakyConv(nn.Module):
@@ -21,6 +22,17 @@ class LeakyConv(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         return F.leaky_relu(self.conv(values), self.slope, inplace=True)
+
+
+class PooledConv(LeakyConv):
+    """The same, halved afterwards; what is not halved is kept only where a skip takes it."""
+
+    def __init__(self, ndim: int, inputs: int, outputs: int, slope: float, *, keep: bool) -> None:
+        super().__init__(ndim, inputs, outputs, slope)
+        self.keep = keep
+
+    def forward(self, values: Tensor) -> tuple[Tensor | None, Tensor]:  # type: ignore[override]
+        return leaky_pool(self.conv(values), self.slope, keep=self.keep)
 
 
 class GrownConv(nn.Module):
@@ -91,7 +103,10 @@ class VoxelMorphBody(Body):
         super().__init__()
         self.depth, self.finest = config.depth, finest
         down = (inputs, *config.encoder)
-        self.encoder = nn.ModuleList(LeakyConv(ndim, a, b, config.slope) for a, b in pairwise(down))
+        self.encoder = nn.ModuleList(
+            PooledConv(ndim, a, b, config.slope, keep=level >= finest)
+            for level, (a, b) in enumerate(pairwise(down))
+        )
         ways = config.decoder
         self.bottom = LeakyConv(ndim, config.encoder[-1], ways[0], config.slope)
         self.decoder, width = nn.ModuleList(), ways[0]
@@ -107,11 +122,10 @@ class VoxelMorphBody(Body):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Features of the finest level."""
-        pool = F.max_pool3d if images.ndim == 5 else F.max_pool2d
         values, skips = images, []
         for step in self.encoder:
-            skips.append(step(values))
-            values = pool(skips[-1], 2)
+            kept, values = step(values)
+            skips.append(kept)
         values = self.bottom(values)
         for step in self.decoder:
             values = step(values, skips.pop())
