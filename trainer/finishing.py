@@ -41,11 +41,12 @@ def finish(
 
     Raises:
         ModelInvalidError: If the exported graph differs from torch.
-        ConflictError: If the model was written before.
     """
     monitor.tell("stage", stage="export")
     export = prepare_export(network, config, version=version)
     found = _evaluate(config, export, out, monitor, against)
+    # Of an earlier end of this training, which has gone on since.
+    shutil.rmtree(out / MODELS, ignore_errors=True)
     return export.write(out / MODELS, found.figures if found else ())
 
 
@@ -75,7 +76,10 @@ def _evaluate(
             out / EVALUATION,
             against=against,
             options=EvaluationOptions(
-                refine=options.refine, labels=config.data.label_values, shown=options.shown
+                refine=options.refine,
+                labels=config.data.label_values,
+                shown=options.shown,
+                data=f"{options.split} pairs of the training's data",
             ),
         )
     finally:

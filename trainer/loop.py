@@ -18,6 +18,7 @@ from torch import Tensor
 
 from service.errors import TrainingDivergedError, TrainingStoppedError
 from trainer.checkpoint import (
+    BEST,
     Position,
     Trained,
     checkpoints,
@@ -209,6 +210,8 @@ def _is_due(run: Run, saved_at: float) -> bool:
 def _save(run: Run, position: Position) -> None:
     if run.ranks.is_first:
         folder = run.out / CHECKPOINTS
+        if not (folder / BEST).is_file():  # nothing has been validated yet
+            save_best(folder, run.trained.network, position)
         path = save_checkpoint(folder, run.trained, position)
         run.monitor.tell("checkpoint", step=position.step, path=str(path.relative_to(run.out)))
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TextIO
 from service.errors import MissingExtraError
 from trainer.config import TrainConfig
 
-METRICS = "metrics.jsonl"
+METRICS, MLFLOW_RUN = "metrics.jsonl", "mlflow-run.txt"
 Told = Mapping[str, Any]
 
 
@@ -47,7 +47,7 @@ class Monitor:
         """
         observers: list[Observer] = [Record(out), Board(out)]
         if os.environ.get("MLFLOW_TRACKING_URI"):
-            observers.append(MlflowRun(config))
+            observers.append(MlflowRun(config, out))
         if events:
             observers.append(EventStream())
         elif not is_silent:
@@ -135,7 +135,7 @@ class Board:
 class MlflowRun:
     """A run on the MLflow server that MLFLOW_TRACKING_URI names."""
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, out: Path) -> None:
         try:
             import mlflow
         except ImportError as error:
@@ -145,7 +145,10 @@ class MlflowRun:
             ) from error
         self._mlflow = mlflow
         mlflow.set_experiment(config.name)
-        mlflow.start_run()
+        # A resumed training goes on with its run.
+        kept = out / MLFLOW_RUN
+        run = mlflow.start_run(run_id=kept.read_text("utf-8") if kept.is_file() else None)
+        kept.write_text(run.info.run_id, "utf-8")
         mlflow.log_dict(config.model_dump(mode="json"), "config.json")
 
     def hear(self, kind: str, told: Told) -> None:
@@ -159,7 +162,8 @@ class MlflowRun:
 def _figures(kind: str, told: Told) -> dict[str, float]:
     """The figures of an event, by a name that says which event."""
     if kind == "step":
-        return {f"train/{name}": value for name, value in told["losses"].items()}
+        losses = {f"train/{name}": value for name, value in told["losses"].items()}
+        return losses | {"learning_rate": told["learning_rate"]}
     if kind == "validation":
         return {f"validation/{name}": value for name, value in told["figures"].items()}
     return {}

@@ -11,10 +11,10 @@ import yaml
 
 from service.errors import ProviderUnavailableError, TrainingExistsError
 from service.registration.models_folder import ModelFolder
-from trainer.checkpoint import BEST, Trained, checkpoints, load_weights
-from trainer.config import TrainConfig
-from trainer.config.document import network_multiple
-from trainer.data.dataset import PairDataset, open_dataset
+from trainer.checkpoint import BEST, Position, Trained, checkpoints, load_weights
+from trainer.config import TrainConfig, read_config
+from trainer.config.checks import network_multiple
+from trainer.data.dataset import PairDataset, check_data, open_dataset
 from trainer.evaluate import ServedModel
 from trainer.finishing import EVALUATION, finish
 from trainer.forward import Forward
@@ -92,6 +92,8 @@ def build_run(config: TrainConfig, out: Path, ranks: Ranks, monitor: Monitor) ->
     device = choose_device(config, ranks.local_rank)
     torch.manual_seed(config.seed)
     torch.use_deterministic_algorithms(config.train.deterministic, warn_only=True)
+    # Else each new tensor is filled with NaN first, a quarter of a small step's time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     network = build_network(config.network, config.data.grid.ndim).to(device)
     forward = Forward(network, config.network, PRECISIONS[config.train.precision])
     multiple = network_multiple(config.network)
@@ -142,7 +144,12 @@ def _served(folder: Path | None) -> ServedModel | None:
 
 def _dataset(config: TrainConfig, out: Path, split: Any, multiple: int) -> PairDataset:
     return open_dataset(
-        config.data, split, multiple=multiple, cache=out / "cache", seed=config.seed
+        config.data,
+        split,
+        multiple=multiple,
+        cache=out / "cache",
+        seed=config.seed,
+        synth=config.synth,
     )
 
 
@@ -153,8 +160,16 @@ def _prepare(config: TrainConfig, out: Path, options: RunOptions, ranks: Ranks) 
         raise TrainingExistsError(
             "This folder holds a training already. Go on with --resume, or name another folder."
         )
+    _require_same(config, out / CONFIG)
+    check_data(config.data)
     out.mkdir(parents=True, exist_ok=True)
     write_config(config, out / CONFIG)
+
+
+def _require_same(config: TrainConfig, path: Path) -> None:
+    """Refuse a resumed training of something else before its configuration is written over."""
+    if path.is_file() and checkpoints(path.parent / CHECKPOINTS):
+        Position(configuration=read_config([path]).digest()).require_configuration(config.digest())
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -20,6 +19,7 @@ from trainer.config.networks import (
     VoxelMorphConfig,
 )
 from trainer.config.optimisation import OptimisationConfig
+from trainer.config.synth import SynthConfig
 
 NetworkConfig = Annotated[
     VoxelMorphConfig
@@ -35,7 +35,6 @@ NetworkConfig = Annotated[
 
 # What a model-level check found: pointers and sentences, unpacked by `reading`.
 CROSS_CHECK = "cross-check"
-Fault = tuple[str, str]
 
 
 class _Section(BaseModel):
@@ -78,6 +77,7 @@ class TrainConfig(_Section):
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Everything random follows from it.")
     data: DataConfig = Field(description="Images, labels and points, and the model grid.")
+    synth: SynthConfig = Field(SynthConfig(), description="How pairs are rendered, if they are.")
     augment: AugmentConfig = Field(AugmentConfig(), description="Random changes of training pairs.")
     network: NetworkConfig = Field(description="What is trained; options depend on `kind`.")
     losses: LossesConfig = Field(description="What is made small: any weighted sum.")
@@ -98,65 +98,8 @@ class TrainConfig(_Section):
 
     @model_validator(mode="after")
     def _sections_go_together(self) -> Self:
-        if faults := list(_cross_faults(self)):
+        from trainer.config.checks import cross_faults  # which speaks of this class
+
+        if faults := list(cross_faults(self)):
             raise PydanticCustomError(CROSS_CHECK, faults[0][1], {"faults": faults})
         return self
-
-
-def _cross_faults(config: TrainConfig) -> Iterator[Fault]:
-    yield from _loss_faults(config)
-    yield from _network_faults(config)
-
-
-def _loss_faults(config: TrainConfig) -> Iterator[Fault]:
-    losses = config.losses
-    if not any(loss.weight > 0 for group in losses.groups().values() for loss in group):
-        yield "/losses", "Name at least one loss with a weight above 0."
-    if losses.label and not config.data.gives_labels:
-        yield "/losses/label", "A label loss needs labels; set data.labels to `required`."
-    if losses.points and not config.data.gives_points:
-        yield "/losses/points", "A point loss needs points; set data.points to `required`."
-    gives_velocity = _gives_velocity(config.network)
-    for n, loss in enumerate(losses.field):
-        if getattr(loss, "on", "displacement") == "velocity" and not gives_velocity:
-            yield f"/losses/field/{n}/on", "This network gives no velocity; take `displacement`."
-    if config.network.kind == "conditional":
-        for group in ("image", "points", "field"):
-            if losses.groups()[group]:
-                yield (
-                    f"/losses/{group}",
-                    "A conditional network gives the fixed label and no field: only label losses "
-                    "can train it.",
-                )
-        if not config.data.gives_labels:
-            yield "/data/labels", "A conditional network needs labels of both images."
-
-
-def network_multiple(network: NetworkConfig) -> int:
-    """What each size of the model grid must be a multiple of."""
-    if isinstance(network, CorrelationConfig | PyramidConfig):
-        return 1 << len(network.channels)
-    if isinstance(network, PddConfig):
-        return network.control_stride
-    return network.multiple
-
-
-def _gives_velocity(network: NetworkConfig) -> bool:
-    output = getattr(network, "output", None)
-    return output is not None and output.kind == "velocity"
-
-
-def _network_faults(config: TrainConfig) -> Iterator[Fault]:
-    shape, multiple = config.data.grid.shape, network_multiple(config.network)
-    for axis, size in enumerate(shape or ()):
-        if size % multiple:
-            yield (
-                f"/data/grid/shape/{axis}",
-                f"This network takes sizes that are multiples of {multiple}; {size} is not one. "
-                f"Take {-(-size // multiple) * multiple}.",
-            )
-    scales = [s for loss in config.losses.label for s in loss.scales]
-    if shape and scales and max(scales) > min(shape):
-        yield "/losses/label", f"A scale of {max(scales):g} voxels is larger than the model grid."
-    if config.train.precision == "float16" and config.train.device == "cpu":
-        yield "/train/precision", "float16 needs a GPU; take bfloat16."

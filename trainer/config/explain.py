@@ -77,7 +77,7 @@ def _type_name(annotation: Any) -> str:
         inner = [_type_name(part) for part in get_args(bare) if part is not Ellipsis]
         return "list of " + ", ".join(dict.fromkeys(inner))
     if get_origin(bare) in (Union, types.UnionType):
-        return " | ".join(_type_name(part) for part in get_args(bare))
+        return " | ".join(dict.fromkeys(_type_name(part) for part in get_args(bare)))
     if isinstance(bare, type) and issubclass(bare, BaseModel):
         return "section"
     return getattr(bare, "__name__", str(bare))
@@ -91,4 +91,6 @@ def _default(field: FieldInfo) -> str | None:
         return None
     if value is None:
         return "none"
-    return str(list(value)) if isinstance(value, tuple) else str(value).lower()
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(list(value)) if isinstance(value, tuple) else str(value)

@@ -122,7 +122,10 @@ def _change(change: str) -> Document:
     path, mark, text = change.partition("=")
     if not mark or not path:
         raise ValidationError(f"A change is section.option=value; {change!r} is none.")
-    value: Any = yaml.safe_load(text)
+    try:
+        value: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValidationError(f"The value of {path} is not YAML; quote it.") from error
     for key in reversed(path.split(".")):
         value = {key: value}
     return value  # type: ignore[no-any-return]

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from service.errors import TrainingDivergedError, TrainingExistsError
+from service.errors import CheckpointInvalidError, TrainingDivergedError, TrainingExistsError
 from service.registration.files.volume_file import write_volume
 from service.registration.grid import Grid
 from service.registration.models_folder import ModelFolder
@@ -186,6 +186,24 @@ def _poisoned(config, out):
         run_training(config, out, QUIET)
     finally:
         trainer.loop.optimise = optimise
+
+
+def test_another_training_is_not_resumed_into_a_folder(data, tmp_path):
+    out = tmp_path / "out"
+    run_training(parse_config(small(data, epochs=1)), out, QUIET)
+    kept = (out / "config.yaml").read_text("utf-8")
+    other = parse_config(small(data, epochs=1) | {"seed": 5})
+    with pytest.raises(CheckpointInvalidError, match="other data"):
+        run_training(other, out, RunOptions(resume=True, is_silent=True, is_finished=False))
+    assert (out / "config.yaml").read_text("utf-8") == kept
+
+
+def test_a_finished_training_goes_on_for_more_epochs(data, tmp_path):
+    out, more = tmp_path / "out", RunOptions(resume=True, is_silent=True)
+    run_training(parse_config(small(data, epochs=1, picture_every=0)), out, more)
+    run_training(parse_config(small(data, epochs=2, picture_every=0)), out, more)
+    assert len(losses(out)) == 6
+    assert (out / "model" / "balls" / "1" / "card.json").is_file()
 
 
 def test_patience_ends_a_training_that_no_longer_improves(data, tmp_path):

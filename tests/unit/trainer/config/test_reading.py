@@ -8,8 +8,9 @@ import yaml
 
 from service.errors import ValidationError
 from trainer.config import TrainConfig, merge, parse_config, read_config
-from trainer.config.document import network_multiple
+from trainer.config.checks import network_multiple
 from trainer.config.explain import explain
+from trainer.networks.build import build_network
 
 SMALL = {
     "name": "small",
@@ -68,6 +69,11 @@ def test_a_configuration_survives_its_own_yaml(tmp_path):
         ({"losses": {"label": [{"kind": "dice", "scales": [0, 64]}]},
           "data": {"grid": {"shape": [32, 32, 32]}}}, "/losses/label"),
         ({"train": {"precision": "float16", "device": "cpu"}}, "/train/precision"),
+        ({"losses": {"image": [], "label": [{"kind": "dice", "binary": True}]}}, "/losses/label"),
+        ({"train": {"monitor": "tre_mm"}}, "/train/monitor"),
+        ({"data": {"labels": "none"}, "losses": {"label": []}, "train": {"monitor": "dice"}},
+         "/train/monitor"),
+        ({"train": {"early_stop": {"patience": 3}}}, "/train/early_stop"),
         ({"losses": {"field": [{"kind": "bending", "on": "velocity"}]},
           "network": {"kind": "globalnet"}}, "/losses/field/0/on"),
         ({"data": {"splits": {"kind": "explicit", "train": ["../elsewhere"]}}},
@@ -99,6 +105,8 @@ def test_a_file_that_is_no_mapping_is_refused_by_name(tmp_path, text):
 def test_a_change_without_a_value_is_refused(tmp_path):
     with pytest.raises(ValidationError, match=r"section\.option=value"):
         read_config([_write(tmp_path / "a.yaml", SMALL)], ["seed"])
+    with pytest.raises(ValidationError, match="quote it"):
+        read_config([_write(tmp_path / "a.yaml", SMALL)], ["seed=[1"])
 
 
 def test_a_resumed_training_may_run_longer_but_not_differently():
@@ -138,10 +146,12 @@ def test_reading_a_configuration_loads_no_torch():
         ({"kind": "localnet"}, 16),
         ({"kind": "globalnet", "depth": 3}, 8),
         ({"kind": "correlation"}, 4),
+        ({"kind": "correlation", "channels": [8], "output": {"stride": 4}}, 4),
         ({"kind": "pdd"}, 8),
         ({"kind": "pyramid"}, 16),
     ],
 )
 def test_the_multiple_is_told_before_a_network_is_built(network, multiple):
-    config = parse_config({**SMALL, "network": network})
-    assert network_multiple(config.network) == multiple
+    config = parse_config({**SMALL, "network": network}).network
+    assert network_multiple(config) == multiple
+    assert build_network(config).multiple == multiple

@@ -1,0 +1,1 @@
+"""Recipes: configurations that train on public data as they are."""
