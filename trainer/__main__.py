@@ -8,6 +8,7 @@ from pathlib import Path
 
 from service.errors import JobEndedError, StorageFullError, WarplineError
 from trainer.config import read_config
+from trainer.config.recipes import found
 from trainer.memory import keep_freed_memory
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75  # 75: try again, as in sysexits.h
@@ -38,7 +39,7 @@ def _train(chosen: argparse.Namespace) -> None:
         changes.append(f"data.root={json.dumps(str(chosen.data))}")
     if chosen.fold is not None:
         changes.append(f"data.splits.fold={chosen.fold}")
-    config = read_config(chosen.config, changes)
+    config = read_config(found(chosen.config), changes)
     from trainer.running import RunOptions, run_training  # torch takes seconds
 
     options = RunOptions(

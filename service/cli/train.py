@@ -8,6 +8,7 @@ import typer
 from service.cli import screen
 from service.cli.results import filling
 from service.cli.shared_options import ApiKey, Json, Url, connect
+from service.cli.train_results import lay_out
 from service.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -18,11 +19,9 @@ ON_SERVER = "Server"
 
 def train(
     config: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Argument(
-            help="YAML files; later ones are laid over earlier ones.",
-            exists=True,
-            dir_okay=False,
+            help="YAML files or names of recipes; later ones are laid over earlier ones.",
             show_default=False,
         ),
     ] = None,
@@ -49,6 +48,18 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the folder's last checkpoint.")
     ] = False,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="Begin with these weights, such as RUN/checkpoints/best.safetensors.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    version: Annotated[str, typer.Option(help="Of the model that is made here.")] = "1",
+    recipes: Annotated[
+        bool, typer.Option("--recipes", help="List the recipes that come with Warpline.")
+    ] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Print every option, its default and its meaning.")
     ] = False,
@@ -70,6 +81,10 @@ def train(
 
         warpline train my.yaml --data images --out run
 
+    A recipe that comes with Warpline, on the data that it names, for a shorter time:
+
+        warpline train hippocampus-combined --data images --out run --set train.epochs=20
+
     On a server, which packs and sends the folder, waits and fetches the model:
 
         warpline train my.yaml --data images --url https://warpline.example.org --out run
@@ -79,17 +94,41 @@ def train(
 
         show_options(as_json=as_json)
         return
+    if recipes:
+        from service.cli.train_explained import show_recipes
+
+        show_recipes(as_json=as_json)
+        return
     if not config:
         raise InvalidRequestError("Name a configuration, or use --explain.", field="config")
+    from trainer.config.recipes import found
+
+    files = found(config)
     if out is None and not (url and detach):
         raise InvalidRequestError("Name a folder for the result with --out.", field="out")
     if url is None:
         from service.cli.train_local import LocalRun, run_locally
 
-        run = LocalRun(config, Path(out or "."), data, fold, change or (), resume, as_json)
+        run = LocalRun(
+            files,
+            Path(out or "."),
+            data,
+            fold,
+            change or (),
+            resume,
+            as_json,
+            start_from=start_from,
+            version=version,
+        )
         raise typer.Exit(run_locally(run))
+    if resume or start_from is not None:
+        raise InvalidRequestError(
+            "A server resumes by itself and begins with new weights: --resume and --start-from "
+            "are for trainings on this machine.",
+            field="resume" if resume else "start_from",
+        )
     changes = [*(change or ()), *([] if fold is None else [f"data.splits.fold={fold}"])]
-    document, root = read_document(config, changes)
+    document, root = read_document(files, changes)
     terms = {"dataset_id": dataset} if dataset else {"data": data or root}
     _train_there(document, terms, (url, api_key), None if detach else out, as_json=as_json)
 
@@ -129,6 +168,7 @@ def _train_there(
             with screen.progress_bar(is_shown=not as_json) as watch:
                 job = client.wait(job.id, lambda now: watch(progress_line(now), now.fraction))
             client.download(job.id, folder)
+            lay_out(folder)
     show_trained(job, out, as_json=as_json)
 
 
@@ -177,4 +217,6 @@ def show_trained(job: "Job", out: Path, *, as_json: bool) -> None:
     for metric, values in (compared.get("metrics") or {}).items():
         console.print(f"  {metric}: {values['candidate']:.4g}, there {values['production']:.4g}")
     console.print(f"Promote it: warpline models promote {model.get('name')} {model.get('version')}")
-    console.print(f"Results: {out}  (open {out / 'evaluation.html'})", soft_wrap=True)
+    console.print(f"Use it here: WARPLINE_MODELS_DIR={out / 'model'}", soft_wrap=True)
+    page = out / "evaluation" / "evaluation.html"
+    console.print(f"Results: {out}  (open {page})", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`warpline train --explain`: every option of a configuration."""
+"""`warpline train --explain` and `--recipes`: every option, and configurations to begin with."""
 
 from typing import TYPE_CHECKING
 
@@ -29,3 +29,16 @@ def show_options(*, as_json: bool) -> None:
 def _value(option: "Option") -> str:
     default = "required" if option.default == "required" else f"default {option.default}"
     return f"{option.type}; {default}"
+
+
+def show_recipes(*, as_json: bool) -> None:
+    """Print the recipes and what each does."""
+    from trainer.config.recipes import recipes
+
+    if as_json:
+        screen.print_json(recipes())
+        return
+    shown = screen.listing("recipe", "what it does")
+    for name, meaning in recipes().items():
+        shown.add_row(name, meaning)
+    screen.stdout().print(shown)

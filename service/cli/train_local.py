@@ -25,6 +25,8 @@ class LocalRun:
     changes: Sequence[str] = field(default_factory=tuple)
     resume: bool = False
     as_json: bool = False
+    start_from: Path | None = None
+    version: str = "1"
 
 
 def run_locally(run: LocalRun) -> int:
@@ -52,6 +54,8 @@ def command_line(run: LocalRun) -> list[str]:
         command += ["--set", change]
     command += ["--resume"] if run.resume else []
     command += ["--events"] if run.as_json else []
+    command += [] if run.start_from is None else ["--start-from", str(run.start_from)]
+    command += [] if run.version == "1" else ["--version", run.version]
     return command
 
 

@@ -165,3 +165,25 @@ def test_detached_it_gives_the_job_and_goes(config: Path, server: Server) -> Non
     assert told.exit_code == 0
     assert told.stdout.strip() == "6f1f0c1e-54a9-4d0c-9d5f-0d4f4f0e7c11"
     assert server.orders[0][1] == {"dataset_id": "d"}
+
+
+def test_a_recipe_is_found_by_its_name_and_a_wrong_name_is_told_all_of_them(
+    tmp_path: Path,
+) -> None:
+    listed = json.loads(run("--recipes", "--json").stdout)
+    assert "hippocampus-combined" in listed
+    assert all(meaning for meaning in listed.values())
+    assert "prostate-weakly" in run("--recipes").stdout
+    told = run("hippocampus", "--out", tmp_path / "out")
+    assert told.exit_code == 2
+    assert "hippocampus-combined" in told.stderr
+
+
+@pytest.mark.parametrize("option", ["--resume", "--start-from"])
+def test_what_only_a_training_here_can_do_is_refused_for_a_server(
+    option: str, config: Path, tmp_path: Path
+) -> None:
+    more = [config] if option == "--start-from" else []
+    told = run(config, "--out", tmp_path, "--url", "http://127.0.0.1:9", option, *more)
+    assert told.exit_code == 2
+    assert "this machine" in told.stderr
