@@ -8,10 +8,13 @@ resolution, warp, local correlation with a window of 9, squared gradient of the 
 backwards; no optimiser. Losses are compared before anything is timed. What differs by definition:
 how the half-resolution field is grown (ours by physical position, theirs corner on corner), and
 the border of sampling. Freed memory is kept by the process, as our trainer does, for all of them;
-`--plain-memory` leaves that out. Figures are medians; rounds alternate. Needs the extra `peers`.
+`--plain-memory` leaves that out. Figures are medians; rounds alternate. On a machine that others
+use, `--cpu-time` with one thread counts the process's own time. Needs the extra `peers`.
 """
 
 import argparse
+import statistics
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,10 +25,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the usual name
 
-from benchmarks.kernels import medians_ms, show
+from benchmarks.kernels import show
 from trainer.config.networks import OutputConfig, VoxelMorphConfig
 from trainer.losses.correlation import lncc
-from trainer.losses.field import gradient
+from trainer.losses.field import Difference, gradient
 from trainer.memory import keep_freed_memory
 from trainer.networks.voxelmorph import VoxelMorph
 from trainer.spatial import integrate, upsample, warp
@@ -33,8 +36,9 @@ from trainer.spatial import integrate, upsample, warp
 WEIGHT = 1.0  # of the gradient
 STEPS = 7
 MONAI, VOXELMORPH = "MONAI 1.6", "VoxelMorph-torch 0.3"
-# Correlation and gradient of the fields that differ as the docstring says.
-TOLERANCE = {"correlation": 0.02, "gradient": 1e-4}
+# Relative; the correlation follows fields that differ as the docstring says.
+TOLERANCE = {"correlation": 0.02, "gradient": 1e-3}
+VELOCITY_VOXELS = 0.2  # standard deviation of the untrained network's velocity
 
 Images = tuple[Tensor, Tensor]
 Found = tuple[Tensor, Tensor]  # correlation loss and gradient loss
@@ -93,18 +97,25 @@ class PeerUNet(nn.Module):
         return flow
 
 
-def ours(stride: int) -> Step:
-    """Our network and losses, set to the definitions that the others have."""
+def our_network(stride: int, images: Images) -> nn.Module:
+    """With weights that give a velocity of VELOCITY_VOXELS; an untrained one gives none."""
     output = OutputConfig(kind="velocity", stride=stride)
     network = VoxelMorph(VoxelMorphConfig(output=output))
     flow = convolutions(network)[-1]
-    nn.init.normal_(flow.weight, std=0.3)
+    nn.init.normal_(flow.weight)
+    with torch.no_grad():
+        flow.weight.mul_(VELOCITY_VOXELS / network(*images).std())
+    return network
+
+
+def ours(network: nn.Module, stride: int, difference: Difference) -> Step:
+    """Our losses, set to the definitions that the others have."""
     cells_mm = (float(stride),) * 3
 
     def losses(velocity: Tensor, images: Images) -> Found:
         fixed, moving = images
         u = upsample(integrate(velocity, STEPS, stride), stride, fixed.shape[2:])
-        roughness = gradient(velocity / stride, spacing_mm=cells_mm, difference="central")
+        roughness = gradient(velocity / stride, spacing_mm=cells_mm, difference=difference)
         return lncc(fixed, warp(moving, u), border="zeros"), roughness
 
     return Step(network, losses)
@@ -190,8 +201,22 @@ def check(name: str, mine: Found, theirs: Found) -> None:
     for (what, most), a, b in zip(TOLERANCE.items(), mine, theirs, strict=True):
         off = abs(a.item() - b.item())
         print(f"  {what} loss: ours {a.item():.5f}, {name} {b.item():.5f}")
-        if off > most * max(1.0, abs(b.item())):
+        if off > most * abs(b.item()):
             raise SystemExit(f"{what} differs by {off}")
+
+
+def medians_ms(
+    timed: dict[str, Callable[[], object]], repeats: int, clock: Callable[[], float]
+) -> dict[str, float]:
+    """Median milliseconds of each, taken in turns after one round to warm up."""
+    taken: dict[str, list[float]] = {name: [] for name in timed}
+    for turn in range(repeats + 1):
+        for name, work in timed.items():
+            start = clock()
+            work()
+            if turn:
+                taken[name].append(1e3 * (clock() - start))
+    return {name: statistics.median(times) for name, times in taken.items()}
 
 
 def main() -> None:
@@ -200,6 +225,7 @@ def main() -> None:
     parser.add_argument("--network", choices=["half", "full"], default="half")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--cpu-time", action="store_true", help="in place of the time passed")
     parser.add_argument(
         "--plain-memory", action="store_true", help="leave out what our trainer tells malloc"
     )
@@ -212,15 +238,18 @@ def main() -> None:
     torch.manual_seed(0)
     stride = 2 if options.network == "half" else 1
     images = make_images(options.size)
-    mine = ours(stride)
-    mixed = Step(mine.network, mine.losses, torch.bfloat16)
+    network = our_network(stride, images)
+    mine = ours(network, stride, "central")
+    mixed = Step(network, mine.losses, torch.bfloat16)
     peers = {MONAI: of_monai(stride), VOXELMORPH: of_voxelmorph(stride)}
-    for name, step in peers.items():
-        copy_weights(mine.network, step.network)
-        check(name, mine(images), step(images))
+    for step in peers.values():
+        copy_weights(network, step.network)
+    check(MONAI, mine(images), peers[MONAI](images))
+    check(VOXELMORPH, ours(network, stride, "forward")(images), peers[VOXELMORPH](images))
     steps = {"ours, float32": mine, **peers, "ours, bfloat16 network": mixed}
     timed = {name: lambda step=step: step(images) for name, step in steps.items()}
-    show(f"{options.network}, {options.size}", medians_ms(timed, options.repeats))
+    clock = time.process_time if options.cpu_time else time.perf_counter
+    show(f"{options.network}, {options.size}", medians_ms(timed, options.repeats, clock))
 
 
 if __name__ == "__main__":
