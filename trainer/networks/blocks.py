@@ -12,12 +12,37 @@ Norm = Literal["batch", "instance", "layer", "none"]
 EPSILON = 1e-5
 
 
+def is_too_thin(values: Tensor, kernel: int) -> bool:
+    """Whether a convolution of these values in bfloat16 would be wrong.
+
+    On the CPU torch 2.13 (oneDNN) gives a wrong weight gradient of a bfloat16 convolution in 3-D,
+    often not a number, and writes beyond its memory, where the first spatial axis is shorter than
+    the kernel.
+    """
+    if not torch.is_autocast_enabled("cpu"):
+        return False
+    return values.device.type == "cpu" and values.ndim == 5 and values.shape[2] < kernel
+
+
+class Convolution3d(nn.Conv3d):
+    """torch's, but thin images are never convolved in bfloat16; see `is_too_thin`."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as torch calls it
+        """(b, c, i, j, k) to (b, o, i, j, k)."""
+        if not is_too_thin(input, self.kernel_size[0]):
+            return super().forward(input)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(input.float())
+
+
+CONVOLUTIONS: dict[int, type[nn.Conv2d | nn.Conv3d]] = {2: nn.Conv2d, 3: Convolution3d}
+
+
 def convolution(
     ndim: int, inputs: int, outputs: int, kernel: int = 3, *, bias: bool = True
 ) -> nn.Module:
     """A convolution that keeps the size; beyond the border lie zeros."""
-    kind = nn.Conv3d if ndim == 3 else nn.Conv2d
-    return kind(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
+    return CONVOLUTIONS[ndim](inputs, outputs, kernel, padding=kernel // 2, bias=bias)
 
 
 class InstanceNorm(nn.Module):
@@ -88,7 +113,7 @@ class HalvingConv(nn.Module):
 
     def __init__(self, ndim: int, channels: int, norm: Norm) -> None:
         super().__init__()
-        kind = nn.Conv3d if ndim == 3 else nn.Conv2d
+        kind = CONVOLUTIONS[ndim]
         self.conv = kind(channels, channels, 2, stride=2, bias=norm == "none")
         self.norm = normalisation(norm, ndim, channels)
 

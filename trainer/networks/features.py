@@ -5,9 +5,9 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from trainer.networks.blocks import CONVOLUTIONS
 from trainer.spatial import warp
 
-CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
 NORMS = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 SLOPE = 0.2  # of the leaky rectifier below zero
 

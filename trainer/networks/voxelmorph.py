@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the usual name
 
 from trainer.config.networks import VoxelMorphBackbone, VoxelMorphConfig
-from trainer.networks.blocks import convolution
+from trainer.networks.blocks import convolution, is_too_thin
 from trainer.networks.dense import Body, DenseNetwork
 from trainer.networks.pooling import leaky_pool
 
@@ -52,7 +52,8 @@ class GrownConv(nn.Module):
         self.register_buffer("spread", spreading(ndim), persistent=False)
 
     def forward(self, below: Tensor, skip: Tensor) -> Tensor:
-        if below.device.type == "cpu" and not torch.compiler.is_compiling():
+        is_eager = below.device.type == "cpu" and not torch.compiler.is_compiling()
+        if is_eager and not is_too_thin(skip, 3):
             values = self._without_doubling(below, skip)
         else:
             grown = F.interpolate(below, scale_factor=2, mode="nearest")
