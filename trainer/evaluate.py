@@ -281,7 +281,10 @@ def _require_some(found: Evaluation) -> None:
         raise TrainingDataError(
             f"None of the {len(found.failures)} pairs could be registered; the first failed with "
             f"{first.code}: {first.detail}",
-            errors=tuple({"field": f.pair, "detail": f.detail} for f in found.failures),
+            errors=tuple(
+                {"field": f.pair, "detail": f.detail, "place": f"pair {n}"}
+                for n, f in enumerate(found.failures, start=1)
+            ),
         )
 
 

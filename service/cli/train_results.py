@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from service.errors import ModelInvalidError
 from service.registration.card import Card
 
 # Files of the model, and of the training; all others are of the evaluation.
@@ -19,8 +18,6 @@ def lay_out(folder: Path) -> Path:
     Raises:
         ModelInvalidError: If the card is missing or none.
     """
-    if not (folder / "card.json").is_file():
-        raise ModelInvalidError("The training's results hold no card of a model.")
     card = Card.read(folder / "card.json")  # names and versions in it are plain
     model = folder / "model" / card.name / card.version
     found = [path for path in folder.iterdir() if path.name not in RECORDS]

@@ -83,7 +83,7 @@ class Training:
         process = TrainerProcess(
             self._command_line(job, folder, root), child_environment(self.limits.threads), folder
         )
-        run = _Run(process, courier, out, self.limits, watch)
+        run = _Run(process, courier, out, root, self.limits, watch)
         try:
             run.follow()
         except HandedBackError:
@@ -136,6 +136,7 @@ class _Run:
     process: TrainerProcess
     courier: Courier
     out: Path
+    data: Path | None
     limits: TrainingLimits
     watch: Watch
     told: Told = field(default_factory=Told)
@@ -156,7 +157,7 @@ class _Run:
             self.watch(self.told.stage, self.told.fraction, self.told.detail())
             self._require_bounds()
         if self._problem is not None and code != STOPPED:
-            raise error_of(self._problem)
+            raise error_of(self._problem, self.data)
         if code == STOPPED or code >= KILLED or code < 0:
             raise TrainingInterruptedError(
                 "Something killed the training process; it goes on from its last checkpoint."

@@ -23,6 +23,7 @@ from service.jobs.job import Job
 from service.jobs.model import ComparedMetric, Comparison, Verdict
 from service.jobs.runner import MadeModel, Outcome, Output
 from service.registration.card import Card, sha256_of
+from service.worker.training_faults import placed
 
 log = logging.getLogger(__name__)
 
@@ -150,17 +151,22 @@ def _summary(out: Path) -> dict[str, Any]:
     return found
 
 
-def error_of(event: Mapping[str, Any]) -> WarplineError:
-    """The error that a trainer told, as our own kind; a code that we do not know is a failure."""
+def error_of(event: Mapping[str, Any], root: Path | None = None) -> WarplineError:
+    """The error that a trainer told, as our own kind; a code that we do not know is a failure.
+
+    Args:
+        event: What it told.
+        root: The data root; names of files below it become places.
+    """
     detail = str(event.get("detail") or "")[:LONGEST_SENTENCE] or None
     faults = event.get("errors")
     listed = faults if isinstance(faults, list) else []
-    kept = tuple(fault for fault in listed if isinstance(fault, dict))[:MOST_FAULTS]
-    field = event.get("field")
+    kept = [fault for fault in listed if isinstance(fault, dict)][:MOST_FAULTS]
+    field = placed(event, root)["field"] if isinstance(event.get("field"), str) else None
     kinds = {kind.slug: kind for kind in _tree(WarplineError) if kind not in NOT_ITS_TO_SAY}
     kind = kinds.get(str(event.get("code")))
     return (kind or TrainingFailedError)(
-        detail, field=field if isinstance(field, str) else None, errors=kept
+        detail, field=field, errors=tuple(placed(fault, root) for fault in kept)
     )
 
 

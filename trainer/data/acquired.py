@@ -11,6 +11,7 @@ from trainer.config.data import DataConfig, SplitName
 from trainer.data.batch import Batch
 from trainer.data.cache import DiskCache, MemoryCache
 from trainer.data.cases import Case, Index, Problems
+from trainer.data.checking import check_index
 from trainer.data.pairs import PairRef
 from trainer.data.placing import Placement, place
 from trainer.data.prepared import CaseStore
@@ -74,7 +75,10 @@ class AcquiredPairs:
             return self._load(ref, fixed, moving, draw)
         except WarplineError as error:
             problems = Problems()
-            problems.add(ref.name, error.detail)
+            every_voxel = self.config.model_copy(update={"check_voxels": True})
+            check_index(Index((fixed, moving)), every_voxel, problems)
+            if not problems.found:
+                problems.add(ref.name, error.detail)
             problems.settle()
             raise
 

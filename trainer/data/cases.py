@@ -88,11 +88,18 @@ class Problems:
 
     found: list[dict[str, str]] = field(default_factory=list)
 
-    def add(self, name: str, detail: str) -> None:
-        """Note what is wrong with a file, named relative to the root; once."""
+    def add(self, name: str, detail: str, *, place: str | None = None) -> None:
+        """Note what is wrong with a file, named relative to the root; once.
+
+        Args:
+            name: The file.
+            detail: A sentence that names no file.
+            place: Which row of which list named it. A service tells this instead of the name,
+                which may be a patient's.
+        """
         fault = {"field": name, "detail": detail}
-        if fault not in self.found:
-            self.found.append(fault)
+        if not any(fault.items() <= known.items() for known in self.found):
+            self.found.append(fault | ({} if place is None else {"place": place}))
 
     def has(self, name: str) -> bool:
         """Whether something is known to be wrong with it."""

@@ -8,23 +8,28 @@ VOLUME_ENDS = (".nii.gz", ".nii", ".nrrd", ".mha")
 POINT_ENDS = (".csv", ".fcsv", ".mrk.json")
 
 
-def inside(root: Path, name: str, problems: Problems) -> Path | None:
+def inside(root: Path, name: str, problems: Problems, *, place: str | None = None) -> Path | None:
     """The path that a name means below the root; None, and a problem, where it may not be used.
 
-    A name may not be absolute, go up, or pass a symbolic link, and must exist.
+    A name may not be absolute, go up, or pass a symbolic link, and must exist. `place` is the row
+    of a list that names it.
     """
     parts = PurePosixPath(name).parts
     if not name or "\\" in name or "\0" in name or name.startswith("/") or ".." in parts:
-        problems.add(name, "The path leaves the data root. Name it relative to the root.")
+        problems.add(
+            name, "The path leaves the data root. Name it relative to the root.", place=place
+        )
         return None
     path = root
     for part in parts:
         path = path / part
         if path.is_symlink():
-            problems.add(name, "The path passes a symbolic link, which is not followed.")
+            problems.add(
+                name, "The path passes a symbolic link, which is not followed.", place=place
+            )
             return None
     if not path.exists():
-        problems.add(name, "There is no such file or folder in the data root.")
+        problems.add(name, "There is no such file or folder in the data root.", place=place)
         return None
     return path
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from trainer.config.data import DataConfig, Row
 from trainer.data.cases import Case, Index, Kind, Problems, Source
@@ -47,9 +48,15 @@ def read_list(root: Path, name: str, config: DataConfig, problems: Problems) -> 
             rows.append((where, Row.model_validate(line)))
         except ValidationError as error:
             for fault in error.errors(include_url=False):
-                column = ".".join(str(part) for part in fault["loc"])
-                problems.add(where, f"{column}: {fault['msg']}.")
+                problems.add(where, _said(fault))
     return index_of_rows(root, rows, config, problems)
+
+
+def _said(fault: ErrorDetails) -> str:
+    """What is wrong with a row. Of a list without a head the columns are called like its files."""
+    if fault["type"] == "extra_forbidden":
+        return f"A column is none of {', '.join(Row.model_fields)}."
+    return f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}."
 
 
 def read_rows(root: Path, config: DataConfig, problems: Problems) -> Index:
@@ -120,11 +127,11 @@ def _case(
             problems.add(where, f"The column {column} is required and empty.")
         if value is None or wanted == "none":
             continue
-        path = inside(root, value, problems)
+        path = inside(root, value, problems, place=where)
         if path is not None and path.is_file():
             sources[kind] = Source(path, value)
         elif path is not None:
-            problems.add(value, "This is not a file.")
+            problems.add(value, "This is not a file.", place=where)
     if "image" not in sources:
         return None
     name = sources["image"].name

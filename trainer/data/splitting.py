@@ -39,10 +39,15 @@ def read_split(config: DataConfig, split: SplitName, problems: Problems) -> Inde
 
 
 def _report_leaks(index: Index, problems: Problems) -> None:
-    for group, numbers in index.groups().items():
+    groups = index.groups()
+    for place, (group, numbers) in enumerate(groups.items(), start=1):
         splits = {index.cases[n].split for n in numbers} - {None}
         if len(splits) > 1:
-            problems.add(group, f"The group is in {' and '.join(sorted(map(str, splits)))}.")
+            problems.add(
+                group,
+                f"The group is in {' and '.join(sorted(map(str, splits)))}.",
+                place=f"group {place} of {len(groups)}",
+            )
 
 
 def _read(root: Path, sources: tuple[str, ...], config: DataConfig, problems: Problems) -> Index:

@@ -153,7 +153,10 @@ def pair_set_digest(cases: Iterable[EvaluationCase]) -> str:
                 if source.path not in known:
                     known[source.path] = sha256_of(source.path)
             except OSError as error:
-                raise TrainingDataError(f"{source.name} cannot be read.", field=role) from error
+                fault = {"field": source.name, "detail": "It cannot be read."}
+                raise TrainingDataError(
+                    "A file of the pairs cannot be read.", field=role, errors=(fault,)
+                ) from error
             parts.append(f"{role}={known[source.path]}:{source.key or ''}")
         lines.append(";".join(parts))
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()

@@ -14,6 +14,8 @@ from service.cli.main import app
 from service.cli.train import duration, progress_line, read_document
 from service.cli.train_local import LocalRun, command_line
 from service.client.views import Job
+from service.jobs.model import ModelId
+from tests.made_models import card_for
 from trainer.config import TrainConfig
 
 CONFIG: dict[str, Any] = {
@@ -138,7 +140,11 @@ class Server:
         return job(state="succeeded", summary=summary)
 
     def download(self, _job_id: object, folder: Path) -> None:
-        (folder / "model.onnx").write_bytes(b"x")
+        names = ("model.onnx", "README.md", "train.yaml", "config.yaml", "metrics.jsonl")
+        for name in (*names, "metrics.csv", "evaluation.html", "comparison.json"):
+            (folder / name).write_bytes(b"x")
+        card = card_for(ModelId(name="model", version="2"), b"x")
+        (folder / "card.json").write_text(card.written())
 
 
 @pytest.fixture
@@ -154,7 +160,13 @@ def test_a_server_trains_and_its_results_are_fetched(
     told = run(config, "--url", "http://x", "--data", tmp_path, "--out", tmp_path / "out")
     assert told.exit_code == 0, told.output
     assert server.orders[0][1] == {"data": tmp_path}
-    assert (tmp_path / "out" / "model.onnx").read_bytes() == b"x"
+    out = tmp_path / "out"
+    files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert files == {
+        "config.yaml", "metrics.jsonl",
+        *(f"model/model/2/{n}" for n in ("model.onnx", "card.json", "README.md", "train.yaml")),
+        *(f"evaluation/{n}" for n in ("metrics.csv", "evaluation.html", "comparison.json")),
+    }  # fmt: skip
     assert "model/2" in told.stdout
     assert "better" in told.stdout
     assert "warpline models promote model 2" in told.stdout

@@ -7,65 +7,27 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
 
 from service.errors import CheckpointInvalidError, TrainingDivergedError, TrainingExistsError
-from service.registration.files.volume_file import write_volume
-from service.registration.grid import Grid
 from service.registration.models_folder import ModelFolder
-from service.registration.volume import Volume
+from tests.balls import small_training as small
+from tests.balls import write_balls
 from trainer.checkpoint import checkpoints
 from trainer.config import parse_config
 from trainer.running import RunOptions, run_training
 
 ROOT = Path(__file__).parents[3]
 QUIET = RunOptions(is_silent=True, is_finished=False)
-SIZE = 16
-
-
-def ball(shift):
-    """A bright ball, moved along the first axis, with its label."""
-    i, j, k = np.indices((SIZE, SIZE, SIZE)) - (SIZE - 1) / 2
-    far = np.sqrt((i - shift) ** 2 + j**2 + (0.8 * k) ** 2)
-    return (100 / (1 + np.exp(far - 4))).astype(np.float32), (far < 4).astype(np.uint8)
 
 
 @pytest.fixture
 def data(tmp_path) -> Path:
     """Six balls at different places, in pairs."""
-    root = tmp_path / "data"
-    grid = Grid((SIZE, SIZE, SIZE), np.diag([1.0, 1.0, 1.0, 1.0]))
-    for split, shifts in {"train": (-1, 0, 2), "valid": (1,), "test": (1.5, 2.5)}.items():
-        for n, shift in enumerate(shifts):
-            for side, where in (("fixed", 0.0), ("moving", shift)):
-                image, label = ball(where)
-                for kind, values in (("images", image), ("labels", label)):
-                    path = root / split / f"{side}_{kind}" / f"case{n}.nii.gz"
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    write_volume(path, Volume(values, grid))
-    return root
-
-
-def small(data: Path, **train):
-    return {
-        "name": "balls",
-        "data": {
-            "root": str(data),
-            "labels": "required",
-            "splits": {"kind": "explicit", "train": ["train"], "valid": ["valid"],
-                       "test": ["test"]},
-        },
-        "network": {"kind": "voxelmorph", "encoder": [8, 8], "decoder": [8, 8, 8],
-                    "output": {"kind": "velocity", "stride": 2, "steps": 3}},
-        "losses": {"image": [{"kind": "ssd", "weight": 10}], "label": [{"kind": "dice"}],
-                   "field": [{"kind": "gradient", "weight": 0.1}]},
-        "train": {"epochs": 4, "threads": 1, "loaders": 0, "checkpoint_every_s": 0,
-                  "picture_every": 2, "optimiser": {"kind": "adam", "learning_rate": 0.01},
-                  **train},
-    }  # fmt: skip
+    shifts = {"train": (-1, 0, 2), "valid": (1,), "test": (1.5, 2.5)}
+    return write_balls(tmp_path / "data", shifts)
 
 
 def record(out: Path, kind: str):

@@ -322,7 +322,8 @@ def test_a_subject_in_two_splits_is_told(unpaired_folder: Path) -> None:
     )  # fmt: skip
     problems = Problems()
     read_split(config, "train", problems)
-    assert problems.found == [{"field": "s", "detail": "The group is in test and train."}]
+    told = {"field": "s", "detail": "The group is in test and train.", "place": "group 1 of 1"}
+    assert problems.found == [told]
 
 
 @pytest.mark.parametrize("atlas", ["fixed", "moving"])
