@@ -7,14 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from service.errors import CheckpointInvalidError, TrainingDivergedError, TrainingExistsError
+from service.registration.files.volume_file import write_volume
+from service.registration.grid import Grid
 from service.registration.models_folder import ModelFolder
+from service.registration.volume import Volume
+from tests.balls import SIZE, ball, write_balls
 from tests.balls import small_training as small
-from tests.balls import write_balls
 from trainer.checkpoint import checkpoints
 from trainer.config import parse_config
 from trainer.running import RunOptions, run_training
@@ -193,6 +197,26 @@ def test_a_training_leaves_a_model_that_the_service_runs(data, tmp_path):
     assert {figure.metric for figure in engine.card.evaluation} >= {"mean Dice of the labels"}
     assert (tmp_path / "out" / "evaluation" / "metrics.csv").is_file()
     assert not (tmp_path / "out" / "unmeasured" / "balls").exists()
+
+
+def test_slices_are_trained_and_served_in_two_dimensions(tmp_path):
+    root, grid = tmp_path / "data", Grid((SIZE, SIZE, 1), np.diag([1.0, 1.0, 3.0, 1.0]))
+    for split, shift in (("train", 1), ("test", 2)):
+        for side, where in (("fixed", 0.0), ("moving", shift)):
+            image, label = ball(where)
+            for kind, values in (("images", image), ("labels", label)):
+                path = root / split / f"{side}_{kind}" / "slice.nii.gz"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_volume(path, Volume(values[:, :, 8:9], grid))
+    document = small(root, epochs=2, picture_every=1)
+    document["data"] |= {"grid": {"ndim": 2}}
+    document["data"]["splits"] |= {"valid": ["train"]}
+    folder = run_training(parse_config(document), tmp_path / "out", RunOptions(is_silent=True))
+    card = ModelFolder(tmp_path / "out" / "model").card("balls")
+    assert folder is not None
+    assert card.ndim == 2
+    assert {figure.pairs for figure in card.evaluation} == {1}
+    assert (tmp_path / "out" / "pictures" / "epoch-00002.png").is_file()
 
 
 def _command(data, out, *more, **train):
