@@ -27,7 +27,9 @@ from scipy.ndimage import gaussian_filter, shift
 
 from service.settings import Settings
 from service.stores.build import open_stores
+from tests.balls import losses_of, packed, small_training, write_balls
 from tests.integration.serving import check_a_new_model_is_served
+from tests.integration.serving import fetched as fetched_result
 from tests.servers import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -153,6 +155,7 @@ def stack(redis_server, postgres_url, s3_server, tmp_path) -> Iterator[Stack]:
         "WARPLINE_S3_SECRET_KEY": s3_server.secret_key,
         # Another name for the same server, so that signing for the wrong host is noticed.
         "WARPLINE_S3_PUBLIC_ENDPOINT": f"http://localhost:{s3_server.port}",
+        "WARPLINE_TRAINING": "true",
         "WARPLINE_API_KEYS": f"tester:{hashlib.sha256(KEY.encode()).hexdigest()}",
     }
     made = Stack(chosen, at, tmp_path)
@@ -306,6 +309,39 @@ def warp(http: httpx.Client, stack: Stack, job_id: str, pair: Pair) -> None:
     warped = np.asarray(nib.Nifti1Image.from_bytes(unzipped(labels)).dataobj) > 0
     fixed = nib.load(pair.fixed).get_fdata() != 0
     assert 2 * (warped & fixed).sum() / (warped.sum() + fixed.sum()) > 0.95
+
+
+@pytest.mark.slow
+def test_a_training_is_served_by_the_worker_that_was_there_before(http, stack, tmp_path):
+    pytest.importorskip("torch")
+    archive = tmp_path / "balls.tar.gz"
+    archive.write_bytes(packed(write_balls(tmp_path / "balls")))
+    config = small_training(name="balls", epochs=2, picture_every=0)
+    order = {"config": config, "data": {"upload_id": upload(http, archive)}}
+    with ExitStack() as running:
+        running.callback(stop, stack.start("trainer"))
+        accepted = http.post("/v1/train", json=order)
+        assert accepted.status_code == 202, accepted.text
+        happened = events(http, accepted.json()["id"])
+    assert happened[-1]["type"] == "succeeded", (happened[-1], stack.log("trainer"))
+    results = http.get(f"/v1/jobs/{accepted.json()['id']}/results").json()
+    fetched = fetch_all(results["files"], stack)
+    assert len(losses_of(fetched["metrics.jsonl"].decode())) == 6
+    assert {"model.onnx", "card.json", "train.yaml", "evaluation.html"} <= fetched.keys()
+    assert http.get("/v1/models/balls").json()["aliases"] == ["candidate"]
+
+    sides = {side: tmp_path / "balls" / "test" / f"{side}_images" for side in ("fixed", "moving")}
+    reply = http.post(
+        "/v1/register",
+        files={side: (folder / "case5.nii.gz").read_bytes() for side, folder in sides.items()},
+        data={"model": "balls@candidate", "initialise": "none", "refine": "none"},
+        headers={"Prefer": "wait=60"},
+    )
+    assert reply.json()["state"] == "succeeded", (reply.text, stack.log("worker"))
+    files = http.get(f"/v1/jobs/{reply.json()['id']}/results").json()["files"]
+    used = fetched_result(files, "report.json").json()["model"]
+    assert (used["name"], used["version"]) == ("balls", "1")
+    assert http.post("/v1/models/balls/promote", json={"version": "1"}).status_code == 200
 
 
 def test_without_a_key_nothing_is_told(stack):

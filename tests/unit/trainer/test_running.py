@@ -264,4 +264,8 @@ def test_bad_input_is_told_as_an_event_and_by_the_exit_code(data, tmp_path):
     assert ended.returncode == 2
     told = json.loads(ended.stdout.splitlines()[-1])
     assert (told["event"], told["code"]) == ("error", "training-data-invalid")
-    assert len(told["errors"]) == 2
+    assert [fault["field"] for fault in told["errors"]] == [
+        "train/fixed_images/case1.nii.gz",  # whose moving image is missing
+        "train/moving_labels/case1.nii.gz",  # whose image is the missing one
+        "valid/fixed_images/case0.nii.gz",
+    ]
