@@ -30,13 +30,16 @@ HELD_OUT = 3
 def prepare_lung(source: Path, target: Path) -> None:
     """Elastix' lung CT: baseline (fixed) and follow-up, 26 pairs of landmarks.
 
-    Two of three pairs are for training, the third is the test.
+    Two of three landmarks are for training, the third is for the test, with the same two images:
+    each split has its own copy of them, since no image may be in two splits.
     """
-    for role, name in (
-        ("fixed", "3DCT_lung_baseline_small.mha"),
-        ("moving", "followup_reconstructed.nii.gz"),
-    ):
-        _copy(source / name, target / f"{role}.nii.gz")
+    images = {
+        "fixed": "3DCT_lung_baseline_small.mha",
+        "moving": "followup_reconstructed.nii.gz",
+    }
+    for split in ("train", "test"):
+        for role, name in images.items():
+            _copy(source / name, target / f"{split}_{role}.nii.gz")
     rows = np.array(_table(source / "pairs_corrected_dev26.csv"))
     is_test = np.arange(len(rows)) % HELD_OUT == HELD_OUT - 1
     for split, kept in (("train", ~is_test), ("test", is_test)):
