@@ -241,7 +241,8 @@ def _require_finite(run: Run, total: Tensor, batch: Batch, position: Position) -
         run.monitor.tell("diverged", step=position.step + 1, pairs=list(batch.names))
         raise TrainingDivergedError(
             f"The loss is not a finite number in step {position.step + 1}. Take a smaller learning "
-            "rate, or look at the pair that metrics.jsonl names last; the last checkpoint is kept."
+            "rate, or look at the pair that `errors` names; the last checkpoint is kept.",
+            errors=tuple({"field": name, "detail": "Its loss."} for name in batch.names),
         )
 
 

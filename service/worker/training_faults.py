@@ -15,7 +15,7 @@ _KINDS = ("images", "labels", "points", "masks")
 _ROLES = (*_KINDS, *(f"{side}_{kind}" for side in ("fixed", "moving") for kind in _KINDS))
 LAYOUT = frozenset({"train", "valid", "test", *_ROLES, *(f"{role}.h5" for role in _ROLES)})
 SOMEWHERE, POINTERS = "the data", ("/data", "/config")
-LONGEST = 1000
+PAIRED, LONGEST = "<-", 1000  # FIXED<-MOVING is a pair
 _NUMBERED = re.compile(r"(?:(?P<file>.+), )?(?P<number>(?:row|group|pair) [0-9]+(?: of [0-9]+)?)")
 
 
@@ -34,6 +34,8 @@ def placed(fault: Mapping[str, Any], root: Path | None) -> dict[str, str]:
 def _place(name: str, root: Path | None) -> str:
     if name.startswith(POINTERS):
         return name[:LONGEST]
+    if PAIRED in name:
+        return PAIRED.join(_place(part, root) for part in name.split(PAIRED))
     if match := _NUMBERED.fullmatch(name):
         within = _counted(match["file"], root) if match["file"] else ""
         return SOMEWHERE if within is None else ", ".join(filter(None, (within, match["number"])))

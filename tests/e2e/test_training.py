@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from service.registration.models_folder import ModelFolder
 from service.registration.report import Report
 from tests.balls import losses_of, small_training, write_balls
 from tests.e2e.conftest import WARPLINE, Up, start
+from tests.e2e.test_up import wait_until
 
 pytest.importorskip("torch")
 
@@ -28,7 +30,7 @@ LONG = {"epochs": 40, "picture_every": 0}
 # So slow a learner that its six test pairs are all worse than those of the first.
 POOR = LONG | {"optimiser": {"kind": "adam", "learning_rate": 1e-6}}
 SHORT = {"epochs": 2, "picture_every": 0}
-Look = Callable[[Job], None]
+Wanted = Callable[[Up], list[psutil.Process]]
 
 
 @pytest.fixture(scope="module")
@@ -57,18 +59,18 @@ def unbroken(config: dict[str, Any], data: Path, out: Path) -> list[dict[str, fl
     return losses_of((out / "metrics.jsonl").read_text("utf-8"))
 
 
-def killer(stack: Up, wanted: Callable[[Up], list[psutil.Process]]) -> tuple[Look, list[int]]:
-    """Kills once, in the middle: as soon as a checkpoint is in the object store."""
-    killed: list[int] = []
-
-    def look(job: Job) -> None:
-        kept = (stack.data_dir / "objects" / "checkpoints" / str(job.id)).rglob("*.json")
-        if job.stage == "train" and not killed and any(kept):
-            for process in wanted(stack):
-                killed.append(process.pid)
-                process.kill()
-
-    return look, killed
+def train_and_kill(
+    client: Client, stack: Up, config: dict[str, Any], data: Path, wanted: Wanted
+) -> Job:
+    """A training that loses processes once, as soon as a checkpoint is in the object store."""
+    job = client.train(config, data=data)
+    folder = stack.data_dir / "objects" / "checkpoints" / str(job.id)
+    assert wait_until(lambda: any(folder.rglob("*.json")), 120), "no checkpoint"
+    processes = wanted(stack)
+    assert processes, "it ended too soon"
+    for process in processes:
+        process.kill()
+    return client.wait(job.id)
 
 
 def trainer_children(stack: Up) -> list[psutil.Process]:
@@ -88,10 +90,9 @@ def served(client: Client, balls: Path, model: str) -> str:
         side: balls / "test" / f"{side}_images" / "case5.nii.gz" for side in ("fixed", "moving")
     }
     job = client.register(**pair, model=model, initialise="none", refine="none", wait=True)
-    folder = balls.parent / str(job.id)
-    used = Report.model_validate_json(
-        client.download(job.id, folder, ["report.json"])["report.json"].read_bytes()
-    ).model
+    report = httpx.get(client.results(job.id).files["report.json"].url).raise_for_status()
+    used = Report.model_validate_json(report.content).model
+    assert used is not None
     assert used.name == model.partition("@")[0]
     return used.version
 
@@ -104,20 +105,16 @@ def test_a_killed_training_ends_as_if_nothing_was_and_its_model_is_served(
     client: Client, stack: Up, balls: Path, tmp_path: Path
 ) -> None:
     workers = [child.pid for child in stack.children("worker")]
-    look, killed = killer(stack, trainer_children)
     config = small_training(name="balls", **LONG)
-    job = client.train(config, data=balls, wait=True, progress=look)
-    assert killed
-    check_one_broken_run(client, job, unbroken(config, balls, tmp_path / "one"), tmp_path)
+    job = train_and_kill(client, stack, config, balls, trainer_children)
+    check_one_broken_run(client, job, unbroken(config, balls, tmp_path / "one"), stack)
     assert aliases(client, "balls") == {"1": ["candidate"]}
     assert served(client, balls, "balls") == served(client, balls, "balls@candidate") == "1"
     assert "production" in client.promote("balls", "1")["aliases"]
 
-    look, killed = killer(stack, trainer_workers)
     config = small_training(name="balls", **POOR)
-    job = client.train(config, data=balls, wait=True, progress=look)
-    assert killed
-    check_one_broken_run(client, job, unbroken(config, balls, tmp_path / "two"), tmp_path)
+    job = train_and_kill(client, stack, config, balls, trainer_workers)
+    check_one_broken_run(client, job, unbroken(config, balls, tmp_path / "two"), stack)
     compared = (job.summary or {})["comparison"]
     assert (compared["against"], compared["pairs"], compared["verdict"]) == ("balls/1", 6, "worse")
     assert served(client, balls, "balls") == "1"
@@ -131,9 +128,10 @@ def test_a_killed_training_ends_as_if_nothing_was_and_its_model_is_served(
 
 
 def check_one_broken_run(
-    client: Client, job: Job, expected: list[dict[str, float]], scratch: Path
+    client: Client, job: Job, expected: list[dict[str, float]], stack: Up
 ) -> None:
     """Events told figures, another life went on, and the record is that of an unbroken run."""
+    assert f"job={job.id} resumes step=" in (stack.data_dir / "logs" / "trainer.log").read_text()
     events = list(client.events(job.id))
     types = [event.type for event in events]
     assert types.count("succeeded") == 1
@@ -143,8 +141,8 @@ def check_one_broken_run(
     assert figures
     assert {"epoch", "step", "steps", "losses", "seconds_left"} <= figures[-1].keys()
     assert {"ssd", "dice", "gradient"} <= figures[-1]["losses"].keys()
-    file = client.download(job.id, scratch / str(job.id), ["metrics.jsonl"])["metrics.jsonl"]
-    assert losses_of(file.read_text("utf-8")) == expected
+    record = httpx.get(client.results(job.id).files["metrics.jsonl"].url).raise_for_status()
+    assert losses_of(record.text) == expected
 
 
 def test_the_command_line_brings_home_what_a_training_here_leaves(

@@ -126,9 +126,10 @@ def test_a_loss_that_is_no_number_stops_with_step_pair_and_last_good_checkpoint(
         | {"losses": {"image": [{"kind": "ssd", "weight": 1e6}]}}
     )
     out = tmp_path / "out"
-    with pytest.raises(TrainingDivergedError, match="step"):
+    with pytest.raises(TrainingDivergedError, match="step") as caught:
         _poisoned(config, out)
     told = record(out, "diverged")[0]
+    assert [fault["field"] for fault in caught.value.errors] == told["pairs"]
     assert told["step"] == 3
     assert "case" in told["pairs"][0]
     assert int(checkpoints(out / "checkpoints")[-1].stem[5:]) == 2

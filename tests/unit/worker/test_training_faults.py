@@ -36,7 +36,12 @@ def root(tmp_path: Path) -> Path:
         ("doe-clinic/pairs.csv", "folder 1 of 2 by name, file 2 of 2 by name"),
         ("doe-clinic/pairs.csv, row 3", "folder 1 of 2 by name, file 2 of 2 by name, row 3"),
         ("row 3", "row 3"),
-        ("doe.nii.gz<-roe.nii.gz", "the data"),
+        ("doe.nii.gz<-roe.nii.gz", "the data<-the data"),
+        (
+            "train/fixed_images/roe.nii.gz<-train/images/doe/2.nii.gz",
+            "train/fixed_images, file 2 of 2 by name<-train/images, folder 1 of 2 by name, "
+            "file 1 of 1 by name",
+        ),
         ("train/images/poe/1.nii.gz", "the data"),
         ("poe.csv, row 3", "the data"),
         ("../doe", "the data"),
