@@ -145,7 +145,7 @@ def _labels(found: "Evaluation") -> str:
     return (
         '<h2>Labels</h2><div class="card"><p class="soft">Dice of each label over all pairs: '
         "after the initial alignment in grey, as delivered in blue; box from quartile to quartile, "
-        f'line at the median, whiskers over the range.</p>{plot}</div>'
+        f"line at the median, whiskers over the range.</p>{plot}</div>"
         f'<div class="card wide">{table}</div>'
     )
 
