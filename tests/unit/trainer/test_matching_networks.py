@@ -78,7 +78,8 @@ def test_a_shift_is_learned(options):
     generator = torch.Generator().manual_seed(5)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
     wanted = torch.tensor([4.0, -4.0]).reshape(1, 2, 1, 1)
-    for _ in range(60):
+    errors = []
+    for _ in range(100):
         noise = torch.rand(2, 1, 12, 12, generator=generator)
         image = torch.nn.functional.interpolate(noise, scale_factor=4, mode="bilinear")
         fixed, moving = image[:, :, 8:40, 4:36], image[:, :, 4:36, 8:40]
@@ -87,7 +88,8 @@ def test_a_shift_is_learned(options):
         optimiser.zero_grad()
         error.backward()
         optimiser.step()
-    assert error.item() < 32**0.5 / 2
+        errors.append(error.item())
+    assert sum(errors[-10:]) / 10 < 32**0.5 / 2
 
 
 def test_strides_that_do_not_fit_are_told():
