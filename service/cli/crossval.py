@@ -11,11 +11,9 @@ from service.cli.trainer_process import options, run_trainer
 
 def crossval(
     config: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
-            help="YAML files; later ones are laid over earlier ones.",
-            exists=True,
-            dir_okay=False,
+            help="YAML files or names of recipes; later ones are laid over earlier ones.",
             show_default=False,
         ),
     ],
@@ -41,6 +39,8 @@ def crossval(
 
     The configuration's `data.splits` must be folds. Writes crossval.csv and crossval.json.
     """
-    line = [*map(str, config), *options(out=out, data=data, folds=folds, set=change)]
+    from trainer.config.recipes import found
+
+    line = [*map(str, found(config)), *options(out=out, data=data, folds=folds, set=change)]
     line += options(resume=resume, json=as_json)
     raise typer.Exit(run_trainer("trainer.crossval", line))
