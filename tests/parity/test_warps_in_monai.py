@@ -50,6 +50,21 @@ def test_warp_with_gradients(shape: tuple[int, ...]) -> None:
 
 
 @SHAPES
+def test_warp_and_integration_in_single_precision_are_those_in_double(
+    shape: tuple[int, ...],
+) -> None:
+    """Double precision goes through torch's `grid_sample`, single through our kernels."""
+    values = torch.rand(2, 2, *shape, generator=torch.Generator().manual_seed(5))
+    u = _field(shape, 3)
+    inside = _inside(u)
+    exact = spatial.warp(values.double(), u.double()).float()
+    torch.testing.assert_close(spatial.warp(values, u) * inside, exact * inside, atol=1e-5, rtol=0)
+    velocity = _field(shape, 1)
+    moved = spatial.integrate(velocity.double()).float()
+    torch.testing.assert_close(spatial.integrate(velocity), moved, atol=1e-5, rtol=1e-5)
+
+
+@SHAPES
 def test_integration(shape: tuple[int, ...]) -> None:
     # Still at the border, so that nothing leaves the image.
     taper = torch.ones(1, 1, *shape)
