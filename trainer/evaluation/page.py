@@ -172,7 +172,7 @@ def _comparison(found: "Evaluation", second: "Evaluation | None") -> str:
         )
         for metric, p in made.metrics.items()
     ]
-    head = ("", name, other, "difference", "better / worse / same", "p", f"{name} is")
+    head = ("", name, other, "difference", "better / worse / same", "p", "the first is")
     decided = METRICS[made.decided_by][1] if made.decided_by else "nothing"
     plot = ""
     if made.decided_by:
