@@ -1,6 +1,6 @@
 """Writes what is generated from the code: `make docs`. A house test compares.
 
-docs/errors.md           from service/errors.py
+docs/errors.md           from service/errors
 docs/settings.md         from service/settings.py
 .env.example             from service/settings.py
 docs/*report.schema.json from service/registration/report.py
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 
 ERRORS_HEAD = """# Errors
 
-Generated from `service/errors.py` by `make docs`.
+Generated from `service/errors` by `make docs`.
 
 Every failed request answers with `application/problem+json` (RFC 9457), and a failed job carries
 the same object:

@@ -43,13 +43,23 @@ def test_every_error_has_its_own_code_a_sentence_and_a_client_or_server_status()
         assert kind().problem()["code"] in GENERATED["docs/errors.md"]
 
 
-def test_errors_are_defined_in_one_file_only():
+def test_errors_are_defined_in_one_package_only():
     foreign = {
         kind.__qualname__
         for kind in all_subclasses(errors.WarplineError)
-        if kind.__module__ != errors.__name__ and kind.__module__.startswith("service")
+        if not kind.__module__.startswith(f"{errors.__name__}.")
+        and kind.__module__.startswith("service")
     }
     assert not foreign
+
+
+def test_every_error_is_exported():
+    ours = [
+        kind.__name__
+        for kind in all_subclasses(errors.WarplineError)
+        if kind.__module__.startswith("service")
+    ]
+    assert sorted(["WarplineError", *ours]) == sorted(errors.__all__)
 
 
 def all_subclasses(kind):
