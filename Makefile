@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test check lint format docs bench clean
+.PHONY: help setup setup-dev demo test check lint format docs proto bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -33,6 +33,7 @@ lint: setup-dev ## Formatting, lint, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/buf lint proto
 
 format: setup-dev ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format .
@@ -40,6 +41,9 @@ format: setup-dev ## Format the code and mend what ruff can mend
 
 docs: setup-dev ## Write again what is generated: error table, settings, .env.example, report schema
 	$(BIN)/python docs/generate.py
+
+proto: setup-dev ## Generate service/pb again from proto/
+	$(BIN)/python proto/generate.py
 
 bench: setup-dev ## Time the kernels against torch and SimpleITK
 	$(BIN)/python -m benchmarks.kernels

@@ -1,0 +1,1 @@
+"""Who is calling: API keys, kept as SHA-256 sums only."""
