@@ -136,13 +136,60 @@ class Settings(BaseSettings):
         "INFO", description="Log level."
     )
 
+    # Live sessions
+    live_host: str = Field("127.0.0.1", description="Address that the live process listens on.")
+    live_port: int = Field(8090, ge=0, le=65535, description="gRPC port of the live process.")
+    live_http_port: int = Field(
+        8091,
+        ge=0,
+        le=65535,
+        description="Port of the live process for /healthz, /readyz and /metrics.",
+    )
+    live_model: str = Field("discrete", description="Model that the live process warms up.")
+    live_max_sessions: int = Field(16, ge=1, description="Live sessions at a time.")
+    live_sessions_per_key: int = Field(8, ge=1, description="Live sessions of one key at a time.")
+    live_max_connections: int = Field(
+        256, ge=1, description="Connections to the live process at a time."
+    )
+    live_max_voxels: int = Field(
+        256**3, ge=1, description="Most voxels of a live session's reference or frame."
+    )
+    live_max_points: int = Field(10_000, ge=0, description="Most points of a live session.")
+    live_memory_mib: int = Field(
+        8192, ge=1, description="Memory for the volumes and answers of all live sessions."
+    )
+    live_memory_per_key_mib: int = Field(
+        4096, ge=1, description="Memory for the volumes and answers of one key's live sessions."
+    )
+    live_ttl_s: float = Field(
+        120, gt=0, description="How long a live session without a connection is kept."
+    )
+    live_idle_timeout_s: float = Field(
+        20, gt=0, description="Silence after which a live connection is ended."
+    )
+    live_waiting_frames: int = Field(
+        4, ge=1, le=64, description="Frames that may wait in a live session that answers every one."
+    )
+    live_kept_answers: int = Field(
+        8, ge=1, le=256, description="Answers that a live session keeps for a reconnect."
+    )
+    live_kept_mib: int = Field(
+        512, ge=1, description="Memory for those answers; with large ones fewer are kept."
+    )
+    live_audit: Path | None = Field(
+        None, description="Audit log of live sessions; by default in the data folder."
+    )
+
     @model_validator(mode="after")
     def _keys_before_open_doors(self) -> Self:
-        if self.host not in LOOPBACK_HOSTS and self.api_keys is None:
+        for name in ("host", "live_host"):
+            host = getattr(self, name)
+            if host in LOOPBACK_HOSTS or self.api_keys is not None:
+                continue
             raise ValueError(
-                f"WARPLINE_HOST is {self.host}, reachable from other machines, and there are no "
-                "API keys. Set WARPLINE_API_KEYS (`warpline keys new NAME` makes one) or listen on "
-                "127.0.0.1."
+                f"WARPLINE_{name.upper()} is {host}, reachable from other machines, and there are "
+                "no API keys. Set WARPLINE_API_KEYS (`warpline keys new NAME` makes one) or listen "
+                "on 127.0.0.1."
             )
         if self.store_url is not None and not self.store_url.startswith(("s3://", "file://")):
             raise ValueError("WARPLINE_STORE_URL must start with s3:// or file://")
