@@ -242,3 +242,17 @@ def invert_field(field, maps, limits, out, worst):
     """
     for i in prange(out.shape[0]):
         worst[i] = _invert_slab((field.ravel(), field.shape), maps, limits, np.int64(i), out[i])
+
+
+@kernel
+def invert_at(field, to_index, limits, targets, out):
+    """The shifts s of points for which s + to_index @ u(target + s) is 0, all in field indices.
+
+    targets: (n, 3) float64; limits as in `invert_field`. Outside the field's grid its vectors are
+    those of its border.
+    """
+    for n in prange(targets.shape[0]):
+        target = np.float32(targets[n, 0]), np.float32(targets[n, 1]), np.float32(targets[n, 2])
+        start = (ZERO, ZERO, ZERO)
+        x, y, z, _ = _solve((field.ravel(), field.shape), to_index, target, start, limits)
+        out[n, 0], out[n, 1], out[n, 2] = x, y, z

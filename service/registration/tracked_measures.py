@@ -1,0 +1,78 @@
+"""Cheap figures of one answer: how alike the pair is, how sane the field, how far things moved."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.registration.alignment import COMPARED_VOXELS, Alignment
+from service.registration.carried import to_moving
+from service.registration.fields import Affine
+from service.registration.grid import Grid
+from service.registration.metrics import lncc
+from service.registration.pair import Pair
+from service.registration.quality import Evidence, Verdict, judge
+from service.registration.regularity import max_displacement_mm, overlap_fraction, regularity
+from service.registration.resample import downsample, resample, warp
+from service.registration.tracked import Motion, nearest_rigid, rotation_deg
+
+# A motion's lengths are of about this many places.
+MOTION_VOXELS = 16**3
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The verdict, and the similarities that it was judged on; nan where there were none."""
+
+    verdict: Verdict
+    similarity_before: float
+    similarity_after: float
+
+
+def judged(pair: Pair, alignment: Alignment) -> Judged:
+    """Local correlation on a coarse copy, overlap, and the regularity of the field as it is.
+
+    An affine changes neither a field's folds nor the spread of its volume changes, so both are
+    measured before it, on the field's own grid.
+    """
+    grid = pair.fixed.grid.coarsened(COMPARED_VOXELS)
+    fixed = downsample(pair.fixed, grid)
+    moving = downsample(pair.moving, pair.moving.grid.coarsened(COMPARED_VOXELS))
+    mask = pair.fixed_mask
+    mask = None if mask is None else resample(mask, grid, interpolation="nearest")
+    before = lncc(fixed, resample(moving, grid, affine=pair.initial), mask)
+    after = lncc(fixed, warp(moving, alignment.field, grid, affine=alignment.affine), mask)
+    shape = regularity(alignment.field)
+    evidence = Evidence(
+        lncc_before=_known(before),
+        lncc_after=_known(after),
+        overlap_fraction=overlap_fraction(
+            alignment.field, pair.moving.grid, affine=alignment.affine
+        ),
+        folding_fraction=shape.folding_fraction,
+        non_diffeomorphic_volume=shape.non_diffeomorphic_volume,
+        sdlogj=shape.sdlogj,
+        max_deformation_mm=max_displacement_mm(alignment.field),
+        field_of_view_mm=float(pair.fixed.grid.extent_mm.max()),
+        affine_volume_change=float(np.linalg.det(alignment.affine.matrix[:3, :3])),
+    )
+    return Judged(judge(evidence), before, after)
+
+
+def _known(similarity: float) -> float | None:
+    return similarity if math.isfinite(similarity) else None
+
+
+def motion(alignment: Alignment, initial: Affine, fixed: Grid) -> Motion:
+    """How far things moved from where `initial` puts them; see Motion."""
+    centre_mm = fixed.centre_mm
+    rigid = nearest_rigid(alignment.affine @ initial.inverse(), initial.move(centre_mm))
+    sample = fixed.coarsened(MOTION_VOXELS)
+    places = sample.to_world(np.moveaxis(np.indices(sample.shape), 0, -1).reshape(-1, 3))
+    lengths = np.linalg.norm(to_moving(alignment, places) - initial.move(places), axis=1)
+    return Motion(
+        shift_mm=rigid.move(initial.move(centre_mm)) - initial.move(centre_mm),
+        rotation_deg=rotation_deg(rigid),
+        median_mm=float(np.median(lengths)),
+        max_mm=float(lengths.max()),
+    )

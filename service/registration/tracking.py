@@ -1,0 +1,188 @@
+"""One reference, many frames: register each to it, in memory, as fast as the machine can.
+
+initialise -> predict -> refine -> warp -> measure -> judge
+"""
+
+import time
+
+import numpy as np
+
+from service.errors import InvalidPairError, InvalidRequestError, NoContrastError
+from service.registration.alignment import align
+from service.registration.carried import Wish, carry
+from service.registration.engine import Engine
+from service.registration.grid import Grid
+from service.registration.options import RegisterOptions
+from service.registration.pair import Pair
+from service.registration.progress import StageClock, Watch, unwatched
+from service.registration.rehearsal import rehearsal_frames
+from service.registration.tracked import (
+    Calibration,
+    Reference,
+    Role,
+    Tracked,
+    Wanted,
+    nearest_rigid,
+)
+from service.registration.tracked_measures import judged, motion
+from service.registration.volume import Volume, require_same_grid
+
+
+class Tracker:
+    """Registers frames to one reference; not for several threads at once."""
+
+    def __init__(
+        self,
+        reference: Reference,
+        frame_grid: Grid,
+        engine: Engine,
+        options: RegisterOptions,
+        *,
+        role: Role,
+        wanted: Wanted,
+        warm_start: bool,
+    ) -> None:
+        """Check that all fits together.
+
+        Args:
+            reference: What every frame is registered to.
+            frame_grid: Where frames lie; one may come with another affine, of the same shape.
+            engine: The model; `options.model` is not looked at.
+            options: As for `register_files`.
+            role: Which image of each pair the reference is.
+            wanted: What an answer brings.
+            warm_start: Whether the answer to one frame is where the next one starts.
+
+        Raises:
+            NoContrastError: If the reference is constant.
+            GridMismatchError: If its labels or mask lie on another grid than its image.
+            InvalidRequestError: If labels or points are wanted that the reference does not have, or
+                labels of a fixed reference, which are warped nowhere.
+            InvalidPairError: If the model needs moving labels and there are none.
+        """
+        self._reference = reference
+        self._frame_grid = frame_grid
+        self._engine = engine
+        self._options = options
+        self._role: Role = role
+        self._wanted = wanted
+        self._warm_start = warm_start
+        _check(reference, role, wanted, engine)
+
+    def step(
+        self, frame: Volume, *, budget_s: float | None = None, watch: Watch = unwatched
+    ) -> Tracked:
+        """Register one frame.
+
+        Args:
+            frame: Of the announced shape.
+            budget_s: When to be done; by default as long as it takes.
+            watch: Told the stage and the fraction; may raise.
+
+        Raises:
+            InvalidRequestError: If the frame has another shape.
+            NoContrastError: If it is constant.
+            NoOverlapError: If it does not meet the reference.
+        """
+        self._require_frame(frame)
+        ends = None if budget_s is None else time.perf_counter() + budget_s
+        pair, warnings = self._pair(frame), list[str]()
+        clock = StageClock(watch)
+        alignment = align(pair, self._options, self._engine, clock, warnings)
+        with clock.stage("warp"):
+            carried = carry(alignment, pair.fixed.grid, self._wish(pair), self._options)
+        with clock.stage("measure"):
+            found = judged(pair, alignment)
+        return Tracked(
+            affine=alignment.affine,
+            rigid=nearest_rigid(alignment.affine, pair.fixed.grid.centre_mm),
+            field=carried.field,
+            warped_image=carried.image,
+            warped_labels=carried.labels,
+            points=carried.points,
+            stages=tuple((stage.name, stage.seconds) for stage in clock.stages),
+            verdict=found.verdict,
+            motion=motion(alignment, pair.initial, pair.fixed.grid),
+            similarity_before=found.similarity_before,
+            similarity_after=found.similarity_after,
+            is_cut_short=ends is not None and time.perf_counter() > ends,
+            warnings=tuple(warnings),
+        )
+
+    def calibrate(self, frames: int = 3) -> Calibration:
+        """What a step takes, measured on frames made from the reference.
+
+        A step before that is not counted: it loads kernels and buffers.
+        """
+        taken: list[float] = []
+        made = rehearsal_frames(self._reference, self._frame_grid, self._role, frames + 1)
+        for frame in made:
+            begun = time.perf_counter()
+            self.step(frame)
+            taken.append(time.perf_counter() - begun)
+        p50, p95 = np.percentile(taken[1:], [50, 95])
+        return Calibration(float(p50), float(p95))
+
+    def _require_frame(self, frame: Volume) -> None:
+        if frame.grid.shape != self._frame_grid.shape:
+            raise InvalidRequestError(
+                f"The frame has {frame.grid.shape} voxels; {self._frame_grid.shape} were "
+                "announced. Open another session for frames of another shape.",
+                field="frame",
+            )
+        _require_contrast(frame, "frame")
+
+    def _pair(self, frame: Volume) -> Pair:
+        reference = self._reference
+        if self._role == "fixed":
+            return Pair(
+                reference.image, frame, fixed_mask=reference.mask, initial=reference.initial
+            )
+        return Pair(
+            frame,
+            reference.image,
+            moving_labels=reference.labels,
+            moving_mask=reference.mask,
+            initial=reference.initial,
+        )
+
+    def _wish(self, pair: Pair) -> Wish:
+        wanted, points = self._wanted, self._reference.points if self._wanted.points else None
+        return Wish(
+            field=wanted.field,
+            image=pair.moving if wanted.warped_image else None,
+            labels=pair.moving_labels if wanted.warped_labels else None,
+            fixed_points=points if self._role == "fixed" else None,
+            moving_points=points if self._role == "moving" else None,
+        )
+
+
+def _check(reference: Reference, role: Role, wanted: Wanted, engine: Engine) -> None:
+    _require_contrast(reference.image, "reference")
+    for name in ("labels", "mask"):
+        if (part := getattr(reference, name)) is not None:
+            require_same_grid(part, reference.image, name)
+    if wanted.points and reference.points is None:
+        raise InvalidRequestError(
+            "Points are wanted and the reference has none. Send points, or do not ask for them.",
+            field="points",
+        )
+    if wanted.warped_labels and (role == "fixed" or reference.labels is None):
+        raise InvalidRequestError(
+            "Warped labels are those of the moving image: they need a reference that is the moving "
+            "image and has labels.",
+            field="warped_labels",
+        )
+    if engine.card.output.kind == "warped_label" and (role == "fixed" or reference.labels is None):
+        raise InvalidPairError(
+            "This model finds given labels of the moving image in the fixed one: it needs a "
+            "reference that is the moving image and has labels. Choose another model.",
+            field="labels",
+        )
+
+
+def _require_contrast(image: Volume, name: str) -> None:
+    if image.data.min() == image.data.max():
+        raise NoContrastError(
+            f"Every voxel of the {name} has the same value: there is nothing to align.", field=name
+        )
