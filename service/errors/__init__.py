@@ -122,6 +122,16 @@ from service.errors.files import (
     UnsupportedFormatError,
     VolumeTooLargeError,
 )
+from service.errors.igtl import (
+    IgtlChecksumError,
+    IgtlImageError,
+    IgtlLengthError,
+    IgtlMessageError,
+    IgtlStreamError,
+    IgtlTooLargeError,
+    IgtlTruncatedError,
+    IgtlVersionError,
+)
 from service.errors.live import (
     BudgetTooShortError,
     ChunkOrderError,
@@ -200,6 +210,14 @@ __all__ = [
     "HeaderInconsistentError",
     "HeadersTooLargeError",
     "IdempotencyKeyReusedError",
+    "IgtlChecksumError",
+    "IgtlImageError",
+    "IgtlLengthError",
+    "IgtlMessageError",
+    "IgtlStreamError",
+    "IgtlTooLargeError",
+    "IgtlTruncatedError",
+    "IgtlVersionError",
     "InternalError",
     "InvalidArchiveError",
     "InvalidDicomError",
