@@ -123,6 +123,12 @@ class UNetBackbone(_Part):
         "summed in halves.",
     )
     residual_bottom: bool = Field(True, description="A residual block at the deepest level too.")
+    skips: Literal["deepreg", "label-reg"] = Field(
+        "deepreg",
+        description="`deepreg`: a level's result is added to (or joined with) the upsampled "
+        "features, and what follows sees both. `label-reg`: a level's first convolution is added, "
+        "after two convolutions that see the upsampled features alone.",
+    )
     norm: Norm = Field("instance", description=NORM)
     extract_levels: tuple[Level, ...] | None = Field(
         None,
@@ -152,6 +158,8 @@ class UNetBackbone(_Part):
                 f"a depth of {self.depth} needs {self.depth + 1} channel counts on the way down "
                 f"and {self.depth} on the way up"
             )
+        if self.concat_skip and self.skips == "label-reg":
+            raise ValueError("label-reg adds its skips: leave concat_skip out")
         if not self.concat_skip and down[:-1] != up:
             raise ValueError("skips can only be added where both ways have the same channels")
         if self.additive_upsampling and any(
@@ -179,7 +187,7 @@ class DeepRegUNetBackbone(UNetBackbone):
 class LocalNetBackbone(UNetBackbone):
     """LocalNet, as DeepReg has it: a first kernel of 7, additive upsampling, fields of all levels.
 
-    label-reg's has 32 channels, a depth of 4 and the sum of the levels' fields.
+    label-reg's has 32 channels, a depth of 4, skips of its own and the sum of the levels' fields.
     """
 
     kind: Literal["localnet"] = "localnet"

@@ -84,7 +84,7 @@ class ConvBlock(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Convolution, norm, ReLU, convolution, norm, plus the input; ReLU."""
+    """Convolution, norm, ReLU, convolution, norm, plus the input and what is late; ReLU."""
 
     def __init__(self, ndim: int, channels: int, norm: Norm, kernel: int = 3) -> None:
         super().__init__()
@@ -92,8 +92,9 @@ class ResidualBlock(nn.Module):
         self.conv = convolution(ndim, channels, channels, kernel, bias=norm == "none")
         self.norm = normalisation(norm, ndim, channels)
 
-    def forward(self, values: Tensor) -> Tensor:
-        return F.relu(self.norm(self.conv(self.first(values))) + values, inplace=True)
+    def forward(self, values: Tensor, late: Tensor | None = None) -> Tensor:
+        added = values if late is None else values + late
+        return F.relu(self.norm(self.conv(self.first(values))) + added, inplace=True)
 
 
 class Level(nn.Sequential):
@@ -106,6 +107,11 @@ class Level(nn.Sequential):
             ConvBlock(ndim, inputs, outputs, norm, kernels[0]),
             ResidualBlock(ndim, outputs, norm, kernels[1]),
         )
+
+    def first_and_whole(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """What the first block gives, and what the level gives."""
+        first = self[0](values)
+        return first, self[1](first)
 
 
 class HalvingConv(nn.Module):

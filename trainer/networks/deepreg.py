@@ -1,10 +1,19 @@
 """DeepReg's U-Net and LocalNet: a residual encoder and decoder, fields from several levels."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from trainer.config.networks import DeepRegUNetConfig, LocalNetConfig, UNetBackbone
-from trainer.networks.blocks import ConvBlock, Doubling, HalvingConv, Level, max_pooling
+from trainer.networks.blocks import (
+    ConvBlock,
+    Doubling,
+    HalvingConv,
+    Level,
+    ResidualBlock,
+    max_pooling,
+)
 from trainer.networks.dense import Body, DenseNetwork
 
 
@@ -15,12 +24,18 @@ class UNetBody(Body):
     for the image's resolution: DeepReg looks them up from the wrong end, so that it extracts
     levels 3, 2 and 0 where 0, 1 and 3 were asked for.
 
-    Source: Fu et al., DeepReg: a deep learning toolkit for medical image registration, JOSS 2020.
+    label-reg's skips leave after a level's first convolution, and what is added on the way up is
+    seen by the next level only: relu(f(grown) + grown + skip), f two convolutions.
+
+    Source: Fu et al., DeepReg: a deep learning toolkit for medical image registration, JOSS 2020;
+    Hu et al., Weakly-supervised convolutional neural networks for multimodal image registration,
+    Medical Image Analysis 2018 (label-reg).
     """
 
     def __init__(self, config: UNetBackbone, inputs: int, ndim: int, finest: int) -> None:
         super().__init__()
         self.depth, self.finest, self.concat = config.depth, finest, config.concat_skip
+        self.skips_early = config.skips == "label-reg"
         down, up = config.widths()
         levels = config.extracted(finest)
         self.stop = min(levels)
@@ -35,22 +50,33 @@ class UNetBody(Body):
             here, skip = up[level], down[level] if config.concat_skip else 0
             additive = config.additive_upsampling
             self.doublings.append(Doubling(ndim, width, here, config.norm, additive=additive))
-            self.decoder.append(Level(ndim, here + skip, here, config.norm))
+            self.decoder.append(
+                ResidualBlock(ndim, here, config.norm)
+                if self.skips_early
+                else Level(ndim, here + skip, here, config.norm)
+            )
             width = here
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Features of the extracted levels, in the order in which they were asked for."""
         values, skips = images, []
         for step, halving in zip(self.encoder, self.halvings, strict=True):
-            skips.append(step(values))
-            values = halving(skips[-1])
+            first, whole = cast(Level, step).first_and_whole(values)
+            skips.append(first if self.skips_early else whole)
+            values = halving(whole)
         found = {self.depth: self.bottom(values)}
         for n, (doubling, step) in enumerate(zip(self.doublings, self.decoder, strict=True)):
             level = self.depth - n - 1
             grown, skip = doubling(found[level + 1]), skips[level]
-            joined = torch.cat([grown, skip], dim=1) if self.concat else grown + skip
-            found[level] = step(joined)
+            found[level] = self._decoded(step, grown, skip)
         return [found[level] for level, _ in self.taps]
+
+    def _decoded(self, step: nn.Module, grown: Tensor, skip: Tensor) -> Tensor:
+        if self.skips_early:
+            late: Tensor = step(grown, skip)
+            return late
+        found: Tensor = step(torch.cat([grown, skip], dim=1) if self.concat else grown + skip)
+        return found
 
 
 def _encoder(config: UNetBackbone, inputs: int, ndim: int) -> tuple[nn.ModuleList, nn.ModuleList]:

@@ -166,3 +166,37 @@ def test_the_instance_norm_is_torchs(shape: tuple[int, ...]) -> None:
 
 def test_one_voxel_alone_is_its_own_mean() -> None:
     assert InstanceNorm(2)(torch.rand(1, 2, 1, 1, 1)).abs().max() < 1e-4
+
+
+@BOTH
+def test_skips_as_label_reg_has_them(ndim: int) -> None:
+    """Against its equations, written out."""
+    torch.manual_seed(1)
+    options = {"skips": "label-reg", "norm": "none", "combine": "sum", "first_kernel": 3}
+    network = _network("localnet", ndim, OutputConfig(stride=1), depth=1, **options)
+    _shake(network)
+    convolve = F.conv3d if ndim == 3 else F.conv2d
+    grow = F.conv_transpose3d if ndim == 3 else F.conv_transpose2d
+
+    def conv(layer: nn.Module, values: torch.Tensor) -> torch.Tensor:
+        return convolve(values, layer.weight, layer.bias, padding=1)
+
+    body, fixed_moving = network.body, torch.cat(_pair(network, ndim), dim=1)
+    first, residual = body.encoder[0]
+    h0 = conv(first.conv, fixed_moving).relu()
+    r2 = (conv(residual.conv, conv(residual.first.conv, h0).relu()) + h0).relu()
+    pooled = (F.max_pool3d if ndim == 3 else F.max_pool2d)(r2, 2)
+    deep = conv(body.bottom[0].conv, pooled).relu()
+    doubling, up = body.doublings[0], body.decoder[0]
+    g0 = grow(deep, doubling.conv.weight, doubling.conv.bias, 2, 1, 1).relu()
+    mode = "trilinear" if ndim == 3 else "bilinear"
+    g0 = g0 + sum(F.interpolate(deep, scale_factor=2, mode=mode).chunk(2, dim=1))
+    expected = (conv(up.conv, conv(up.first.conv, g0).relu()) + g0 + h0).relu()
+    found, bottom = body(fixed_moving)
+    torch.testing.assert_close(bottom, deep)
+    torch.testing.assert_close(found, expected)
+
+
+def test_label_reg_adds_its_skips() -> None:
+    with pytest.raises(ValueError, match="adds its skips"):
+        LocalNetConfig(skips="label-reg", concat_skip=True)
