@@ -84,11 +84,11 @@ def _points(_term: Term, batch: Batch, prediction: Prediction, _reverse: Any) ->
     return prediction.displacement, batch.fixed_points, batch.moving_points
 
 
-def _fields(
-    term: Term, _batch: Batch, prediction: Prediction, reverse: Prediction | None
-) -> Inputs:
+def _fields(term: Term, batch: Batch, prediction: Prediction, reverse: Prediction | None) -> Inputs:
     if term.needs_reverse:
         return prediction.displacement, reverse.displacement if reverse else None
+    if term.needs_truth:
+        return prediction.displacement, batch.displacement, batch.fixed_labels
     return (prediction.velocity if term.on == "velocity" else prediction.displacement,)
 
 
@@ -96,7 +96,7 @@ _INPUTS = {"image": _images, "label": _labels, "points": _points, "field": _fiel
 
 
 def swapped(batch: Batch) -> Batch:
-    """The same pairs the other way round."""
+    """The same pairs the other way round, whose true displacement is not known."""
     return replace(
         batch,
         fixed=batch.moving,
@@ -107,4 +107,5 @@ def swapped(batch: Batch) -> Batch:
         moving_points=batch.fixed_points,
         fixed_mask=batch.moving_mask,
         moving_mask=batch.fixed_mask,
+        displacement=None,
     )

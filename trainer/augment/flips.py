@@ -34,7 +34,17 @@ def flipped(batch: Batch, config: FlipAugment, draw: torch.Generator) -> Batch:
                     for one, along in zip(points, chosen, strict=True)
                 ]
             )
+    if (u := batch.displacement) is not None:
+        pairs = zip(u, chosen, strict=True)
+        changed["displacement"] = torch.stack([_turned(one, along) for one, along in pairs])
     return replace(batch, **changed)
+
+
+def _turned(u: Tensor, axes: list[int]) -> Tensor:
+    """A displacement (d, *s) after mirroring: components along these axes change their sign."""
+    signs = u.new_ones(len(u))
+    signs[axes] = -1
+    return torch.flip(u, [axis + 1 for axis in axes]) * signs.reshape(-1, *[1] * (u.ndim - 1))
 
 
 def _mirrored(points: Tensor, axes: list[int], size: tuple[int, ...]) -> Tensor:

@@ -54,7 +54,7 @@ class Motion:
 
 
 def moved(batch: Batch, config: AugmentConfig, draw: torch.Generator) -> Batch:
-    """The batch after random affines and smooth fields."""
+    """The batch after random affines and smooth fields; its true displacement is lost."""
     fixed, moving = _draw_motions(batch, config, draw)
     changed = _applied(batch, "fixed", fixed) | _applied(batch, "moving", moving)
     here, there = changed.get("fixed_labels"), changed.get("moving_labels")
@@ -63,7 +63,7 @@ def moved(batch: Batch, config: AugmentConfig, draw: torch.Generator) -> Batch:
         keep = present.reshape(*present.shape, *[1] * len(batch.size))
         changed |= {"fixed_labels": here * keep, "moving_labels": there * keep}
         changed["label_present"] = present
-    return replace(batch, **changed)
+    return replace(batch, **changed, displacement=None)
 
 
 def _is_there(labels: Tensor) -> Tensor:

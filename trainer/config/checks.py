@@ -13,6 +13,7 @@ def cross_faults(config: TrainConfig) -> Iterator[Fault]:
     """A JSON pointer and a sentence for all that does not go together."""
     yield from _loss_faults(config)
     yield from _field_faults(config)
+    yield from _truth_faults(config)
     if isinstance(config.network, ConditionalConfig):
         yield from _conditional_faults(config)
     yield from _grid_faults(config)
@@ -49,6 +50,27 @@ def _field_faults(config: TrainConfig) -> Iterator[Fault]:
         on = getattr(loss, "on", "displacement")
         if on == "velocity" and (output is None or output.kind != "velocity"):
             yield f"/losses/field/{n}/on", "This network gives no velocity; take `displacement`."
+
+
+def _truth_faults(config: TrainConfig) -> Iterator[Fault]:
+    for n, loss in enumerate(config.losses.field):
+        if loss.kind != "known-displacement" or loss.weight == 0:
+            continue
+        if config.data.synthetic == "none" or (
+            config.data.synthetic == "labels" and config.synth.same_map == 0
+        ):
+            yield (
+                f"/losses/field/{n}",
+                "Only synthetic pairs of one label map have a known displacement; set "
+                "data.synthetic, and synth.same_map above 0.",
+            )
+        for name in ("affine", "field"):
+            if getattr(config.augment, name) is not None:
+                yield (
+                    f"/augment/{name}",
+                    "The known displacement of a pair would no longer be true; move synthetic "
+                    f"pairs by synth.{name}.",
+                )
 
 
 def _conditional_faults(config: TrainConfig) -> Iterator[Fault]:

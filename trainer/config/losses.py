@@ -200,6 +200,23 @@ class InverseConsistencyConfig(_Loss):
     norm: Literal["l2", "squared"] = Field("l2", description="Distance in mm, or its square.")
 
 
+class KnownDisplacementConfig(_Loss):
+    """Distance of the field from the true displacement, mm; pairs without one count nowhere.
+
+    Synthetic pairs of one label map have one.
+    """
+
+    kind: Literal["known-displacement"] = Field(
+        "known-displacement", description="Distance from the truth of synthetic pairs, mm."
+    )
+    norm: Literal["l1", "l2", "squared"] = Field(
+        "l2", description="Of a voxel's error: `l1`, Euclidean `l2`, or its square in mm^2."
+    )
+    where: Literal["labels", "everywhere"] = Field(
+        "labels", description="At voxels that have a label in the fixed image, or at all."
+    )
+
+
 ImageLossConfig = Annotated[
     SsdConfig
     | LnccConfig
@@ -216,7 +233,11 @@ LabelLossConfig = Annotated[
 ]
 PointLossConfig = DistanceConfig
 FieldLossConfig = Annotated[
-    GradientConfig | BendingConfig | FoldingConfig | InverseConsistencyConfig,
+    GradientConfig
+    | BendingConfig
+    | FoldingConfig
+    | InverseConsistencyConfig
+    | KnownDisplacementConfig,
     Field(discriminator="kind"),
 ]
 AnyLossConfig = _Loss
@@ -237,7 +258,7 @@ class LossesConfig(BaseModel):
         (), description="Fixed points, moved by the field, against the moving points."
     )
     field: tuple[FieldLossConfig, ...] = Field(
-        (), description="What a field should not be: steep, bent, folded."
+        (), description="What a field should not be: steep, bent, folded; or what it should be."
     )
 
     def groups(self) -> Mapping[str, Sequence[AnyLossConfig]]:

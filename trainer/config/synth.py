@@ -50,6 +50,12 @@ class SynthImageConfig(_Section):
 
     mean: Span = Field((0.1, 0.9), description="Mean of each label.")
     spread: Span = Field((0.02, 0.1), description="Standard deviation within each label.")
+    same_contrast: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Probability that the moving image has the fixed one's means and spreads.",
+    )
     black_background: float = Field(
         0.5, ge=0, le=1, description="Probability that label 0 is black, as after skull-stripping."
     )
@@ -80,6 +86,13 @@ class SynthConfig(_Section):
         le=1,
         description="Probability that fixed and moving come from one label map, so that the true "
         "displacement is known; otherwise, from two of those given.",
+    )
+    background_shapes: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Random shapes (as `shapes` draws them) that what has no label is divided "
+        "into, since real labels lie among structures that have none.",
     )
     affine: SynthAffineConfig = Field(SynthAffineConfig(), description="Random affine.")
     field: SynthFieldConfig = Field(SynthFieldConfig(), description="Random smooth field.")

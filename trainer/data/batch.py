@@ -16,8 +16,9 @@ class Batch:
     Images (b, c, *s) as the card's intensity rule makes them. Labels (b, l, *s) in [0, 1]; one
     that an image lacks is all zero, and `label_present` (b, l) is true where both images have it.
     Points (b, n, d) in voxels of the grid, row by row the same place, NaN where padded: the fixed
-    point x goes to x + u(x), the moving point. Masks (b, 1, *s), 1 inside. `label_values` names
-    the labels of each pair, 0 where a pair has fewer.
+    point x goes to x + u(x), the moving point. Masks (b, 1, *s), 1 inside. `displacement`
+    (b, d, *s) is the true u of synthetic pairs in voxels, NaN where it is not known. `label_values`
+    names the labels of each pair, 0 where a pair has fewer.
     """
 
     fixed: Tensor
@@ -29,6 +30,7 @@ class Batch:
     moving_points: Tensor | None = None
     fixed_mask: Tensor | None = None
     moving_mask: Tensor | None = None
+    displacement: Tensor | None = None
     names: tuple[str, ...] = ()
     spacing_mm: tuple[float, ...] = ()
     label_values: tuple[tuple[int, ...], ...] = ()
@@ -86,6 +88,7 @@ def collate(samples: Sequence[Batch], padding: str = "edge") -> Batch:
         parts[name] = _joined(samples, name, size, "zero")
     for name in POINTS:
         parts[name] = _rows(samples, name, float("nan"))
+    parts["displacement"] = _joined(samples, "displacement", size, "unknown")
     parts["label_present"] = _rows(samples, "label_present", False)
     count = 0 if (present := parts["label_present"]) is None else present.shape[1]
     values = tuple(v + (0,) * (count - len(v)) for s in samples for v in s.label_values)
@@ -108,6 +111,9 @@ def _completed(sample: Batch, samples: Sequence[Batch]) -> Batch:
             empty[name] = sample.fixed.new_zeros((count, 0, ndim))
         elif name == "label_present":
             empty[name] = torch.zeros((count, 0), dtype=torch.bool, device=sample.fixed.device)
+        elif name == "displacement":
+            shape = (count, ndim, *sample.size)
+            empty[name] = sample.fixed.new_full(shape, float("nan"))
         elif name.endswith("mask"):
             empty[name] = sample.fixed.new_ones((count, 1, *sample.size))
         else:
@@ -131,7 +137,8 @@ def _padded(tensor: Tensor, channels: int, size: tuple[int, ...], padding: str) 
     flat = [width for pair in reversed(widths) for width in pair]
     if padding == "edge":
         return F.pad(tensor, flat, mode="replicate") if any(flat) else tensor
-    return F.pad(tensor, [*flat, 0, channels - tensor.shape[1]])
+    value = float("nan") if padding == "unknown" else 0.0
+    return F.pad(tensor, [*flat, 0, channels - tensor.shape[1]], value=value)
 
 
 def _rows(samples: Sequence[Batch], name: str, fill: float) -> Tensor | None:

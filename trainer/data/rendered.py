@@ -101,6 +101,7 @@ class RenderedPairs:
             fixed_labels=(fixed * keep)[None],
             moving_labels=(moving * keep)[None],
             label_present=present[None],
+            displacement=None if pair.displacement is None else pair.displacement[None],
             names=(ref.name,),
             spacing_mm=self.spacing_mm,
             label_values=(values,),

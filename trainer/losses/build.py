@@ -1,7 +1,7 @@
 """From the section `losses` of a configuration to functions."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -37,6 +37,7 @@ FIELD: dict[str, Loss] = {
     "bending": field.bending,
     "folding": field.folding,
     "inverse-consistency": field.inverse_consistency,
+    "known-displacement": field.known_displacement,
 }
 WITHOUT_UNITS = {"folding"}
 # What a term's configuration says about the term, not to its function.
@@ -50,7 +51,7 @@ class Term:
 
     `fn` takes, by category: (fixed, warped, mask) | (fixed_labels, warped_labels, present) |
     (displacement, fixed_points, moving_points) | (field,), or (displacement, reverse displacement)
-    where `needs_reverse`.
+    where `needs_reverse`, or (displacement, true displacement, fixed_labels) where `needs_truth`.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Term:
     fn: Loss
     on: Literal["displacement", "velocity"] = "displacement"
     needs_reverse: bool = False
+    needs_truth: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ def build_losses(config: LossesConfig, spacing_mm: Sequence[float]) -> Losses:
             _function(category, loss, spacing),
             getattr(loss, "on", "displacement"),
             getattr(loss, "kind", "") == "inverse-consistency",
+            getattr(loss, "kind", "") == "known-displacement",
         )
         for category, group in config.groups().items()
         for loss in group
@@ -108,7 +111,7 @@ def _named_once(terms: Sequence[Term]) -> Iterator[Term]:
     for term in terms:
         count = seen[term.name] = seen.get(term.name, 0) + 1
         name = term.name if count == 1 else f"{term.name}-{count}"
-        yield Term(name, term.weight, term.category, term.fn, term.on, term.needs_reverse)
+        yield replace(term, name=name)
 
 
 def _function(category: str, loss: AnyLossConfig, spacing: tuple[float, ...]) -> Loss:

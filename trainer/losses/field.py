@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from trainer.losses.points import length
+from trainer.losses.points import PointNorm, length
 from trainer.losses.precision import full_precision
 from trainer.spatial import compose, jacobian_determinant
 
@@ -139,6 +139,35 @@ def _ends_inside(u: Tensor) -> Tensor:
 
 
 Steps = tuple[tuple[tuple[slice, ...], float], ...]
+
+
+@full_precision
+def known_displacement(
+    u: Tensor,
+    truth: Tensor,
+    labels: Tensor,
+    *,
+    spacing_mm: Sequence[float],
+    norm: PointNorm = "l2",
+    where: Literal["labels", "everywhere"] = "labels",
+) -> Tensor:
+    """The mean over voxels of the length of u(x) - truth(x) in mm.
+
+    Voxels whose truth is NaN count nowhere; with no others the result is 0.
+
+    Args:
+        u: (b, d, *s), voxels.
+        truth: The same.
+        labels: (b, l, *s), of the fixed image.
+        spacing_mm: Of the grid, one for each axis.
+        norm: `l1` sum of absolute components, `l2` Euclidean, `squared` its square, mm^2.
+        where: At voxels with a label, or at all.
+    """
+    known = torch.isfinite(truth).all(dim=1)
+    counts = known & (labels > 0).any(dim=1) if where == "labels" else known
+    error = (u - torch.where(known[:, None], truth, u)).movedim(1, -1)
+    sizes = length(error * error.new_tensor(spacing_mm), norm)
+    return torch.where(counts, sizes, 0.0).sum() / counts.sum().clamp(min=1)
 
 
 @dataclass(frozen=True)

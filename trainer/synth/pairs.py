@@ -11,7 +11,7 @@ from service.errors import GridMismatchError
 from trainer.augment.draws import happens, whole
 from trainer.config.synth import SynthConfig
 from trainer.synth.motion import Motion, random_motion
-from trainer.synth.rendering import rendered
+from trainer.synth.rendering import random_contrast, rendered
 from trainer.synth.shapes import random_shapes
 
 
@@ -62,16 +62,37 @@ class SyntheticPairs:
         state = np.random.SeedSequence([self.seed, index]).generate_state(1, np.uint64)
         draw = torch.Generator().manual_seed(int(state[0]))
         first, second = self._maps(draw)
+        top = max(int(labels.max()) for labels in (first, second) if labels is not None)
+        first = self._among_shapes(first, top, draw)
+        other = first if second is None else self._among_shapes(second, top, draw)
         fixed, moving = self._motion(draw), self._motion(draw)
-        here = fixed.labels(first)
-        there = moving.labels(first if second is None else second)
+        here, there = fixed.labels(first), moving.labels(other)
+        images = self._images(here, there, top + self.config.background_shapes + 1, draw)
         return SyntheticPair(
-            rendered(here, self.config.image, self.spacing_mm, draw),
-            rendered(there, self.config.image, self.spacing_mm, draw),
-            here,
-            there,
+            *images,
+            torch.where(here > top, 0, here),
+            torch.where(there > top, 0, there),
             fixed.displacement_to(moving) if second is None else None,
         )
+
+    def _among_shapes(self, labels: Tensor, top: int, draw: torch.Generator) -> Tensor:
+        """The map, its background divided into random shapes, top + 1 and on."""
+        count = self.config.background_shapes
+        if count == 0:
+            return labels
+        config = self.config.shapes.model_copy(update={"labels": count})
+        shapes = random_shapes(config, self.shape, self.spacing_mm, draw)
+        return torch.where(labels == 0, shapes + top, labels)
+
+    def _images(
+        self, here: Tensor, there: Tensor, count: int, draw: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        config = self.config.image
+        contrast = random_contrast(config, count, draw)
+        fixed = rendered(here, contrast, config, self.spacing_mm, draw)
+        if not happens(draw, config.same_contrast):
+            contrast = random_contrast(config, count, draw)
+        return fixed, rendered(there, contrast, config, self.spacing_mm, draw)
 
     def _motion(self, draw: torch.Generator) -> Motion:
         return random_motion(

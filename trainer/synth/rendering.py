@@ -1,6 +1,7 @@
 """Images of label maps: random contrast, blur, thick slices, bias, gamma, noise, field of view."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import exp
 
 import torch
@@ -15,8 +16,31 @@ from trainer.networks.spread import along_each
 THINNEST_BLUR = 0.1  # voxels: less than that changes nothing
 
 
+@dataclass(frozen=True)
+class Contrast:
+    """Mean and standard deviation of each label's grey values, (labels,), label 0 first."""
+
+    means: Tensor
+    spreads: Tensor
+
+
+def random_contrast(config: SynthImageConfig, count: int, draw: torch.Generator) -> Contrast:
+    """Of so many labels, background included, which is perhaps black."""
+    low, high = config.mean
+    means = low + (high - low) * torch.rand(count, generator=draw)
+    low, high = config.spread
+    spreads = low + (high - low) * torch.rand(count, generator=draw)
+    if happens(draw, config.black_background):
+        means[0] = spreads[0] = 0
+    return Contrast(means, spreads)
+
+
 def rendered(
-    labels: Tensor, config: SynthImageConfig, spacing_mm: tuple[float, ...], draw: torch.Generator
+    labels: Tensor,
+    contrast: Contrast,
+    config: SynthImageConfig,
+    spacing_mm: tuple[float, ...],
+    draw: torch.Generator,
 ) -> Tensor:
     """A random image (1, *s) in [0, 1] of a label map (*s).
 
@@ -24,7 +48,7 @@ def rendered(
     to [0, 1], gamma, noise, and black outside a random field of view.
     """
     size = labels.shape
-    image = _coloured(labels, config, draw)
+    image = _coloured(labels, contrast, draw)
     image = along_each(image[None, None], _sharpness(config, size, draw))[0, 0]
     bias = uniform(draw, 0, config.bias)
     if bias > 0:
@@ -39,17 +63,11 @@ def rendered(
     return _cropped(image.clamp_(0, 1), config, draw)[None]
 
 
-def _coloured(labels: Tensor, config: SynthImageConfig, draw: torch.Generator) -> Tensor:
+def _coloured(labels: Tensor, contrast: Contrast, draw: torch.Generator) -> Tensor:
     """Normal grey values of each label's own mean and spread."""
-    count = int(labels.max()) + 1
-    low, high = config.mean
-    means = low + (high - low) * torch.rand(count, generator=draw)
-    low, high = config.spread
-    spreads = low + (high - low) * torch.rand(count, generator=draw)
-    if happens(draw, config.black_background):
-        means[0] = spreads[0] = 0
+    means, spreads = contrast.means.numpy(), contrast.spreads.numpy()
     image = torch.randn(labels.shape, generator=draw)
-    coloured(labels.numpy().ravel(), means.numpy(), spreads.numpy(), image.numpy().ravel())
+    coloured(labels.numpy().ravel(), means, spreads, image.numpy().ravel())
     return image
 
 

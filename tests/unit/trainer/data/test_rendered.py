@@ -1,5 +1,6 @@
 """Rendered pairs take the place of acquired ones; their label maps lie on the model grid."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +11,30 @@ torch = pytest.importorskip("torch")
 from service.errors import TrainingDataError  # noqa: E402
 from service.registration.files.limits import Limits  # noqa: E402
 from service.registration.files.volume_file import read_label_map  # noqa: E402
+from trainer.config.augment import AugmentConfig, FlipAugment  # noqa: E402
 from trainer.config.data import DataConfig, GridConfig  # noqa: E402
+from trainer.config.losses import LossesConfig  # noqa: E402
+from trainer.config.networks import OutputConfig, VoxelMorphConfig  # noqa: E402
 from trainer.config.splits import FractionSplits  # noqa: E402
 from trainer.config.synth import ShapesConfig, SynthConfig  # noqa: E402
+from trainer.data.batch import collate  # noqa: E402
 from trainer.data.dataset import check_data, open_acquired, open_dataset  # noqa: E402
 from trainer.data.feeding import batches  # noqa: E402
 from trainer.data.rendered import label_maps  # noqa: E402
+from trainer.forward import Forward  # noqa: E402
+from trainer.losses.build import build_losses  # noqa: E402
+from trainer.objective import Objective, swapped  # noqa: E402
+from trainer.spatial import warp  # noqa: E402
 
 SHAPE = (16, 24, 16)
 SHAPES = DataConfig(
     format="none", synthetic="shapes", grid=GridConfig(shape=SHAPE), pairs_per_epoch=3
 )
 RECIPE = SynthConfig(shapes=ShapesConfig(labels=4, node_mm=(6, 9)))
+GENTLE = SynthConfig.model_validate(
+    RECIPE.model_dump()
+    | {"affine": {"translation_mm": 2}, "field": {"strength_mm": 1, "node_mm": (12, 16)}}
+)
 
 
 def opened(config: DataConfig, split: str, cache: Path):
@@ -100,3 +113,52 @@ def test_without_label_maps_there_is_nothing_to_render_from(
     dataset = open_acquired(config, "train", multiple=8, cache=tmp_path / "cache", seed=0)
     with pytest.raises(TrainingDataError):
         label_maps(dataset)
+
+
+@pytest.mark.parametrize("flips", [None, FlipAugment(probability=0.7, axes=(0, 1, 2))])
+def test_the_true_displacement_comes_along_and_mirrors_with_its_pair(
+    flips: FlipAugment | None, tmp_path: Path
+) -> None:
+    config = SHAPES.model_copy(update={"sample_label": "all"})
+    dataset = open_dataset(config, "train", multiple=8, cache=tmp_path, seed=1, synth=GENTLE)
+    for batch in batches(dataset, 0, 2, AugmentConfig(flips=flips), 0):
+        assert batch.displacement is not None
+        assert batch.fixed_labels is not None
+        assert batch.moving_labels is not None
+        whole = batch.fixed_labels.sum()
+        right, wrong = (
+            torch.minimum(warp(batch.moving_labels, u), batch.fixed_labels).sum() / whole
+            for u in (batch.displacement, -batch.displacement)
+        )
+        assert right > 0.7
+        assert right > wrong + 0.15
+
+
+def test_the_distance_from_the_truth_is_a_loss_that_the_truth_makes_nothing(
+    tmp_path: Path,
+) -> None:
+    dataset = opened(SHAPES.model_copy(update={"sample_label": "all"}), "train", tmp_path)
+    batch = next(batches(dataset, 0, 1, None, 0))
+    config = LossesConfig.model_validate({"field": [{"kind": "known-displacement"}]})
+    network = VoxelMorphConfig(output=OutputConfig(kind="displacement", stride=1))
+
+    class Known(torch.nn.Module):
+        def forward(self, *_images: "torch.Tensor") -> "torch.Tensor":
+            assert batch.displacement is not None
+            return batch.displacement + offset
+
+    objective = Objective(Forward(Known(), network), build_losses(config, batch.spacing_mm))
+    offset = torch.zeros(1, 3, 1, 1, 1)
+    assert objective(batch)[0] == 0
+    offset[:, 1] = 3
+    assert float(objective(batch)[0]) == pytest.approx(3 * dataset.spacing_mm[1], rel=1e-5)
+    assert float(objective(swapped(batch))[0]) == 0  # of the way back nothing is known
+
+
+def test_a_pair_without_the_truth_has_none_in_its_batch(tmp_path: Path) -> None:
+    dataset = opened(SHAPES, "train", tmp_path)
+    one, other = batches(dataset, 0, 1, None, 0), batches(dataset, 1, 1, None, 0)
+    joined = collate([next(one), replace(next(other), displacement=None)])
+    assert joined.displacement is not None
+    assert torch.isfinite(joined.displacement[0]).all()
+    assert torch.isnan(joined.displacement[1]).all()

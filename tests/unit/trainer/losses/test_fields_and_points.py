@@ -5,7 +5,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from trainer.losses.field import bending, folding, gradient, inverse_consistency  # noqa: E402
+from trainer.losses.field import (  # noqa: E402
+    bending,
+    folding,
+    gradient,
+    inverse_consistency,
+    known_displacement,
+)
 from trainer.losses.points import distance, sample  # noqa: E402
 
 SPACING = (0.7, 1.3, 4.0)
@@ -124,3 +130,31 @@ def test_sampling_at_points_is_linear_and_clamped(shape):
     ours = sample(torch.from_numpy(u), torch.from_numpy(at))[0].numpy()
     theirs = [ndimage.map_coordinates(x, at[0].T, order=1, mode="nearest") for x in u[0]]
     np.testing.assert_allclose(ours, np.stack(theirs, -1), atol=1e-12)
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2", "squared"])
+def test_the_distance_from_the_truth_is_in_mm_where_there_are_labels(norm):
+    truth = torch.randn(1, 3, 4, 5, 3, dtype=torch.float64)
+    error_mm = np.array([3.0, -4.0, 12.0])
+    u = truth + torch.from_numpy(error_mm / SPACING).reshape(1, 3, 1, 1, 1)
+    u[:, :, 0] += 7  # no label there
+    truth[:, :, 1] = float("nan")
+    labels = torch.ones(1, 2, 4, 5, 3)
+    labels[:, :, 0] = 0
+    expected = {"l1": 19.0, "l2": 13.0, "squared": 169.0}[norm]
+    found = known_displacement(u, truth, labels, spacing_mm=SPACING, norm=norm)
+    assert found.item() == pytest.approx(expected)
+    everywhere = known_displacement(
+        u, truth, labels, spacing_mm=SPACING, norm=norm, where="everywhere"
+    )
+    assert everywhere.item() > expected
+
+
+def test_an_unknown_truth_counts_nothing_and_pulls_nowhere():
+    u = torch.ones(2, 2, 3, 3, requires_grad=True)
+    found = known_displacement(
+        u, torch.full_like(u, torch.nan), torch.ones(2, 1, 3, 3), spacing_mm=(1, 1)
+    )
+    found.backward()
+    assert found == 0
+    assert not u.grad.any()

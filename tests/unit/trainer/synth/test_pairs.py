@@ -83,3 +83,23 @@ def test_shapes_are_the_largest_of_the_fields():
 def test_spans_rise():
     with pytest.raises(ValidationError, match="must not be above"):
         ShapesConfig(node_mm=(30, 20))
+
+
+def _ball(size: tuple[int, ...]) -> np.ndarray:
+    places = np.stack(np.meshgrid(*[np.arange(n) - n / 2 for n in size], indexing="ij"))
+    return (np.sqrt((places**2).sum(0)) < min(size) / 4).astype(np.int32)
+
+
+def test_what_has_no_label_is_divided_into_shapes_that_are_no_labels():
+    size = (16, 18, 14)
+    flat = {"spread": (0, 0), "noise": 0, "bias": 0, "blur_voxels": 0, "same_contrast": 1}
+    flat |= {"slices_probability": 0, "crop_probability": 0, "black_background": 0}
+    still = {"affine": {"rotation_degrees": 0, "scale": 0, "shear": 0, "translation_mm": 0}}
+    still |= {"field": {"strength_mm": 0}, "image": flat}
+    for shapes, values in ((0, 2), (6, 6)):
+        config = SynthConfig.model_validate(still | {"background_shapes": shapes})
+        source = SyntheticPairs(config, size, (4.0, 4.0, 4.0), label_maps=[_ball(size)])
+        pair = source.draw(0)
+        assert np.array_equal(pair.fixed_labels.numpy(), _ball(size))
+        assert len(pair.fixed[0][pair.fixed_labels == 1].unique()) == 1
+        assert len(pair.fixed.unique()) >= values

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 from torch.nn import functional as F  # noqa: E402, N812 - the usual name
 
 from trainer.config.synth import SynthImageConfig  # noqa: E402
-from trainer.synth.rendering import _blur, _slices, rendered  # noqa: E402
+from trainer.synth.rendering import _blur, _slices, random_contrast, rendered  # noqa: E402
 
 PLAIN = SynthImageConfig(
     spread=(0, 0),
@@ -32,7 +32,8 @@ def _labels() -> torch.Tensor:
 def _image(seed: int = 0, **options) -> torch.Tensor:
     config = PLAIN.model_copy(update=options)
     draw = torch.Generator().manual_seed(seed)
-    return rendered(_labels(), config, (2.0, 2.0, 3.0), draw)[0]
+    contrast = random_contrast(config, 5, draw)
+    return rendered(_labels(), contrast, config, (2.0, 2.0, 3.0), draw)[0]
 
 
 def test_each_label_has_one_grey_value_and_the_image_fills_its_range():
