@@ -61,6 +61,24 @@ class Settings(BaseSettings):
         "", description="Origins of web pages that may call, comma separated."
     )
 
+    grpc_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port of the gRPC API, at the same address; 0 turns it off. By default off; "
+        "`warpline up` takes the port after its own, or a free one.",
+    )
+    grpc_tls_cert: Path | None = Field(
+        None, description="Certificate chain (PEM) of the gRPC API; without one it is plain text."
+    )
+    grpc_tls_key: Path | None = Field(None, description="Private key (PEM) of that certificate.")
+    live_address: str | None = Field(
+        None,
+        description="HOST:PORT or unix:PATH where the gateway reaches the live process; "
+        "by default it offers no live sessions, but `warpline up` starts one.",
+    )
+    live: bool = Field(True, description="Whether `warpline up` runs the live process.")
+
     # Limits
     max_body_mib: int = Field(64, ge=1, description="Largest multipart request.")
     max_upload_mib: int = Field(2048, ge=1, description="Largest uploaded file.")
@@ -191,6 +209,8 @@ class Settings(BaseSettings):
                 "no API keys. Set WARPLINE_API_KEYS (`warpline keys new NAME` makes one) or listen "
                 "on 127.0.0.1."
             )
+        if (self.grpc_tls_cert is None) != (self.grpc_tls_key is None):
+            raise ValueError("WARPLINE_GRPC_TLS_CERT and WARPLINE_GRPC_TLS_KEY go together.")
         if self.store_url is not None and not self.store_url.startswith(("s3://", "file://")):
             raise ValueError("WARPLINE_STORE_URL must start with s3:// or file://")
         return self

@@ -1,23 +1,11 @@
 """The server's problem documents, raised as the classes of `service.errors`."""
 
 import json
-from collections.abc import Iterator, Mapping
-from functools import cache
+from collections.abc import Mapping
 from typing import Any
 
 from service.errors import UnavailableError, WarplineError
-
-
-@cache
-def errors_by_slug() -> Mapping[str, type[WarplineError]]:
-    """Every error class by its stable code, derived from the tree."""
-    return {kind.slug: kind for kind in _kinds(WarplineError)}
-
-
-def _kinds(kind: type[WarplineError]) -> Iterator[type[WarplineError]]:
-    yield kind
-    for narrower in kind.__subclasses__():
-        yield from _kinds(narrower)
+from service.errors.tree import errors_by_slug
 
 
 def error_of(problem: Mapping[str, Any], retry_after_s: float | None = None) -> WarplineError:

@@ -189,6 +189,12 @@ class TrainingNotOfferedError(UnavailableError):
     slug, http_status, grpc_code, retryable = "training-not-offered", 501, "UNIMPLEMENTED", False
 
 
+class LiveNotOfferedError(UnavailableError):
+    """This service has no live sessions."""
+
+    slug, http_status, grpc_code, retryable = "live-not-offered", 501, "UNIMPLEMENTED", False
+
+
 class TrainingInterruptedError(UnavailableError):
     """The training process was killed."""
 

@@ -1,6 +1,10 @@
 """What every error that leaves Warpline has."""
 
+from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, ClassVar
+
+DEFAULT_RETRY_AFTER_S = 5.0
 
 
 class WarplineError(Exception):
@@ -38,6 +42,13 @@ class WarplineError(Exception):
         """What this kind of error is, the same for each of its occurrences."""
         return (type(self).__doc__ or "").strip().splitlines()[0]
 
+    @property
+    def wait_s(self) -> float | None:
+        """Seconds to wait before the same request is sent again; None where that cannot help."""
+        if self.retry_after_s is not None:
+            return self.retry_after_s
+        return DEFAULT_RETRY_AFTER_S if self.retryable else None
+
     def problem(self) -> dict[str, Any]:
         """The body of `application/problem+json` (RFC 9457), also stored with a failed job."""
         body: dict[str, Any] = {
@@ -53,3 +64,15 @@ class WarplineError(Exception):
         if self.errors:
             body["errors"] = list(self.errors)
         return body
+
+
+@cache
+def errors_by_slug() -> Mapping[str, type[WarplineError]]:
+    """Every error class by its stable code, derived from the tree."""
+    return {kind.slug: kind for kind in _kinds(WarplineError)}
+
+
+def _kinds(kind: type[WarplineError]) -> Iterator[type[WarplineError]]:
+    yield kind
+    for narrower in kind.__subclasses__():
+        yield from _kinds(narrower)

@@ -7,10 +7,8 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from service.gateway import problems
-from service.gateway.auth import Keys
 from service.gateway.desk import Desk
 from service.gateway.front import FrontDoor
-from service.gateway.limits import Rates
 from service.gateway.loopback import OwnPages
 from service.gateway.metrics import Metrics
 from service.gateway.rest import (
@@ -30,6 +28,7 @@ from service.gateway.schema import describe
 from service.gateway.spool import Spool
 from service.gateway.web import home, reference
 from service.jobs.intake import Intake
+from service.keys import Keys, Rates
 from service.registration.models_folder import ModelFolder
 from service.settings import Settings
 from service.stores.build import Stores, open_stores
@@ -103,6 +102,8 @@ def make_desk(settings: Settings, stores: Stores) -> Desk:
         models=ModelLibrary(ModelFolder(settings.models_dir), stores.models),
         spool=Spool(settings.data_dir / "spool", settings.min_free_mib),
         metrics=Metrics(),
+        keys=Keys.of(settings),
+        rates=Rates(settings.requests_per_minute),
     )
 
 
@@ -111,8 +112,8 @@ def _wrap(app: FastAPI, settings: Settings, desk: Desk) -> None:
     app.add_middleware(
         FrontDoor,
         settings=settings,
-        keys=Keys.of(settings),
-        rates=Rates(settings.requests_per_minute),
+        keys=desk.keys,
+        rates=desk.rates,
         metrics=desk.metrics,
         pages=OwnPages.of(settings),
     )

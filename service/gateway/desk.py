@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from service.gateway.metrics import Metrics
 from service.gateway.spool import Spool
 from service.jobs.intake import Intake
+from service.keys import Keys, Rates
 from service.registration.files.limits import Limits
 from service.settings import Settings
 from service.stores.build import Stores
@@ -25,6 +26,8 @@ class Desk:
     models: ModelLibrary
     spool: Spool
     metrics: Metrics
+    keys: Keys
+    rates: Rates  # shared by all faces, so that a key has one allowance
     stopping: Event = field(default_factory=Event)  # long answers end when it is set
 
     @property

@@ -16,18 +16,18 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import InternalError, WarplineError
-from service.gateway.auth import Keys
+from service.gateway.auth import owner_of
 from service.gateway.limits import (
     JSON_BODY_BYTES,
     MIB,
     BodyGuard,
-    Rates,
     announced_bytes,
     too_large,
 )
 from service.gateway.loopback import OwnPages
 from service.gateway.metrics import Metrics
 from service.gateway.problems import render
+from service.keys import Keys, Rates
 from service.settings import Settings
 
 PUBLIC = frozenset({"/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"})
@@ -164,7 +164,7 @@ class FrontDoor:
         path = route_path(exchange.scope)
         if path not in PUBLIC and not path.startswith(SIGNED):
             headers = Headers(scope=exchange.scope)
-            owner = self.keys.owner(headers)
+            owner = owner_of(self.keys, headers)
             if not self.keys.digests:
                 self.pages.require(headers)
             self.rates.take(owner)

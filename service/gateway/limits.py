@@ -1,18 +1,15 @@
-"""How much one caller may take: requests a minute, bytes a body, seconds of silence, disk."""
+"""How much one caller may take: bytes a body, seconds of silence, disk."""
 
 import asyncio
 import shutil
-import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from starlette.types import Message, Receive, Scope
 
 from service.errors import (
     BodyTooLargeError,
-    RateLimitedError,
     RequestTimeoutError,
     StorageFullError,
 )
@@ -22,42 +19,6 @@ JSON_BODY_BYTES = MIB
 # After the first idle time-out a sender must keep this pace on average, or it holds a place for
 # others with one byte now and then.
 SLOWEST_BYTES_PER_S = 1024
-# Per-key state is forgotten when the bucket is full again, at the latest when this many exist.
-MOST_BUCKETS = 10_000
-
-
-@dataclass
-class Rates:
-    """A token bucket per key: `per_minute` requests on average, a sixth of that in one burst."""
-
-    per_minute: int
-    clock: Callable[[], float] = time.monotonic
-    _buckets: dict[str, tuple[float, float]] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @property
-    def burst(self) -> float:
-        return max(10.0, self.per_minute / 6)
-
-    def take(self, key: str) -> None:
-        """Count one request.
-
-        Raises:
-            RateLimitedError: If the key has none left; says after how long it has.
-        """
-        per_second = self.per_minute / 60
-        with self._lock:
-            now = self.clock()
-            tokens, since = self._buckets.pop(key, (self.burst, now))
-            tokens = min(self.burst, tokens + (now - since) * per_second)
-            if len(self._buckets) >= MOST_BUCKETS:
-                self._buckets.pop(next(iter(self._buckets)))
-            self._buckets[key] = (tokens - 1 if tokens >= 1 else tokens, now)
-        if tokens < 1:
-            raise RateLimitedError(
-                f"This key may send {self.per_minute} requests a minute; wait a little.",
-                retry_after_s=(1 - tokens) / per_second,
-            )
 
 
 def require_room(folder: Path, min_free_mib: int, wanted_bytes: int = 0) -> None:

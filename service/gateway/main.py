@@ -3,6 +3,7 @@
 import logging
 import socket
 import sys
+from contextlib import closing
 from threading import Event
 from types import FrameType
 
@@ -13,7 +14,10 @@ from service.errors import UnavailableError, WarplineError
 from service.gateway.app import create_app
 from service.gateway.protocol import guarded
 from service.gateway.reaping import Reaping
+from service.gateway.rpc.serving import rpc_face
+from service.rpc.server import address_of
 from service.settings import Settings, settings
+from service.stores.build import open_stores
 
 __all__ = ["create_app", "main"]
 
@@ -68,13 +72,12 @@ def serve(chosen: Settings) -> None:
     """Serve until told to stop."""
     bound = listen(chosen.host, chosen.port)
     known = chosen.model_copy(update={"port": bound.getsockname()[1]})
-    app = create_app(known)
-    reaping = Reaping(known, app.state.desk.stores)
-    server = Server(server_config(app, known), app.state.desk.stopping)
-    host = f"[{known.host}]" if ":" in known.host else known.host
-    logger.info("listening on http://%s:%d", host, known.port)
-    with reaping:
-        server.run(sockets=[bound])
+    with closing(open_stores(known)) as stores:
+        app = create_app(known, stores)
+        server = Server(server_config(app, known), app.state.desk.stopping)
+        with Reaping(known, stores), rpc_face(app.state.desk):
+            logger.info("listening on http://%s", address_of(known.host, known.port))
+            server.run(sockets=[bound])
 
 
 def main() -> int:

@@ -27,7 +27,6 @@ from service.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
-DEFAULT_RETRY_AFTER_S = 5.0
 # After these the rest of the request's body is not wanted any more.
 CLOSING = (BodyTooLargeError, RequestTimeoutError, HeadersTooLargeError, StorageFullError)
 
@@ -45,9 +44,8 @@ def body_of(error: WarplineError, request_id: str | None) -> bytes:
 def headers_of(error: WarplineError) -> dict[str, str]:
     """What HTTP wants beside the body: when to retry, how to authenticate, whether to hang up."""
     headers = {"Cache-Control": "no-store"}
-    if error.retryable or error.retry_after_s is not None:
-        wait_s = DEFAULT_RETRY_AFTER_S if error.retry_after_s is None else error.retry_after_s
-        headers["Retry-After"] = str(max(1, math.ceil(wait_s)))
+    if error.wait_s is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.wait_s)))
     if isinstance(error, UnauthenticatedError):
         headers["WWW-Authenticate"] = 'Bearer realm="warpline"'
     if isinstance(error, CLOSING):

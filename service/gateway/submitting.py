@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from service.gateway.desk import Desk
 from service.gateway.inputs import Keeper
@@ -19,6 +20,22 @@ class Ticket:
     priority: int
     deadline_s: float | None
     idempotency_key: str | None
+
+
+class Queued(Protocol):
+    """An order that says how it is to be queued."""
+
+    @property
+    def job_queue(self) -> Queue: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def deadline_s(self) -> float | None: ...
+
+
+def ticket_of(order: Queued, idempotency_key: str | None) -> Ticket:
+    """How the order is to be queued."""
+    return Ticket(order.job_queue, order.priority, order.deadline_s, idempotency_key)
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,11 @@ class WarplineServiceStub:
                 request_serializer=service_dot_pb_dot_warpline__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=service_dot_pb_dot_warpline__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.GetModel = channel.unary_unary(
+                '/warpline.v1.WarplineService/GetModel',
+                request_serializer=service_dot_pb_dot_warpline__pb2.GetModelRequest.SerializeToString,
+                response_deserializer=service_dot_pb_dot_warpline__pb2.GetModelResponse.FromString,
+                _registered_method=True)
         self.PromoteModel = channel.unary_unary(
                 '/warpline.v1.WarplineService/PromoteModel',
                 request_serializer=service_dot_pb_dot_warpline__pb2.PromoteModelRequest.SerializeToString,
@@ -119,6 +124,11 @@ class WarplineServiceStub:
                 '/warpline.v1.WarplineService/CreateDataset',
                 request_serializer=service_dot_pb_dot_warpline__pb2.CreateDatasetRequest.SerializeToString,
                 response_deserializer=service_dot_pb_dot_warpline__pb2.CreateDatasetResponse.FromString,
+                _registered_method=True)
+        self.GetDataset = channel.unary_unary(
+                '/warpline.v1.WarplineService/GetDataset',
+                request_serializer=service_dot_pb_dot_warpline__pb2.GetDatasetRequest.SerializeToString,
+                response_deserializer=service_dot_pb_dot_warpline__pb2.GetDatasetResponse.FromString,
                 _registered_method=True)
         self.ListDatasets = channel.unary_unary(
                 '/warpline.v1.WarplineService/ListDatasets',
@@ -241,22 +251,36 @@ class WarplineServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetModel(self, request, context):
+        """One version of a model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PromoteModel(self, request, context):
-        """Point the alias `production` of a model to a version.
+        """Point an alias of a model, such as `production`, to a version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RollBackModel(self, request, context):
-        """Undo the last move of the alias `production`.
+        """Undo the last move of an alias.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateDataset(self, request, context):
-        """Make a data set for trainings of an uploaded archive.
+        """Make a data set for trainings, of an uploaded archive or of files that lie elsewhere.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDataset(self, request, context):
+        """A data set of the caller.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -356,6 +380,11 @@ def add_WarplineServiceServicer_to_server(servicer, server):
                     request_deserializer=service_dot_pb_dot_warpline__pb2.ListModelsRequest.FromString,
                     response_serializer=service_dot_pb_dot_warpline__pb2.ListModelsResponse.SerializeToString,
             ),
+            'GetModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetModel,
+                    request_deserializer=service_dot_pb_dot_warpline__pb2.GetModelRequest.FromString,
+                    response_serializer=service_dot_pb_dot_warpline__pb2.GetModelResponse.SerializeToString,
+            ),
             'PromoteModel': grpc.unary_unary_rpc_method_handler(
                     servicer.PromoteModel,
                     request_deserializer=service_dot_pb_dot_warpline__pb2.PromoteModelRequest.FromString,
@@ -370,6 +399,11 @@ def add_WarplineServiceServicer_to_server(servicer, server):
                     servicer.CreateDataset,
                     request_deserializer=service_dot_pb_dot_warpline__pb2.CreateDatasetRequest.FromString,
                     response_serializer=service_dot_pb_dot_warpline__pb2.CreateDatasetResponse.SerializeToString,
+            ),
+            'GetDataset': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDataset,
+                    request_deserializer=service_dot_pb_dot_warpline__pb2.GetDatasetRequest.FromString,
+                    response_serializer=service_dot_pb_dot_warpline__pb2.GetDatasetResponse.SerializeToString,
             ),
             'ListDatasets': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDatasets,
@@ -777,6 +811,33 @@ class WarplineService:
             _registered_method=True)
 
     @staticmethod
+    def GetModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/warpline.v1.WarplineService/GetModel',
+            service_dot_pb_dot_warpline__pb2.GetModelRequest.SerializeToString,
+            service_dot_pb_dot_warpline__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def PromoteModel(request,
             target,
             options=(),
@@ -847,6 +908,33 @@ class WarplineService:
             '/warpline.v1.WarplineService/CreateDataset',
             service_dot_pb_dot_warpline__pb2.CreateDatasetRequest.SerializeToString,
             service_dot_pb_dot_warpline__pb2.CreateDatasetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDataset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/warpline.v1.WarplineService/GetDataset',
+            service_dot_pb_dot_warpline__pb2.GetDatasetRequest.SerializeToString,
+            service_dot_pb_dot_warpline__pb2.GetDatasetResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -75,12 +75,16 @@ class WarplineServiceStub:
     """A result file, or a range of its bytes."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_warpline_pb2.ListModelsRequest, _warpline_pb2.ListModelsResponse]
     """Every model that can be asked for."""
+    GetModel: _grpc.UnaryUnaryMultiCallable[_warpline_pb2.GetModelRequest, _warpline_pb2.GetModelResponse]
+    """One version of a model."""
     PromoteModel: _grpc.UnaryUnaryMultiCallable[_warpline_pb2.PromoteModelRequest, _warpline_pb2.PromoteModelResponse]
-    """Point the alias `production` of a model to a version."""
+    """Point an alias of a model, such as `production`, to a version."""
     RollBackModel: _grpc.UnaryUnaryMultiCallable[_warpline_pb2.RollBackModelRequest, _warpline_pb2.RollBackModelResponse]
-    """Undo the last move of the alias `production`."""
+    """Undo the last move of an alias."""
     CreateDataset: _grpc.UnaryUnaryMultiCallable[_warpline_pb2.CreateDatasetRequest, _warpline_pb2.CreateDatasetResponse]
-    """Make a data set for trainings of an uploaded archive."""
+    """Make a data set for trainings, of an uploaded archive or of files that lie elsewhere."""
+    GetDataset: _grpc.UnaryUnaryMultiCallable[_warpline_pb2.GetDatasetRequest, _warpline_pb2.GetDatasetResponse]
+    """A data set of the caller."""
     ListDatasets: _grpc.UnaryUnaryMultiCallable[_warpline_pb2.ListDatasetsRequest, _warpline_pb2.ListDatasetsResponse]
     """Data sets of the caller."""
     DeleteDataset: _grpc.UnaryUnaryMultiCallable[_warpline_pb2.DeleteDatasetRequest, _warpline_pb2.DeleteDatasetResponse]
@@ -124,12 +128,16 @@ class WarplineServiceAsyncStub(WarplineServiceStub):
     """A result file, or a range of its bytes."""
     ListModels: _aio.UnaryUnaryMultiCallable[_warpline_pb2.ListModelsRequest, _warpline_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Every model that can be asked for."""
+    GetModel: _aio.UnaryUnaryMultiCallable[_warpline_pb2.GetModelRequest, _warpline_pb2.GetModelResponse]  # type: ignore[assignment]
+    """One version of a model."""
     PromoteModel: _aio.UnaryUnaryMultiCallable[_warpline_pb2.PromoteModelRequest, _warpline_pb2.PromoteModelResponse]  # type: ignore[assignment]
-    """Point the alias `production` of a model to a version."""
+    """Point an alias of a model, such as `production`, to a version."""
     RollBackModel: _aio.UnaryUnaryMultiCallable[_warpline_pb2.RollBackModelRequest, _warpline_pb2.RollBackModelResponse]  # type: ignore[assignment]
-    """Undo the last move of the alias `production`."""
+    """Undo the last move of an alias."""
     CreateDataset: _aio.UnaryUnaryMultiCallable[_warpline_pb2.CreateDatasetRequest, _warpline_pb2.CreateDatasetResponse]  # type: ignore[assignment]
-    """Make a data set for trainings of an uploaded archive."""
+    """Make a data set for trainings, of an uploaded archive or of files that lie elsewhere."""
+    GetDataset: _aio.UnaryUnaryMultiCallable[_warpline_pb2.GetDatasetRequest, _warpline_pb2.GetDatasetResponse]  # type: ignore[assignment]
+    """A data set of the caller."""
     ListDatasets: _aio.UnaryUnaryMultiCallable[_warpline_pb2.ListDatasetsRequest, _warpline_pb2.ListDatasetsResponse]  # type: ignore[assignment]
     """Data sets of the caller."""
     DeleteDataset: _aio.UnaryUnaryMultiCallable[_warpline_pb2.DeleteDatasetRequest, _warpline_pb2.DeleteDatasetResponse]  # type: ignore[assignment]
@@ -256,12 +264,20 @@ class WarplineServiceServicer(metaclass=_abc_1.ABCMeta):
         """Every model that can be asked for."""
 
     @_abc_1.abstractmethod
+    def GetModel(
+        self,
+        request: _warpline_pb2.GetModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_warpline_pb2.GetModelResponse, _abc.Awaitable[_warpline_pb2.GetModelResponse]]:
+        """One version of a model."""
+
+    @_abc_1.abstractmethod
     def PromoteModel(
         self,
         request: _warpline_pb2.PromoteModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_warpline_pb2.PromoteModelResponse, _abc.Awaitable[_warpline_pb2.PromoteModelResponse]]:
-        """Point the alias `production` of a model to a version."""
+        """Point an alias of a model, such as `production`, to a version."""
 
     @_abc_1.abstractmethod
     def RollBackModel(
@@ -269,7 +285,7 @@ class WarplineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _warpline_pb2.RollBackModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_warpline_pb2.RollBackModelResponse, _abc.Awaitable[_warpline_pb2.RollBackModelResponse]]:
-        """Undo the last move of the alias `production`."""
+        """Undo the last move of an alias."""
 
     @_abc_1.abstractmethod
     def CreateDataset(
@@ -277,7 +293,15 @@ class WarplineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _warpline_pb2.CreateDatasetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_warpline_pb2.CreateDatasetResponse, _abc.Awaitable[_warpline_pb2.CreateDatasetResponse]]:
-        """Make a data set for trainings of an uploaded archive."""
+        """Make a data set for trainings, of an uploaded archive or of files that lie elsewhere."""
+
+    @_abc_1.abstractmethod
+    def GetDataset(
+        self,
+        request: _warpline_pb2.GetDatasetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_warpline_pb2.GetDatasetResponse, _abc.Awaitable[_warpline_pb2.GetDatasetResponse]]:
+        """A data set of the caller."""
 
     @_abc_1.abstractmethod
     def ListDatasets(

@@ -9,14 +9,15 @@ from starlette.concurrency import run_in_threadpool
 
 from service.errors import ConflictError, DatasetNotFoundError, UnauthenticatedError
 from service.gateway.auth import Caller
-from service.gateway.desk import AtDesk, Desk
-from service.gateway.inputs import from_upload
+from service.gateway.desk import AtDesk
 from service.gateway.orders import validated
 from service.gateway.problems import problems
-from service.gateway.rest.train import DATA_ERRORS, check_archive
+from service.gateway.rest.train import DATA_ERRORS
 from service.gateway.rest.views import View
-from service.gateway.training import DatasetOrder, files_by_address, listed
-from service.jobs.datasets import ARCHIVE, Dataset, NewDataset
+from service.gateway.taking_in_data import add_dataset
+from service.gateway.taking_in_data import delete_dataset as forget
+from service.gateway.training import DatasetOrder
+from service.jobs.datasets import Dataset
 
 router = APIRouter(tags=["train"])
 
@@ -71,32 +72,9 @@ async def register_dataset(
 ) -> DatasetView:
     """An upload becomes the data set and no longer expires; addresses are noted."""
     order = validated(DatasetOrder, await request.body())
-    made = await run_in_threadpool(_add, desk, caller, order)
+    made = await run_in_threadpool(add_dataset, desk, caller, order)
     response.headers["Location"] = f"/v1/datasets/{made.id}"
     return DatasetView.of(made)
-
-
-def _add(desk: Desk, owner: str, order: DatasetOrder) -> Dataset:
-    if order.upload_id is None:
-        inputs = (
-            listed(desk.settings, order.listing, "/listing")
-            if order.listing is not None
-            else files_by_address(desk.settings, order.urls, "/urls")
-        )
-        count = len(inputs) if order.listing is None else None
-        new = NewDataset(owner=owner, name=order.name, inputs=inputs, files=count)
-        return desk.stores.datasets.add(new)
-    file = from_upload(desk.stores, owner, order.upload_id, "data", field="/upload_id")
-    contents = check_archive(desk, file, "/upload_id")
-    new = NewDataset(
-        owner=owner,
-        name=order.name,
-        inputs={ARCHIVE: file},
-        sha256=file.sha256,
-        bytes=file.bytes,
-        files=contents.files,
-    )
-    return desk.stores.datasets.add(new, order.upload_id)
 
 
 @router.get("/datasets", responses=problems(UnauthenticatedError), summary="List your data sets")
@@ -127,9 +105,5 @@ def dataset(dataset_id: UUID, desk: AtDesk, caller: Caller) -> DatasetView:
 )
 def delete_dataset(dataset_id: UUID, desk: AtDesk, caller: Caller) -> Response:
     """Trainings that were ordered with it keep it until they end."""
-    gone = desk.stores.datasets.delete(dataset_id, caller)
-    if gone.key is not None:
-        folder = f"{gone.key.rpartition('/')[0]}/"
-        if folder not in desk.stores.jobs.live_keys([folder]):
-            desk.stores.blobs.delete([gone.key])
+    forget(desk, dataset_id, caller)
     return Response(status_code=204)

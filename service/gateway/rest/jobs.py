@@ -7,10 +7,11 @@ from fastapi import APIRouter, Query, Response
 
 from service.errors import ConflictError, JobNotFoundError, UnauthenticatedError
 from service.gateway.auth import Caller
-from service.gateway.desk import AtDesk, Desk
+from service.gateway.closing import cancel_job, delete_job
+from service.gateway.desk import AtDesk
 from service.gateway.problems import problems
 from service.gateway.rest.views import JobList, JobView
-from service.jobs.job import Job, State
+from service.jobs.job import State
 
 router = APIRouter(tags=["jobs"])
 
@@ -50,8 +51,7 @@ def job(job_id: UUID, desk: AtDesk, caller: Caller, response: Response) -> JobVi
 @router.post("/jobs/{job_id}/cancel", status_code=202, responses=JOB_ERRORS, summary="Cancel a job")
 def cancel(job_id: UUID, desk: AtDesk, caller: Caller) -> JobView:
     """A queued job ends at once, a running one within seconds; a finished one stays as it is."""
-    desk.stores.jobs.job(job_id, caller)
-    return JobView.of(desk.stores.jobs.cancel(job_id))
+    return JobView.of(cancel_job(desk, job_id, caller))
 
 
 @router.delete(
@@ -66,25 +66,5 @@ def delete(job_id: UUID, desk: AtDesk, caller: Caller) -> Response:
     if not found.state.is_terminal:
         view = JobView.of(desk.stores.jobs.cancel(job_id))
         return Response(view.model_dump_json(), 202, media_type="application/json")
-    _remove_objects(desk, desk.stores.jobs.delete(job_id))
+    delete_job(desk, job_id, caller)
     return Response(status_code=204)
-
-
-def _remove_objects(desk: Desk, gone: Job) -> None:
-    """Remove the job's results and those of its inputs that nothing else needs.
-
-    Should the process die in between, the reaper finds them.
-    """
-    folders = {
-        f"{file.key.rpartition('/')[0]}/": file.key
-        for file in gone.request.inputs.values()
-        if file.key is not None and file.key.startswith("uploads/")
-    }
-    needed = desk.stores.jobs.live_keys(list(folders))
-    unneeded = [key for folder, key in folders.items() if folder not in needed]
-    own = [
-        key
-        for root in ("jobs", "checkpoints")
-        for key in desk.stores.blobs.list(f"{root}/{gone.id}/")
-    ]
-    desk.stores.blobs.delete([*own, *unneeded])

@@ -27,18 +27,14 @@ from service.errors import (
 )
 from service.gateway.auth import Caller
 from service.gateway.desk import AtDesk, Desk
-from service.gateway.door import check_files, check_pair
-from service.gateway.inputs import referred
-from service.gateway.orders import RegisterOrder, Submission, read_order
+from service.gateway.orders import RegisterOrder, read_order
 from service.gateway.problems import problems
 from service.gateway.rest.bodies import REGISTER_BODY
 from service.gateway.rest.views import JobView
 from service.gateway.rest.waiting import finished, preferred_wait_s
-from service.gateway.submitting import Taken, Ticket, local_paths, submit
-from service.jobs import job as jobs
-from service.jobs.job import InputFile, Kind
+from service.gateway.submitting import Taken
+from service.gateway.taking_in import take_in_registration
 from service.registration.roles import REGISTER_ROLES
-from service.stores.library import ModelLibrary
 
 router = APIRouter(tags=["register"])
 
@@ -106,51 +102,11 @@ async def register(
     desk.spool.require_room()
     with desk.spool.folder() as folder:
         order = await read_order(request, RegisterOrder, REGISTER_ROLES, folder)
-        order.require("fixed", "moving")
-
-        def take_in() -> Taken:
-            require_model(desk.models, order.order.options.model)
-            references = {str(role): ref for role, ref in order.order.inputs.items()}
-            inputs = referred(desk.stores, desk.settings, caller, references)
-            paths = local_paths(desk, order.arrivals, inputs, folder)
-            headers = check_files(paths, desk.file_limits)
-            check_pair(headers, order.order.options, is_placed="initial_transform" in order.roles)
-            return submit(
-                desk,
-                caller,
-                ticket_of(order.order, idempotency_key),
-                order.arrivals,
-                lambda kept: _request(order, inputs | kept),
-            )
-
-        taken = await run_in_threadpool(take_in)
+        taken = await run_in_threadpool(
+            take_in_registration, desk, caller, order, idempotency_key, folder
+        )
     after.add_task(taken.settle)
     return await answer(desk, response, taken, prefer)
-
-
-def require_model(models: ModelLibrary, ref: str) -> None:
-    """Refuse a model that is not there, unless this process was given no models to look at.
-
-    Raises:
-        ModelNotFoundError: If there is no such model.
-    """
-    try:
-        models.card(ref)
-    except ModelNotFoundError as error:
-        if models.folder.list():
-            error.field = "/options/model"
-            raise
-
-
-def ticket_of(order: Any, idempotency_key: str | None) -> Ticket:
-    """How the order is to be queued."""
-    return Ticket(order.job_queue, order.priority, order.deadline_s, idempotency_key)
-
-
-def _request(order: Submission[RegisterOrder], inputs: dict[str, InputFile]) -> jobs.Request:
-    return jobs.Request(
-        kind=Kind.REGISTER, inputs=inputs, options=order.order.options.model_dump(mode="json")
-    )
 
 
 async def answer(desk: Desk, response: Response, taken: Taken, prefer: str | None) -> JobView:

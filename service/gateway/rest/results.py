@@ -14,28 +14,14 @@ from service.errors import (
     UnauthenticatedError,
 )
 from service.gateway.auth import Caller
-from service.gateway.desk import AtDesk, Desk
+from service.gateway.desk import AtDesk
+from service.gateway.handing_out import manifest_of, result_of, signed
 from service.gateway.problems import problems
 from service.gateway.rest.views import ResultFileView, ResultsView
-from service.jobs.job import Job, Manifest, ResultFile
 
 router = APIRouter(tags=["jobs"])
 
 RESULT_ERRORS = (UnauthenticatedError, JobNotFoundError, JobNotFinishedError, JobHasNoResultError)
-
-
-def manifest_of(job: Job) -> Manifest:
-    """What the job left behind.
-
-    Raises:
-        JobNotFinishedError: If it still waits or runs.
-        JobHasNoResultError: If it ended without a result.
-    """
-    if job.manifest is not None:
-        return job.manifest
-    if not job.state.is_terminal:
-        raise JobNotFinishedError(f"The job is {job.state}; ask again later.", retry_after_s=1)
-    raise JobHasNoResultError(f"The job {job.state} and has no result; its `problem` says why.")
 
 
 @router.get(
@@ -52,7 +38,7 @@ def results(job_id: UUID, desk: AtDesk, caller: Caller, response: Response) -> R
         job_id=job_id,
         files={
             name: ResultFileView(
-                url=_signed(desk, name, file),
+                url=signed(desk, name, file),
                 bytes=file.bytes,
                 sha256=file.sha256,
                 media_type=file.media_type,
@@ -73,14 +59,5 @@ def results(job_id: UUID, desk: AtDesk, caller: Caller, response: Response) -> R
 )
 def result(job_id: UUID, name: str, desk: AtDesk, caller: Caller) -> RedirectResponse:
     """Redirects to the file's signed URL: `curl -LO .../results/ddf.nii.gz`."""
-    files = manifest_of(desk.stores.jobs.job(job_id, caller)).files
-    if name not in files:
-        raise ResultNotFoundError(f"This job's results are {', '.join(sorted(files))}.")
-    return RedirectResponse(
-        _signed(desk, name, files[name]), 307, headers={"Cache-Control": "no-store"}
-    )
-
-
-def _signed(desk: Desk, name: str, file: ResultFile) -> str:
-    ttl = timedelta(seconds=desk.settings.url_ttl_s)
-    return desk.stores.blobs.signed_url(file.key, ttl, name=name, media_type=file.media_type)
+    file = result_of(desk.stores.jobs.job(job_id, caller), name)
+    return RedirectResponse(signed(desk, name, file), 307, headers={"Cache-Control": "no-store"})

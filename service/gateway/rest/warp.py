@@ -7,13 +7,10 @@ from service.errors import (
     JobHasNoResultError,
     JobNotFinishedError,
     JobNotFoundError,
-    ValidationError,
 )
 from service.gateway.auth import Caller
-from service.gateway.desk import AtDesk, Desk
-from service.gateway.door import check_files
-from service.gateway.inputs import referred
-from service.gateway.orders import Submission, WarpOrder, read_order
+from service.gateway.desk import AtDesk
+from service.gateway.orders import WarpOrder, read_order
 from service.gateway.problems import problems
 from service.gateway.rest.bodies import WARP_BODY
 from service.gateway.rest.register import (
@@ -22,18 +19,12 @@ from service.gateway.rest.register import (
     IdempotencyKey,
     Prefer,
     answer,
-    ticket_of,
 )
-from service.gateway.rest.results import manifest_of
 from service.gateway.rest.views import JobView
-from service.gateway.submitting import Taken, local_paths, submit
-from service.jobs import job as jobs
-from service.jobs.job import InputFile, Kind
+from service.gateway.taking_in import require_warp_files, take_in_warp
 from service.registration.roles import WARP_ROLES
 
 router = APIRouter(tags=["register"])
-
-TRANSFORMS = {"ddf": "ddf.nii.gz", "inverse_ddf": "inverse_ddf.nii.gz"}
 
 
 @router.post(
@@ -59,65 +50,7 @@ async def warp(
     desk.spool.require_room()
     with desk.spool.folder() as folder:
         order = await read_order(request, WarpOrder, WARP_ROLES, folder)
-        _require_files(order)
-
-        def take_in() -> Taken:
-            transforms = _transforms(desk, caller, order.order)
-            references = {str(role): ref for role, ref in order.order.inputs.items()}
-            inputs = referred(desk.stores, desk.settings, caller, references)
-            check_files(local_paths(desk, order.arrivals, inputs, folder), desk.file_limits)
-            return submit(
-                desk,
-                caller,
-                ticket_of(order.order, idempotency_key),
-                order.arrivals,
-                lambda kept: _request(order.order, inputs | kept, transforms),
-            )
-
-        taken = await run_in_threadpool(take_in)
+        require_warp_files(order)
+        taken = await run_in_threadpool(take_in_warp, desk, caller, order, idempotency_key, folder)
     after.add_task(taken.settle)
     return await answer(desk, response, taken, prefer)
-
-
-def _require_files(order: Submission[WarpOrder]) -> None:
-    if not order.roles:
-        raise ValidationError("Send at least one of image, labels and points.", field="/inputs")
-    if "points" in order.roles and order.order.points_from is None:
-        raise ValidationError(
-            "Say with `from` whether the points lie in fixed or in moving space: the two move by "
-            "opposite fields.",
-            field="/from",
-        )
-
-
-def _transforms(desk: Desk, owner: str, order: WarpOrder) -> dict[str, InputFile]:
-    """The fields of the source job as inputs.
-
-    Raises:
-        JobNotFoundError: If there is no such job of the caller's.
-        JobNotFinishedError, JobHasNoResultError: If it has no transform.
-    """
-    files = manifest_of(desk.stores.jobs.job(order.job_id, owner)).files
-    found = {role: files[name] for role, name in TRANSFORMS.items() if name in files}
-    if "ddf" not in found:
-        raise JobHasNoResultError("That job made no transform; name a registration.")
-    return {
-        role: InputFile(key=file.key, sha256=file.sha256, bytes=file.bytes)
-        for role, file in found.items()
-    }
-
-
-def _request(
-    order: WarpOrder, inputs: dict[str, InputFile], transforms: dict[str, InputFile]
-) -> jobs.Request:
-    """The job: an image is a moving one, points are named after the space they lie in."""
-    roles = {
-        "image": "moving",
-        "labels": "moving_labels",
-        "points": f"{order.points_from or 'fixed'}_points",
-    }
-    return jobs.Request(
-        kind=Kind.WARP,
-        inputs={roles[role]: file for role, file in inputs.items()} | transforms,
-        options=order.options.model_dump(mode="json"),
-    )

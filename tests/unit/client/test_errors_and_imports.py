@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from service.client.problems import error_of, error_of_reply, errors_by_slug
+from service.client.problems import error_of, error_of_reply
 from service.errors import UnavailableError, WarplineError
+from service.errors.tree import errors_by_slug
 
 HEAVY = ("numpy", "numba", "fastapi", "onnxruntime", "nibabel", "sqlalchemy", "torch")
 
