@@ -12,7 +12,7 @@ import typer
 
 from service.cli import screen
 from service.cli.results import filling, read_report, show_report
-from service.cli.shared_options import ApiKey, Json, Url, connect
+from service.cli.shared_options import ApiKey, Json, Url, connect, is_rpc
 from service.errors import ValidationError
 from service.registration.options import (
     InitialiseChoice,
@@ -189,6 +189,8 @@ def there(
     terms: dict[str, Any] = {**files, **options.model_dump(mode="json")}
     with connect(*server) as client:
         watch("sending", 0.0)
+        if is_rpc(server[0]):
+            terms["sent"] = lambda sent, total: watch(f"sending {sent / max(total, 1):.0%}", 0.0)
         job = client.register(
             wait=True, progress=lambda job: watch(_stage(job), job.fraction), **terms
         )

@@ -7,6 +7,7 @@ import typer
 from service.errors import MissingExtraError
 
 if TYPE_CHECKING:
+    from service.client.rpc_sync import GrpcClient
     from service.client.sync import Client
 
 JSON_KEY = "warpline.json"
@@ -33,13 +34,18 @@ Url = Annotated[
     typer.Option(
         "--url",
         envvar="WARPLINE_URL",
-        help="Use this server instead of working in this process.",
+        help="Use this server instead of working in this process: http://... or grpc://HOST:PORT.",
         rich_help_panel="Server",
     ),
 ]
 ServerUrl = Annotated[
     str,
-    typer.Option("--url", envvar="WARPLINE_URL", help="The server.", rich_help_panel="Server"),
+    typer.Option(
+        "--url",
+        envvar="WARPLINE_URL",
+        help="The server: http://... or grpc://HOST:PORT.",
+        rich_help_panel="Server",
+    ),
 ]
 ApiKey = Annotated[
     str | None,
@@ -53,16 +59,22 @@ ApiKey = Annotated[
 ]
 
 
-def connect(url: str, api_key: str | None) -> "Client":
-    """A client of the server.
+def is_rpc(url: str) -> bool:
+    """Whether an address is one of gRPC."""
+    return url.startswith(("grpc://", "grpcs://"))
+
+
+def connect(url: str, api_key: str | None) -> "Client | GrpcClient":
+    """A client of the server: by REST at http://..., by gRPC at grpc://HOST:PORT or grpcs://.
 
     Raises:
-        MissingExtraError: If httpx is not installed.
+        MissingExtraError: If httpx or grpcio is not installed.
     """
     try:
-        from service.client.sync import Client
+        from service import client
+
+        return client.connect(url, api_key)
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             'Talking to a server needs the extra `client`: pip install "warpline[client]".'
         ) from error
-    return Client(url, api_key)

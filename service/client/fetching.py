@@ -113,21 +113,22 @@ def download(job_id: JobId, folder: Path, names: Collection[str] = ()) -> Flow[d
     folder.mkdir(parents=True, exist_ok=True)
     fetched = {}
     for name in names or found.files:
-        target = folder / _plain(name)
-        if not _is_whole(target, found.files[name]):
+        target = folder / plain_name(name)
+        if not is_whole(target, found.files[name]):
             yield from _fetch(job_id, name, found, target)
         fetched[name] = target
     return fetched
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """A name that stays in its folder."""
     if Path(name).name != name or name.startswith("."):
         raise ResultNotFoundError("The server names a result in a way that is not a file name.")
     return name
 
 
-def _is_whole(file: Path, wanted: ResultFile) -> bool:
+def is_whole(file: Path, wanted: ResultFile) -> bool:
+    """Whether a file is there, with the size and the sum that it should have."""
     return (
         file.is_file() and file.stat().st_size == wanted.bytes and sha256_of(file) == wanted.sha256
     )
@@ -144,7 +145,7 @@ def _fetch(job_id: JobId, name: str, found: Results, target: Path) -> Flow[None]
             continue
         if part.stat().st_size < wanted.bytes:
             yield Pause(pause_s(attempt, None))
-        elif _is_whole(part, wanted):
+        elif is_whole(part, wanted):
             part.replace(target)
             return
         else:

@@ -2,23 +2,15 @@
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 from urllib.parse import urljoin
 
 import httpx
 
+from service.client.software import software
 from service.client.steps import Call, Lost, Reply
 
 TIMEOUT = httpx.Timeout(connect=10, read=120, write=120, pool=60)
-
-
-def software() -> str:
-    """`warpline/VERSION`."""
-    try:
-        return f"warpline/{version('warpline')}"
-    except PackageNotFoundError:
-        return "warpline"
 
 
 def client_options() -> dict[str, Any]:

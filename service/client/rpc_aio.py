@@ -1,0 +1,301 @@
+"""The gRPC client for programs on asyncio; the same methods as `GrpcClient`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from service.client import rpc_channel, rpc_flows, rpc_models, rpc_training
+from service.client.fetching import JobId
+from service.client.orders import AnyPath, Order, RegisterTerms, WarpTerms
+from service.client.rpc_problems import failed
+from service.client.rpc_sending import SentBytes
+from service.client.rpc_steps import Ask, Ended, Failed, Outcome, RpcFlow, Talk
+from service.client.rpc_talks import Progress, WatchTalk
+from service.client.steps import Pause
+from service.client.training import DatasetId, DatasetTerms, TrainTerms
+from service.client.views import (
+    Dataset,
+    DatasetList,
+    Event,
+    Job,
+    JobList,
+    Limits,
+    Results,
+    Upload,
+)
+from service.errors import WarplineError
+from service.pb.warpline_pb2_grpc import WarplineServiceStub
+
+T = TypeVar("T")
+
+
+class AsyncGrpcClient:
+    """Talks to a Warpline server by gRPC without blocking the event loop on the network.
+
+    Files go in checked chunks; an upload, a watch and a download whose connection breaks go on
+    where they were. Every method raises the error of `service.errors` whose code the server
+    sends, and UnavailableError when no server answers.
+    """
+
+    def __init__(self, url: str = "grpc://127.0.0.1:8081", api_key: str | None = None) -> None:
+        """Make a client; it connects with its first call.
+
+        Args:
+            url: `grpc://HOST:PORT`, or `grpcs://HOST:PORT` with TLS.
+            api_key: Where the server asks for one.
+        """
+        self._url = url
+        rpc_channel.Address.of(url)
+        self._channel: grpc.aio.Channel | None = None  # grpcio ties it to the running loop
+        self._metadata = rpc_channel.metadata(api_key)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._channel is not None:
+            await self._channel.close()
+
+    async def register(
+        self,
+        fixed: AnyPath,
+        moving: AnyPath,
+        *,
+        wait: bool = False,
+        progress: Progress | None = None,
+        sent: SentBytes | None = None,
+        **terms: Unpack[RegisterTerms],
+    ) -> Job:
+        """Order a registration; with `wait`, return when it has succeeded.
+
+        Args:
+            fixed: Path of the image to align to.
+            moving: Path of the image to align.
+            wait: Stay until the job has ended.
+            progress: Called with the job whenever it is told.
+            sent: Called with the bytes that are under way, and all that there are.
+            terms: More files by role, options, queue, priority, deadline_s, idempotency_key.
+        """
+        order = Order.of("register", {"fixed": fixed, "moving": moving, **terms})
+        return await self._run(rpc_flows.register(order, wait=wait, progress=progress, sent=sent))
+
+    async def warp(
+        self,
+        job_id: JobId,
+        *,
+        wait: bool = False,
+        progress: Progress | None = None,
+        **terms: Unpack[WarpTerms],
+    ) -> Job:
+        """Order that a finished job's transform is applied to more images, labels or points."""
+        job = await self._run(rpc_flows.warp(Order.of("warp", {"job_id": str(job_id), **terms})))
+        return await self.wait(job.id, progress) if wait else job
+
+    async def upload(self, path: AnyPath, sent: SentBytes | None = None) -> Upload:
+        """Send one file, for later use."""
+        return await self._run(rpc_flows.upload(Path(path), sent))
+
+    async def job(self, job_id: JobId) -> Job:
+        """The job as it is now."""
+        return await self._run(rpc_flows.job(str(job_id)))
+
+    async def jobs(
+        self, states: Collection[str] = (), *, limit: int = 50, cursor: str | None = None
+    ) -> JobList:
+        """A page of your jobs, newest first."""
+        return await self._run(rpc_flows.jobs(states, limit, cursor))
+
+    async def wait(self, job_id: JobId, progress: Progress | None = None) -> Job:
+        """Wait until a job has succeeded; raises why it did not."""
+        return await self._run(rpc_flows.wait_for(str(job_id), 0, progress))
+
+    async def events(self, job_id: JobId, after: int = 0) -> AsyncIterator[Event]:
+        """What happens to a job, as it happens, until it has ended."""
+        attempt = 0
+        while True:
+            talk = WatchTalk(str(job_id), after)
+            async for _ in self._responses(talk):
+                for event in talk.new_events():
+                    yield event
+            if talk.has_ended:
+                return
+            attempt, after = 1 if talk.after > after else attempt + 1, talk.after
+            await self._run(rpc_flows.pause_after(talk.failure, attempt))
+
+    async def results(self, job_id: JobId) -> Results:
+        """The files that a job left behind, with URLs that work for a while."""
+        return await self._run(rpc_flows.results(str(job_id)))
+
+    async def download(
+        self, job_id: JobId, folder: AnyPath, names: Collection[str] = ()
+    ) -> dict[str, Path]:
+        """Fetch all results, or those named, checked against their sums; takes up broken ones."""
+        return await self._run(rpc_flows.download(str(job_id), Path(folder), names))
+
+    async def cancel(self, job_id: JobId) -> Job:
+        """Stop a job that waits or runs; one that has ended stays as it is."""
+        return await self._run(rpc_flows.cancel(str(job_id)))
+
+    async def delete(self, job_id: JobId) -> None:
+        """Forget a job that has ended, and its results."""
+        await self._run(rpc_flows.delete(str(job_id)))
+
+    async def train(
+        self,
+        config: Mapping[str, Any],
+        *,
+        wait: bool = False,
+        progress: Progress | None = None,
+        **terms: Unpack[TrainTerms],
+    ) -> Job:
+        """Order a training; with `wait`, return when its model is there.
+
+        Args:
+            config: What to train and how, as a YAML file of `warpline train` says it.
+            wait: Stay until the job has ended.
+            progress: Called with the job whenever it is told, while waiting.
+            terms: Where the data are (data, dataset_id, urls, listing), priority, deadline_s,
+                idempotency_key.
+        """
+        job = await self._run(rpc_training.train(config, terms))
+        return await self.wait(job.id, progress) if wait else job
+
+    async def register_dataset(self, name: str, **terms: Unpack[DatasetTerms]) -> Dataset:
+        """Keep a folder or an archive on the server, to be trained on many times."""
+        return await self._run(rpc_training.register_dataset(name, terms))
+
+    async def datasets(self, *, limit: int = 50, cursor: str | None = None) -> DatasetList:  # noqa: ARG002
+        """Your data sets, newest first; all on one page."""
+        return await self._run(rpc_training.datasets())
+
+    async def delete_dataset(self, dataset_id: DatasetId) -> None:
+        """Forget a data set; trainings that were ordered with it keep it until they end."""
+        await self._run(rpc_training.delete_dataset(dataset_id))
+
+    async def models(self) -> list[dict[str, Any]]:
+        """The models that the server runs."""
+        return await self._run(rpc_models.models())
+
+    async def model(self, reference: str) -> dict[str, Any]:
+        """One model's card: NAME, NAME/VERSION or NAME@ALIAS."""
+        return await self._run(rpc_models.model(reference))
+
+    async def promote(
+        self, name: str, version: str, alias: str = "production", *, force: bool = False
+    ) -> dict[str, Any]:
+        """Point the alias `production` to a version of a model; gRPC moves no other."""
+        return await self._run(rpc_models.promote(name, version, alias, force=force))
+
+    async def roll_back(self, name: str, alias: str = "production") -> dict[str, Any]:
+        """Undo the last move of `production`; gives the model that it stands for now."""
+        return await self._run(rpc_models.roll_back(name, alias))
+
+    async def limits(self) -> Limits:
+        """What the server accepts."""
+        return await self._run(rpc_flows.limits())
+
+    async def _run(self, flow: RpcFlow[T]) -> T:
+        """Carry out a flow's steps."""
+        outcome: Outcome = Ended()
+        try:
+            step = next(flow)
+            while True:
+                if isinstance(step, Ask):
+                    outcome = await self._ask(step)
+                elif isinstance(step, Talk):
+                    outcome = await self._talk(step)
+                elif isinstance(step, Pause):
+                    await asyncio.sleep(step.seconds)
+                step = flow.send(outcome)
+        except StopIteration as end:
+            answer: T = end.value
+            return answer
+
+    def _method(self, name: str) -> Any:
+        if self._channel is None:
+            self._channel = rpc_channel.aio_channel(self._url)
+        return getattr(WarplineServiceStub(self._channel), name)
+
+    async def _ask(self, ask: Ask) -> Outcome:
+        try:
+            call = self._method(ask.method)
+            sent = call(ask.request, timeout=ask.timeout_s, metadata=self._metadata)
+            answer: Message = await sent
+            return answer
+        except grpc.aio.AioRpcError as error:
+            return failed(error)
+
+    async def _talk(self, talk: Talk) -> Outcome:
+        async for _ in self._responses(talk):
+            pass
+        return talk.failure or Ended()
+
+    async def _responses(self, talk: Talk) -> AsyncIterator[None]:
+        """Carry a stream on; returns to the caller after each response that was read."""
+        requests = _Requests(talk)
+        request = talk.request or requests.sent()
+        call = self._method(talk.method)(request, metadata=self._metadata)
+        try:
+            async for response in call:
+                goes_on = requests.take(response)
+                yield
+                if not goes_on:
+                    break
+        except grpc.aio.AioRpcError as error:
+            talk.failure = requests.failure or failed(error)
+        except WarplineError as error:
+            talk.failure = Failed(error)
+        finally:
+            requests.end()
+            call.cancel()
+            talk.close()
+
+
+class _Requests:
+    """What is sent, for the task of grpcio that sends it."""
+
+    def __init__(self, talk: Talk) -> None:
+        self._talk, self._is_over = talk, False
+        self._changed = asyncio.Event()
+        self.failure: Failed | None = None
+
+    async def sent(self) -> AsyncIterator[Message]:
+        """Requests, as they may be sent."""
+        while not self._is_over:
+            self._changed.clear()
+            try:
+                request = self._talk.next_request()
+            except WarplineError as error:
+                self.failure = Failed(error)
+                raise
+            if request is not None:
+                yield request
+            elif self._talk.has_said_all:
+                return
+            else:
+                await self._changed.wait()
+
+    def take(self, response: Message) -> bool:
+        """Hand a response over."""
+        goes_on = self._talk.take(response)
+        self._changed.set()
+        return goes_on
+
+    def end(self) -> None:
+        self._is_over = True
+        self._changed.set()

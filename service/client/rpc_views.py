@@ -1,0 +1,107 @@
+"""What the gRPC API answers, as the same views that the REST client hands out."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from service.client.views import Dataset, Event, Job, Place, ResultFile, Results, Upload
+from service.pb import warpline_pb2 as pb
+
+STATES = {
+    pb.JOB_STATE_QUEUED: "queued",
+    pb.JOB_STATE_RUNNING: "running",
+    pb.JOB_STATE_SUCCEEDED: "succeeded",
+    pb.JOB_STATE_FAILED: "failed",
+    pb.JOB_STATE_CANCELLED: "cancelled",
+    pb.JOB_STATE_EXPIRED: "expired",
+}
+STATE_NUMBERS = {name: number for number, name in STATES.items()}
+
+
+def job_of(sent: pb.Job) -> Job:
+    """A job."""
+    has_time, is_queued = sent.HasField("time_left"), sent.HasField("jobs_before")
+    seconds_left = sent.time_left.ToMilliseconds() / 1000 if has_time else None
+    place = Place(position=sent.jobs_before + 1, seconds_left=seconds_left) if is_queued else None
+    return Job.model_validate(
+        {
+            "id": sent.id,
+            "kind": sent.kind,
+            "state": STATES.get(sent.state, "unknown"),
+            "stage": sent.stage,
+            "fraction": sent.progress,
+            "place": place,
+            "seconds_left": seconds_left,
+            "attempt": sent.attempt,
+            "created_at": _time(sent.created_at),
+            "started_at": _time(sent.started_at) if sent.HasField("started_at") else None,
+            "finished_at": _time(sent.finished_at) if sent.HasField("finished_at") else None,
+            "problem": problem_of(sent.problem) if sent.HasField("problem") else None,
+            "summary": json.loads(sent.summary_json) if sent.summary_json else None,
+        }
+    )
+
+
+def problem_of(sent: pb.Problem) -> dict[str, Any]:
+    """A problem document, as over REST."""
+    problem: dict[str, Any] = {
+        "type": f"urn:warpline:error:{sent.code}",
+        "title": sent.title,
+        "code": sent.code,
+        "detail": sent.detail,
+        "retryable": sent.is_retryable,
+    }
+    return problem | ({"field": sent.field} if sent.field else {})
+
+
+def event_of(sent: pb.JobEvent) -> Event:
+    """Something that happened to a job; its type is the state that the job was in."""
+    data = {"stage": sent.job.stage, "fraction": sent.job.progress, "attempt": sent.job.attempt}
+    state = STATES.get(sent.job.state, "unknown")
+    return Event(seq=sent.number, type=state, at=_time(sent.at), data=data)
+
+
+def results_of(job_id: str, sent: pb.ListResultsResponse, job: Job) -> Results:
+    """The files of a job."""
+    ends = [_time(file.url_expires_at) for file in sent.files if file.HasField("url_expires_at")]
+    return Results.model_validate(
+        {
+            "job_id": job_id,
+            "files": {file.name: result_file_of(file) for file in sent.files},
+            "expires_at": min(ends, default=datetime.now(UTC)),
+            "summary": job.summary or {},
+        }
+    )
+
+
+def result_file_of(sent: pb.ResultFile) -> ResultFile:
+    """One result."""
+    return ResultFile(
+        url=sent.url, bytes=sent.size_bytes, sha256=sent.sha256.hex(), media_type=sent.media_type
+    )
+
+
+def upload_of(upload_id: str, size_bytes: int, received: int, *, is_complete: bool) -> Upload:
+    """A file on its way in."""
+    return Upload.model_validate(
+        {"id": upload_id, "bytes": size_bytes, "received": received, "complete": is_complete}
+    )
+
+
+def dataset_of(sent: pb.Dataset) -> Dataset:
+    """A data set."""
+    return Dataset.model_validate(
+        {
+            "id": sent.id,
+            "name": sent.name,
+            "bytes": sent.size_bytes,
+            "files": sent.files,
+            "created_at": _time(sent.created_at),
+        }
+    )
+
+
+def _time(sent: Timestamp) -> datetime:
+    return sent.ToDatetime(UTC)
