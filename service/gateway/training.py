@@ -23,8 +23,9 @@ from service.errors import (
 )
 from service.gateway.inputs import from_url
 from service.gateway.orders import LONGEST_DEADLINE_S, validated
-from service.jobs.datasets import FILE_PREFIX, LISTING, NAME, checked_path
+from service.jobs.datasets import FILE_PREFIX, LISTING, NAME
 from service.jobs.job import InputFile, Queue
+from service.paths import checked_path
 from service.settings import Settings
 from trainer.config import TrainConfig, parse_config
 

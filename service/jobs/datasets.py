@@ -7,7 +7,6 @@ The inputs of a training, and so of a data set, have one of three forms:
     data/PATH    a file by address, put at PATH in the training's data folder
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Protocol
@@ -15,14 +14,11 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from service.errors import ArchivePathError
 from service.jobs.job import InputFile
+from service.paths import checked_path
 
 ARCHIVE, LISTING, FILE_PREFIX = "archive", "listing", "data/"
 NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
-
-_LONGEST_PATH, _DEEPEST_PATH, _LONGEST_PART_BYTES = 240, 16, 200
-_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\]|[\u200e\u200f\u202a-\u202e\u2066-\u2069]')
 
 
 class _Frozen(BaseModel):
@@ -90,33 +86,6 @@ class DatasetStore(Protocol):
             DatasetNotFoundError: If there is none, or it is another owner's.
         """
         ...
-
-
-def checked_path(path: str) -> PurePosixPath:
-    """A relative path that stays in its folder on every system.
-
-    Raises:
-        ArchivePathError: If it is absolute, goes up, or holds characters that deceive.
-    """
-    pure = PurePosixPath(path)
-    is_plain = (
-        0 < len(path) <= _LONGEST_PATH
-        and not pure.is_absolute()
-        and 0 < len(pure.parts) <= _DEEPEST_PATH
-        and not _FORBIDDEN.search(path)
-        and all(_is_plain_part(part) for part in pure.parts)
-    )
-    if not is_plain:
-        raise ArchivePathError(
-            "A file of the data has a path that is absolute, goes up with `..`, or holds "
-            "characters that file systems do not share. Use plain relative paths."
-        )
-    return pure
-
-
-def _is_plain_part(part: str) -> bool:
-    is_short = len(part.encode(errors="surrogatepass")) <= _LONGEST_PART_BYTES
-    return part != ".." and part == part.strip() and is_short and part.isprintable()
 
 
 def data_paths(inputs: Mapping[str, InputFile]) -> dict[str, PurePosixPath]:

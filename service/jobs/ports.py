@@ -256,6 +256,21 @@ class BlobStore(Protocol):
         """
         ...
 
+    def take_file(self, key: str, source: Path) -> None:
+        """Like `put_file`, without a copy where the store can do without one.
+
+        Nobody may write to the file any more. Its own name stays, for the caller to remove.
+        """
+        ...
+
+    def share_file(self, key: str, source: Path) -> bool:
+        """Keep a file that is still being written to: what it holds now survives this process.
+
+        More bytes may follow, those that are there must stay as they are. Whoever calls this
+        flushes the file. False: this store cannot do it, and nothing was stored.
+        """
+        ...
+
     def put_bytes(self, key: str, data: bytes) -> None: ...
 
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> None: ...

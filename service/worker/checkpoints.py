@@ -19,8 +19,8 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from service.errors import ResultNotFoundError, WarplineError
-from service.jobs.datasets import checked_path
 from service.jobs.ports import BlobStore
+from service.paths import checked_path
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.archives import ArchiveLimits
 from service.errors import InternalError
-from service.jobs.archive import ArchiveLimits
 from service.jobs.job import Job, Kind, Queue
 from service.jobs.runner import Outcome, Watch, Work
 from service.settings import Settings

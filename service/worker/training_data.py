@@ -6,11 +6,12 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
 from xml.parsers import expat
 
+from service.archives import ArchiveLimits, Contents, unpack
 from service.errors import UrlFetchError
-from service.jobs.archive import ArchiveLimits, Contents, unpack
-from service.jobs.datasets import ARCHIVE, LISTING, checked_path, data_paths
+from service.jobs.datasets import ARCHIVE, LISTING, data_paths
 from service.jobs.job import InputFile
 from service.jobs.ports import BlobStore
+from service.paths import checked_path
 from service.worker.fetch import Tick, UrlRules, fetch_input
 
 ARCHIVE_NAMES = (".zip", ".tar.gz", ".tgz")

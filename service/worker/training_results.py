@@ -18,10 +18,10 @@ from service.errors import (
     TrainingFailedError,
     WarplineError,
 )
-from service.jobs.datasets import checked_path
 from service.jobs.job import Job
 from service.jobs.model import ComparedMetric, Comparison, Verdict
 from service.jobs.runner import MadeModel, Outcome, Output
+from service.paths import checked_path
 from service.registration.card import Card, sha256_of
 from service.worker.training_faults import placed
 
@@ -171,7 +171,7 @@ def error_of(event: Mapping[str, Any], root: Path | None = None) -> WarplineErro
 
 
 def _tree(kind: type[WarplineError]) -> Iterator[type[WarplineError]]:
-    if kind.__module__ == errors.__name__:
+    if kind.__module__.startswith(f"{errors.__name__}."):
         yield kind
     for child in kind.__subclasses__():
         yield from _tree(child)

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from service.archives import ArchiveLimits
 from service.jobs import runner as runner_module
-from service.jobs.archive import ArchiveLimits
 from service.jobs.job import InputFile, Job, Kind, NewJob, Queue, Request, State
 from service.jobs.model import NewModel
 from service.jobs.reaper import Reaper

@@ -12,6 +12,7 @@ from xml.sax.saxutils import escape
 
 import pytest
 
+from service.archives import ArchiveLimits
 from service.errors import (
     ArchivePathError,
     ArchiveTooLargeError,
@@ -20,7 +21,6 @@ from service.errors import (
     UrlFetchError,
     UrlNotAllowedError,
 )
-from service.jobs.archive import ArchiveLimits
 from service.jobs.job import InputFile
 from service.stores.memory_files import MemoryBlobStore
 from service.stores.signing import UrlSigner

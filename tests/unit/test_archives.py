@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.archives import ArchiveLimits, look_through, unpack
 from service.errors import (
     ArchiveMemberError,
     ArchiveNestedError,
@@ -21,7 +22,6 @@ from service.errors import (
     InvalidArchiveError,
     WarplineError,
 )
-from service.jobs.archive import ArchiveLimits, look_through, unpack
 
 LIMITS = ArchiveLimits(max_files=20, max_bytes=1 << 20)
 FILES = {"images/a.nii.gz": b"a" * 3000, "labels/a.nii.gz": b"b" * 70_000, "list.csv": b""}

@@ -25,7 +25,7 @@ from service.errors import (
     ArchiveTooManyFilesError,
     InvalidArchiveError,
 )
-from service.jobs.datasets import checked_path
+from service.paths import checked_path
 
 CHUNK = 1 << 20
 ZIP_MAGIC, GZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06"), b"\x1f\x8b"
