@@ -14,6 +14,7 @@ SERVERS = {"fastapi", "starlette", "uvicorn", "sqlalchemy", "celery", "redis", "
 FACES = {
     "service.gateway.main": SCIENCE_RUNTIMES | {"PIL", "scipy"},
     "service.worker.main": {"torch", "onnx", "onnxscript", "fastapi", "uvicorn"},
+    "service.live.main": {"torch", "onnx", "onnxscript", "fastapi", "uvicorn", "celery"},
     "service.client": SCIENCE_RUNTIMES | SERVERS | {"nibabel", "PIL", "scipy"},
     "service.cli.main": SCIENCE_RUNTIMES | SERVERS | {"nibabel", "PIL", "scipy", "nilearn"},
 }

@@ -1,0 +1,96 @@
+"""The models of this process, and trackers made with them."""
+
+from collections.abc import Callable
+
+import numba
+import numpy as np
+
+from service.live.opening import Opening
+from service.live.ports import TracksFrames
+from service.registration.grid import Grid
+from service.registration.models_folder import ModelFolder
+from service.registration.options import RegisterOptions
+from service.registration.tracked import Reference, Wanted
+from service.registration.tracking import Tracker
+from service.registration.volume import Volume
+from service.settings import Settings
+
+WARM_SHAPE, WARM_SPACING_MM = (40, 36, 32), 4.0
+
+
+class Engines:
+    """Loads models once. `service.live.ports.MakesTracker`."""
+
+    def __init__(self, models: ModelFolder) -> None:
+        """Look into this folder of models."""
+        self._models = models
+
+    @classmethod
+    def of(cls, config: Settings) -> "Engines":
+        """As the settings say; call it on the thread that will do the work."""
+        if config.threads is not None:
+            numba.set_num_threads(min(config.threads, numba.get_num_threads()))
+        models = ModelFolder(config.models_dir, provider=config.provider, threads=config.threads)
+        return cls(models)
+
+    def __call__(self, opening: Opening, reference: Reference) -> TracksFrames:
+        """A tracker for a session.
+
+        Raises:
+            ModelInvalidError, ProviderUnavailableError: If the model does not start.
+            InvalidRequestError: If reference, model and wishes do not fit together.
+        """
+        return Tracker(
+            reference,
+            opening.frame.grid,
+            self._models.load(opening.options.model),
+            opening.options,
+            role=opening.role,
+            wanted=opening.wanted,
+            warm_start=opening.warm_start,
+        )
+
+    def require_model(self, opening: Opening) -> None:
+        """Look whether a session's model is there, before its reference is sent.
+
+        Raises:
+            ModelNotFoundError: If it is not.
+        """
+        self._models.card(opening.options.model)
+
+    def warm_up(self, model: str) -> None:
+        """Load a model and every kernel, by registering frames that are made up.
+
+        Raises:
+            ModelNotFoundError: If there is no such model.
+        """
+        options, grid = RegisterOptions(model=model), _grid()
+        wanted = Wanted(field="full", warped_image=True, warped_labels=True)
+        image = _blobs(grid)
+        labels = image.with_data((image.data > 60).astype(np.uint8))
+        reference = Reference(image, labels=labels)
+        Tracker(
+            reference,
+            grid,
+            self._models.load(model),
+            options,
+            role="moving",
+            wanted=wanted,
+            warm_start=True,
+        ).calibrate(2)
+
+
+def _grid() -> Grid:
+    return Grid(WARM_SHAPE, np.diag([WARM_SPACING_MM] * 3 + [1.0]))
+
+
+def _blobs(grid: Grid) -> Volume:
+    """A few soft blobs."""
+    at = grid.to_world(np.moveaxis(np.indices(grid.shape), 0, -1)) - grid.centre_mm
+    data = np.zeros(grid.shape)
+    for place in ((20.0, 10.0, 0.0), (-20.0, 15.0, 10.0), (0.0, -25.0, -10.0)):
+        data += 100 * np.exp(-((at - place) ** 2).sum(axis=-1) / 300)
+    return Volume(data.astype(np.float32), grid)
+
+
+LoadEngines = Callable[[Settings], Engines]
