@@ -1,30 +1,35 @@
 """Where the fixed image's points lie in the moving one: initialise, predict, refine."""
 
+import time
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from service.errors import InvalidPairError, NoOverlapError
+from service.registration.descent import Pair as LevelPair
 from service.registration.engine import Engine
 from service.registration.fields import Affine, DisplacementField
-from service.registration.grid import Grid
-from service.registration.initialise import initialise
+from service.registration.initialise import initialise_scouted
 from service.registration.metrics import lncc
 from service.registration.options import Initialise, RegisterOptions
 from service.registration.pair import Pair
+from service.registration.prepared import (
+    COMPARED_VOXELS,
+    PreparedFixed,
+    PreparedMoving,
+    PreparedPair,
+)
 from service.registration.progress import RunningStage, StageClock, Watch
-from service.registration.refine import refine
+from service.registration.refine import Climbed, Plan, climb, plan_for
 from service.registration.regularity import overlap_fraction
-from service.registration.resample import downsample, resample, warp
+from service.registration.resample import resample, warp
 from service.registration.volume import Volume
 
 Answer = Literal["initialise", "network", "refine"]
 
 # Fields of view that share less than this are no pair.
 LEAST_OVERLAP = 1e-3
-# The network's field is compared with none on about this many voxels.
-COMPARED_VOXELS = 60**3
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,9 +62,22 @@ def align(
         InvalidPairError: If the model needs moving labels or single slices and has none.
     """
     require_labels(pair, engine)
-    pair = replace(pair, fixed=pair.fixed.as_float32(), moving=pair.moving.as_float32())
+    fixed = PreparedFixed(pair.fixed, pair.fixed_mask, engine, options)
+    moving = PreparedMoving(pair.moving, pair.moving_mask, fixed.resolutions, pair.initial)
+    prepared = PreparedPair(fixed, moving, pair.moving_labels)
+    return align_prepared(prepared, options, engine, clock, warnings)
+
+
+def align_prepared(
+    pair: PreparedPair,
+    options: RegisterOptions,
+    engine: Engine,
+    clock: StageClock,
+    warnings: list[str],
+) -> Alignment:
+    """As `align`, of images of which one may have been made ready before."""
     with clock.stage("initialise") as stage:
-        how = _chosen(options, engine)
+        how = chosen(options, engine)
         affine = _initial_affine(pair, how, stage.watch)
         overlap = _require_overlap(pair, affine)
         stage.detail = f"{how}, {overlap:.0%} of the fixed field of view covered"
@@ -80,11 +98,12 @@ def align(
     if options.refine == "none":
         return predicted
     with clock.stage("refine") as stage:
-        refined = _refined(pair, predicted.affine, predicted.field, options, stage.watch)
+        plan = plan_for(options.refine)
+        field = refined(pair, predicted.affine, predicted.field, plan, stage.watch).field
         stage.detail = str(options.refine)
-    if refined is predicted.field:
+    if field is predicted.field:
         return predicted
-    return replace(predicted, field=refined, answered_by="refine")
+    return replace(predicted, field=field, answered_by="refine")
 
 
 def require_labels(pair: Pair, engine: Engine) -> None:
@@ -101,24 +120,24 @@ def require_labels(pair: Pair, engine: Engine) -> None:
         )
 
 
-def _chosen(options: RegisterOptions, engine: Engine) -> Initialise:
+def chosen(options: RegisterOptions, engine: Engine) -> Initialise:
     """What the caller chose, or else what the model was trained after."""
     if options.initialise == "model":
         return engine.card.initialise or "affine"
     return options.initialise
 
 
-def _predicted(pair: Pair, start: Alignment, engine: Engine, watch: Watch) -> Alignment:
+def _predicted(pair: PreparedPair, start: Alignment, engine: Engine, watch: Watch) -> Alignment:
     """The start with the network's field, or with its affine after the initial one."""
     if engine.card.output.kind == "affine":
-        more = engine.predict_affine(pair.fixed, pair.moving, start.affine, watch)
+        more = engine.predict_affine_seen(pair.seen, start.affine, watch)
         return replace(start, affine=start.affine @ more, answered_by="network")
-    field = engine.predict(pair.fixed, pair.moving, start.affine, watch)
+    field = engine.predict_seen(pair.seen, start.affine, watch)
     return replace(start, field=field, answered_by="network")
 
 
 def _segmented(
-    pair: Pair, start: Alignment, engine: Engine, stage: RunningStage, warnings: list[str]
+    pair: PreparedPair, start: Alignment, engine: Engine, stage: RunningStage, warnings: list[str]
 ) -> Alignment:
     """The start with the labels that the network finds in the fixed image."""
     if pair.moving_labels is None:
@@ -130,33 +149,17 @@ def _segmented(
     )
     card = engine.card
     stage.detail = f"{card.name}/{card.version}, a segmentation for each label"
-    labels = engine.segment(pair.fixed, pair.moving, pair.moving_labels, start.affine, stage.watch)
+    given = pair.moving_labels
+    labels = engine.segment_seen(pair.seen, pair.fixed.grid, given, start.affine, stage.watch)
     return replace(start, labels=labels)
 
 
-def _initial_affine(pair: Pair, how: Initialise, watch: Watch) -> Affine:
+def _initial_affine(pair: PreparedPair, how: Initialise, watch: Watch) -> Affine:
     """From where the headers and the caller's transform put the pair."""
-    placed = _placed(pair.moving, pair.initial)
-    mask = None if pair.moving_mask is None else _placed(pair.moving_mask, pair.initial)
-    found = initialise(
-        pair.fixed,
-        placed,
-        how,
-        fixed_mask=pair.fixed_mask,
-        moving_mask=mask,
-        watch=watch,
-    )
-    return pair.initial @ found
+    return pair.initial @ initialise_scouted(pair.fixed.scouted, pair.moving.scouted, how, watch)
 
 
-def _placed(moving: Volume, initial: Affine) -> Volume:
-    """The moving volume where the initial transform says that it lies in fixed space."""
-    return Volume(
-        moving.data, Grid(moving.grid.shape, initial.inverse().matrix @ moving.grid.affine)
-    )
-
-
-def _require_overlap(pair: Pair, affine: Affine) -> float:
+def _require_overlap(pair: PreparedPair, affine: Affine) -> float:
     """Share of the fixed field of view that the affine maps into the moving one."""
     nothing = DisplacementField.zero(pair.fixed.grid.coarsened(COMPARED_VOXELS))
     overlap = overlap_fraction(nothing, pair.moving.grid, affine=affine)
@@ -169,31 +172,25 @@ def _require_overlap(pair: Pair, affine: Affine) -> float:
     return overlap
 
 
-def _refined(
-    pair: Pair, affine: Affine, field: DisplacementField, options: RegisterOptions, watch: Watch
-) -> DisplacementField:
-    return refine(
-        pair.fixed,
-        pair.moving,
-        affine,
-        field,
-        effort=options.refine,
-        fixed_mask=pair.fixed_mask,
-        moving_mask=pair.moving_mask,
-        watch=watch,
-    )
+def refined(
+    pair: PreparedPair, affine: Affine, field: DisplacementField, plan: Plan, watch: Watch
+) -> Climbed:
+    """The field after refinement on the pair's finest levels, as many as the plan has."""
+    begun = time.perf_counter()
+    masks = pair.fixed.mask, pair.moving.mask
+    count = len(plan.steps)
+    levels = zip(pair.fixed.levels[-count:], pair.moving.levels[-count:], strict=True)
+    pairs = [LevelPair(f, m, affine, *masks) for f, m in levels]
+    spacings = pair.fixed.resolutions.refined_mm[-count:]
+    plan = replace(plan, budget_s=plan.budget_s - (time.perf_counter() - begun))
+    return climb(pairs, spacings, field, plan=plan, watch=watch)
 
 
-def _gain(pair: Pair, initial: Affine, found: Alignment) -> float:
+def _gain(pair: PreparedPair, initial: Affine, found: Alignment) -> float:
     """Local correlation gained since the initial affine, on a coarse copy; 0 if unmeasurable."""
-    grid = pair.fixed.grid.coarsened(COMPARED_VOXELS)
-    fixed = downsample(pair.fixed, grid)
-    moving = downsample(pair.moving, pair.moving.grid.coarsened(COMPARED_VOXELS))
-    mask = (
-        None
-        if pair.fixed_mask is None
-        else resample(pair.fixed_mask, grid, interpolation="nearest")
-    )
-    without = lncc(fixed, resample(moving, grid, affine=initial), mask)
-    gain = lncc(fixed, warp(moving, found.field, grid, affine=found.affine), mask) - without
+    fixed, mask = pair.fixed.compared, pair.fixed.compared_mask
+    moving = pair.moving.compared
+    without = lncc(fixed, resample(moving, fixed.grid, affine=initial), mask)
+    with_it = warp(moving, found.field, fixed.grid, affine=found.affine)
+    gain = lncc(fixed, with_it, mask) - without
     return gain if np.isfinite(gain) else 0.0

@@ -6,6 +6,7 @@ labels on the fixed image's own grid.
 """
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final, Literal
@@ -19,7 +20,9 @@ from service.registration.fields import Affine, DisplacementField, VelocityField
 from service.registration.grid import Grid
 from service.registration.intensity import normalise
 from service.registration.model_grid import (
+    laid_on,
     model_grid,
+    no_finer,
     on_grid,
     output_grid,
     through,
@@ -27,6 +30,7 @@ from service.registration.model_grid import (
 )
 from service.registration.models_folder import ProviderChoice
 from service.registration.progress import Watch, unwatched
+from service.registration.promises import require_promised
 from service.registration.resample import integrate, resample
 from service.registration.volume import Volume, as_label_map
 
@@ -56,6 +60,19 @@ HEAVY_OPS: Final = {
 LEAST_DETERMINANT = 1e-3
 # A voxel belongs to a label from this probability on.
 LABEL_PROBABILITY = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A pair as the network is shown it: what can be made ready of each image alone.
+
+    `fixed` has the card's intensities and padding; `moving` is still in space, no finer than the
+    model grid.
+    """
+
+    grid: Grid
+    fixed: Float32[np.ndarray, "1 1 *ij"]
+    moving: Volume
 
 
 class Engine:
@@ -116,11 +133,16 @@ class Engine:
                 model gives something else than a field.
             InvalidPairError: If the model registers slices and the fixed image is not one.
         """
+        return self.predict_seen(self._seen(fixed, moving, watch), initial, watch)
+
+    def predict_seen(
+        self, pair: Seen, initial: Affine, watch: Watch = unwatched
+    ) -> DisplacementField:
+        """As `predict`, of a pair whose images were made ready before."""
         self._require("displacement", "velocity")
-        grid = self.grid(fixed.grid)
-        output = self._run(self._images(fixed, moving, grid, initial, watch))
+        output = self._run(self._feed(pair, initial, watch))
         watch("predict", 0.95)
-        return self._to_world(output, grid)
+        return self._to_world(output, pair.grid)
 
     def predict_affine(
         self, fixed: Volume, moving: Volume, initial: Affine, watch: Watch = unwatched
@@ -138,15 +160,18 @@ class Engine:
         Raises:
             ModelInvalidError, InvalidPairError: As `predict`.
         """
+        return self.predict_affine_seen(self._seen(fixed, moving, watch), initial, watch)
+
+    def predict_affine_seen(self, pair: Seen, initial: Affine, watch: Watch = unwatched) -> Affine:
+        """As `predict_affine`, of a pair whose images were made ready before."""
         self._require("affine")
-        grid = self.grid(fixed.grid)
-        feed = self._images(fixed, moving, grid, initial, watch)
+        feed = self._feed(pair, initial, watch)
         matrix = self._run(feed)[0]
         watch("predict", 0.95)
         linear = matrix[:, :-1]
         if not np.isfinite(matrix).all() or np.linalg.det(linear) < LEAST_DETERMINANT:
             return Affine.identity()
-        return Affine(world_affine(matrix, _spatial(feed, self.card.ndim), grid))
+        return Affine(world_affine(matrix, _spatial(feed, self.card.ndim), pair.grid))
 
     def segment(
         self,
@@ -173,12 +198,24 @@ class Engine:
             ModelInvalidError, InvalidPairError: As `predict`.
             BadLabelsError: If a label is negative, not whole, or above 65535.
         """
+        seen = self._seen(fixed, moving, watch)
+        return self.segment_seen(seen, fixed.grid, labels, initial, watch)
+
+    def segment_seen(
+        self,
+        pair: Seen,
+        onto: Grid,
+        labels: Volume,
+        initial: Affine,
+        watch: Watch = unwatched,
+    ) -> Volume:
+        """As `segment`, of a pair whose images were made ready before; it lies on `onto`."""
         self._require("warped_label")
-        labels, grid = as_label_map(labels), self.grid(fixed.grid)
-        feed = self._images(fixed, moving, grid, initial, watch)
+        labels, grid = as_label_map(labels), pair.grid
+        feed = self._feed(pair, initial, watch)
         cells = output_grid(grid, self.card.output.stride, self.card.ndim)
-        best = np.full(fixed.grid.shape, np.nextafter(LABEL_PROBABILITY, 0), np.float32)
-        found = np.zeros(fixed.grid.shape, labels.data.dtype)
+        best = np.full(onto.shape, np.nextafter(LABEL_PROBABILITY, 0), np.float32)
+        found = np.zeros(onto.shape, labels.data.dtype)
         present: list[int] = np.flatnonzero(np.bincount(labels.data.ravel())).tolist()
         present = [label for label in present if label]
         for number, label in enumerate(present):
@@ -188,10 +225,10 @@ class Engine:
             feed[self.card.input_name("moving_label")] = self._padded(share.data, "zero")
             cut = self._run(feed)[0, 0]
             probability = Volume(_cropped(cut, cells), cells)
-            here = resample(probability, fixed.grid).data
+            here = resample(probability, onto).data
             wins = here > best
             best[wins], found[wins] = here[wins], label
-        return Volume(found, fixed.grid)
+        return Volume(found, onto)
 
     def _require(self, *kinds: OutputKind) -> None:
         if self.card.output.kind not in kinds:
@@ -200,16 +237,22 @@ class Engine:
                 f"{' or '.join(kinds)}."
             )
 
-    def _images(
-        self, fixed: Volume, moving: Volume, grid: Grid, initial: Affine, watch: Watch
-    ) -> dict[str, np.ndarray]:
-        """Both images as the graph takes them, by its own names."""
+    def show_fixed(self, fixed: Volume) -> Float32[np.ndarray, "1 1 *ij"]:
+        """The fixed image as the network takes it, on its model grid."""
+        return self._to_network(on_grid(fixed, self.grid(fixed.grid)), "fixed")
+
+    def _seen(self, fixed: Volume, moving: Volume, watch: Watch) -> Seen:
         watch("predict", 0.0)
-        here = self._to_network(on_grid(fixed, grid), "fixed")
+        grid = self.grid(fixed.grid)
+        here = self.show_fixed(fixed)
         watch("predict", 0.1)
-        there = self._to_network(through(moving, grid, initial), "moving")
+        return Seen(grid, here, no_finer(moving, grid))
+
+    def _feed(self, pair: Seen, initial: Affine, watch: Watch) -> dict[str, np.ndarray]:
+        """Both images as the graph takes them, by its own names."""
+        there = self._to_network(laid_on(pair.moving, pair.grid, initial), "moving")
         watch("predict", 0.25)
-        return {self.card.input_name("fixed"): here, self.card.input_name("moving"): there}
+        return {self.card.input_name("fixed"): pair.fixed, self.card.input_name("moving"): there}
 
     def _to_network(self, volume: Volume, role: Role) -> Float32[np.ndarray, "1 1 *ij"]:
         values = normalise(volume.as_float32().data, self.card.intensity_of(role))
@@ -331,34 +374,6 @@ def require_provider(session: Any, provider: Provider) -> None:
         raise ProviderUnavailableError(
             f"On {provider}, these operators would run on the CPU: {', '.join(sorted(strayed))}."
         )
-
-
-def require_promised(session: Any, card: Card) -> None:
-    """Refuse a graph whose inputs and outputs are not the card's.
-
-    Raises:
-        ModelInvalidError: If names, number of axes or types differ.
-    """
-    promised = {part.name: len(part.axes) for part in card.inputs}
-    _require_tensors(session.get_inputs(), promised, "inputs")
-    promised = {card.output.name: len(card.output.axes)}
-    _require_tensors(session.get_outputs(), promised, "outputs")
-
-
-def _require_tensors(found: Any, promised: dict[str, int], which: str) -> None:
-    """Names and how many axes each has."""
-    names = [tensor.name for tensor in found]
-    if sorted(names) != sorted(promised):
-        raise ModelInvalidError(
-            f"The graph's {which} are {', '.join(names)}; its card promises {', '.join(promised)}."
-        )
-    for tensor in found:
-        axes = promised[tensor.name]
-        if tensor.type != "tensor(float)" or len(tensor.shape) != axes:
-            raise ModelInvalidError(
-                f"{tensor.name} must be float32 with {axes} axes; it is {tensor.type} with "
-                f"{len(tensor.shape)}."
-            )
 
 
 def _spatial(feed: dict[str, np.ndarray], ndim: int) -> tuple[int, ...]:

@@ -17,11 +17,9 @@ from service.registration.grid import Grid
 from service.registration.kernels.affinefit import MARGIN, evaluate
 from service.registration.options import Initialise
 from service.registration.progress import Watch, unwatched
-from service.registration.pyramid import coarser
+from service.registration.scouted import LEVELS, Planes, Scouted
 from service.registration.volume import Volume
 
-COARSE_ACROSS = 28  # voxels along the longest axis on the level where candidates are scored
-LEVELS = 3  # each half the spacing of the one before
 STEPS = (12, 6, 2)  # most Gauss-Newton steps on each level
 KEPT = 5  # candidates that are improved
 SCALE_LIMITS = (0.5, 2.0)
@@ -51,78 +49,30 @@ def initialise(
         moving_mask: The same for the moving volume.
         watch: Told the stage and the fraction; may raise.
     """
+    return initialise_scouted(Scouted(fixed, fixed_mask), Scouted(moving, moving_mask), how, watch)
+
+
+def initialise_scouted(
+    fixed: Scouted, moving: Scouted, how: Initialise, watch: Watch = unwatched
+) -> Affine:
+    """As `initialise`, of images that may have been looked at before."""
     if how == "none":
         return Affine.identity()
     if how == "centre":
         return _shift(fixed.grid.centre_mm, moving.grid.centre_mm)
-    fixed_levels, moving_levels = _levels(fixed), _levels(moving)
-    if not (_has_contrast(fixed_levels[0]) and _has_contrast(moving_levels[0])):
+    if not (fixed.has_contrast and moving.has_contrast):
         return Affine.identity()
     if how == "moments":
-        return _shift(_centre_of_mass(fixed_levels[0]), _centre_of_mass(moving_levels[0]))
+        return _shift(fixed.centre_of_mass_mm, moving.centre_of_mass_mm)
     watch("initialise", 0.1)
-    stages = [
-        _Stage.of(f, m, fixed_mask, moving_mask)
-        for f, m in zip(fixed_levels, moving_levels, strict=True)
-    ]
-    return _search(stages, _candidates(fixed_levels[0], moving_levels[0]), how, watch)
-
-
-def _levels(volume: Volume) -> list[Volume]:
-    """The volume on LEVELS levels, coarse to fine."""
-    spacing = float(volume.grid.extent_mm.max()) / COARSE_ACROSS
-    levels = [coarser(volume, spacing / 2 ** (LEVELS - 1))]
-    for level in range(LEVELS - 2, -1, -1):
-        levels.insert(0, coarser(levels[0], spacing / 2**level))
-    return levels
-
-
-def _has_contrast(volume: Volume) -> bool:
-    """Whether the values differ by more than resampling a constant makes them differ."""
-    low, high = float(volume.data.min()), float(volume.data.max())
-    return high - low > 1e-5 * max(abs(low), abs(high))
+    stages = [_Stage.of(fixed, moving, level) for level in range(LEVELS)]
+    return _search(stages, _candidates(fixed, moving), how, watch)
 
 
 def _shift(fixed_mm: np.ndarray, moving_mm: np.ndarray) -> Affine:
     matrix = np.eye(4)
     matrix[:3, 3] = moving_mm - fixed_mm
     return Affine(matrix)
-
-
-def _foreground(volume: Volume) -> np.ndarray:
-    """What stands out from the border of the field of view, after Otsu's threshold.
-
-    Background is the class that most of the border belongs to, so an inverted contrast does not
-    turn the picture inside out.
-    """
-    data = volume.data
-    above = data > _otsu(data)
-    border = np.ones(data.shape, dtype=bool)
-    border[1:-1, 1:-1, 1:-1] = False
-    foreground: np.ndarray = ~above if above[border].mean() > 0.5 else above
-    return foreground
-
-
-def _otsu(data: np.ndarray) -> float:
-    """The threshold between the two classes whose means lie furthest apart for their sizes."""
-    counts, edges = np.histogram(data, bins=128)
-    centres = (edges[1:] + edges[:-1]) / 2
-    below = np.cumsum(counts)[:-1]
-    above = counts.sum() - below
-    mean_below = np.cumsum(counts * centres)[:-1] / np.maximum(below, 1)
-    mean_above = ((counts * centres).sum() - np.cumsum(counts * centres)[:-1]) / np.maximum(
-        above, 1
-    )
-    between = below * above * (mean_below - mean_above) ** 2
-    return float(edges[1:-1][int(np.argmax(between))])
-
-
-def _centre_of_mass(volume: Volume) -> np.ndarray:
-    """World position of the middle of the foreground; of the field of view when there is none."""
-    index: np.ndarray = np.argwhere(_foreground(volume))
-    if not len(index):
-        return volume.grid.centre_mm
-    return volume.grid.to_world(index.mean(axis=0))
 
 
 def _rotations() -> list[np.ndarray]:
@@ -160,9 +110,9 @@ def _rotation(vector: np.ndarray) -> np.ndarray:
     return turn
 
 
-def _candidates(fixed: Volume, moving: Volume) -> list[np.ndarray]:
+def _candidates(fixed: Scouted, moving: Scouted) -> list[np.ndarray]:
     """World matrices to try; the first three are always improved: headers, centres, masses."""
-    masses = _centre_of_mass(fixed), _centre_of_mass(moving)
+    masses = fixed.centre_of_mass_mm, moving.centre_of_mass_mm
     centres = fixed.grid.centre_mm, moving.grid.centre_mm
     plain = [np.eye(4), _about(np.eye(3), *centres), _about(np.eye(3), *masses)]
     plane = _plane_of(fixed.grid, moving.grid)
@@ -186,7 +136,7 @@ class _Stage:
 
     fixed: np.ndarray
     mask: np.ndarray
-    moving: tuple[np.ndarray, np.ndarray]
+    moving: Planes
     from_padded: np.ndarray  # padded fixed voxel to fixed world
     to_moving: np.ndarray  # moving world to moving voxel
     centre_mm: np.ndarray
@@ -194,23 +144,20 @@ class _Stage:
     plane: np.ndarray | None  # directions of single slices, as columns
 
     @classmethod
-    def of(
-        cls, fixed: Volume, moving: Volume, fixed_mask: Volume | None, moving_mask: Volume | None
-    ) -> "_Stage":
-        padded = np.pad(_standardised(fixed.data), MARGIN, mode="edge")
-        mask = np.pad(_mask_on(fixed.grid, fixed_mask), MARGIN)
-        to_world = fixed.grid.affine.copy()
-        to_world[:3, 3] = fixed.grid.to_world(np.full(3, -float(MARGIN)))
-        planes = (padded.shape[0], padded.shape[1] * padded.shape[2])
+    def of(cls, fixed: Scouted, moving: Scouted, level: int) -> "_Stage":
+        grid = fixed.levels[level].grid
+        to_world = grid.affine.copy()
+        to_world[:3, 3] = grid.to_world(np.full(3, -float(MARGIN)))
+        planes, mask = fixed.as_fixed(level)
         return cls(
-            padded.reshape(planes),
-            mask.reshape(planes),
-            (_standardised(moving.data), _mask_on(moving.grid, moving_mask)),
+            planes,
+            mask,
+            moving.as_moving(level),
             to_world,
-            moving.grid.inverse_affine,
-            fixed.grid.centre_mm,
-            padded.shape[2],
-            _plane_of(fixed.grid, moving.grid),
+            moving.levels[level].grid.inverse_affine,
+            grid.centre_mm,
+            grid.shape[2] + 2 * MARGIN,
+            _plane_of(grid, moving.levels[level].grid),
         )
 
     def scores(self, affines: Sequence[np.ndarray]) -> np.ndarray:
@@ -244,23 +191,6 @@ class _Stage:
         """(12, n): the same motions as changes D of the padded voxel index, row by row."""
         inverse = np.linalg.inv(self.from_padded)
         return np.stack([(inverse @ g @ self.from_padded)[:3].ravel() for g in generators], axis=1)
-
-
-def _standardised(data: np.ndarray) -> np.ndarray:
-    spread = float(data.std())
-    return np.ascontiguousarray((data - data.mean()) / (spread if spread > 0 else 1.0), np.float32)
-
-
-def _mask_on(grid: Grid, mask: Volume | None) -> np.ndarray:
-    """1 where the mask says so at the grid's voxels, nearest voxel; 1 everywhere without a mask."""
-    if mask is None:
-        return np.ones(grid.shape, np.float32)
-    points = grid.to_world(np.moveaxis(np.indices(grid.shape), 0, -1))
-    index = np.rint(mask.grid.to_voxel(points)).astype(int)
-    last = np.array(mask.grid.shape) - 1
-    inside = ((index >= 0) & (index <= last)).all(axis=-1)
-    i, j, k = np.moveaxis(np.clip(index, 0, last), -1, 0)
-    return np.ascontiguousarray(inside & (mask.data[i, j, k] > 0), np.float32)
 
 
 def _unit(row: int, column: int) -> np.ndarray:

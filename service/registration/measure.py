@@ -5,12 +5,13 @@ from dataclasses import fields
 
 import numpy as np
 
-from service.registration.alignment import COMPARED_VOXELS, Alignment
+from service.registration.alignment import Alignment
 from service.registration.fields import Affine
 from service.registration.label_metrics import dice, hd95_mm, label_volume_change
 from service.registration.metrics import lncc, ncc, nmi, tre_mm
 from service.registration.pair import Pair
 from service.registration.points import WorldPoints
+from service.registration.prepared import COMPARED_VOXELS
 from service.registration.products import Products
 from service.registration.progress import Watch
 from service.registration.quality import Evidence

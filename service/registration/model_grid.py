@@ -107,8 +107,17 @@ def through(moving: Volume, grid: Grid, initial: Affine, fill: float | None = No
 
     What lies outside the moving volume takes `fill`, by default its lowest value.
     """
+    return laid_on(no_finer(moving, grid), grid, initial, fill)
+
+
+def no_finer(moving: Volume, grid: Grid) -> Volume:
+    """The moving volume on its own axes, blurred and coarsened to the model grid's spacing."""
     spacing = np.maximum(moving.grid.spacing_mm, grid.spacing_mm)
     coarse = moving.grid.resampled((float(spacing[0]), float(spacing[1]), float(spacing[2])))
-    moving = on_grid(moving, coarse)
-    outside = float(moving.data.min()) if fill is None else fill
-    return resample(moving, grid, affine=initial, fill=outside)
+    return on_grid(moving, coarse)
+
+
+def laid_on(coarse: Volume, grid: Grid, initial: Affine, fill: float | None = None) -> Volume:
+    """As `through`, of a volume that is `no_finer` than the grid."""
+    outside = float(coarse.data.min()) if fill is None else fill
+    return resample(coarse, grid, affine=initial, fill=outside)

@@ -1,13 +1,14 @@
 """Improve a displacement field for the pair at hand: climb local correlation, coarse to fine."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from service.registration.descent import LatticeField, Level, Pair
 from service.registration.fields import Affine, DisplacementField
+from service.registration.grid import Grid
 from service.registration.options import Refine
 from service.registration.progress import Watch, unwatched
 from service.registration.pyramid import coarser
@@ -51,27 +52,40 @@ def plan_for(effort: Refine) -> Plan:
     return Plan(BEST.finest_voxels, BEST.steps, float(effort))
 
 
-def level_spacings(volume: Volume, plan: Plan) -> list[float]:
+def level_spacings(fixed: Grid, plan: Plan) -> list[float]:
     """Spacings in mm from coarse to fine, each half the one before; at most as many as planned.
 
     An axis that is coarser than a spacing keeps its own, see `coarser`.
     """
-    native = volume.grid.spacing_mm
+    native = fixed.spacing_mm
     finest = float(native.min())
-    while _voxels(volume, finest) > plan.finest_voxels:
+    while _voxels(fixed, finest) > plan.finest_voxels:
         finest *= 2.0
     spacings = [finest]
     while len(spacings) < len(plan.steps):
         spacing = 2 * spacings[-1]
-        extent = volume.grid.extent_mm / np.maximum(native, spacing)
+        extent = fixed.extent_mm / np.maximum(native, spacing)
         if extent.min() < SMALLEST_AXIS:
             break
         spacings.append(spacing)
     return spacings[::-1]
 
 
-def _voxels(volume: Volume, spacing_mm: float) -> float:
-    return float(np.prod(volume.grid.extent_mm / np.maximum(volume.grid.spacing_mm, spacing_mm)))
+def _voxels(grid: Grid, spacing_mm: float) -> float:
+    return float(np.prod(grid.extent_mm / np.maximum(grid.spacing_mm, spacing_mm)))
+
+
+def fixed_levels(fixed: Volume, spacings: Sequence[float]) -> list[Volume]:
+    """The fixed volume at each spacing, coarse to fine; each is made from the next finer one."""
+    levels = [fixed.as_float32()]
+    for spacing in spacings[::-1]:
+        levels.append(coarser(levels[-1], spacing))
+    return levels[:0:-1]
+
+
+def moving_levels(moving: Volume, spacings: Sequence[float]) -> list[Volume]:
+    """The moving volume, blurred as far as a fixed one at each spacing needs it to be."""
+    return fixed_levels(moving, [MOVING_SHARE * spacing for spacing in spacings])
 
 
 def refine(
@@ -108,9 +122,39 @@ def refine(
     """
     if effort == "none":
         return field
-    pair = Pair(fixed.as_float32(), moving.as_float32(), affine, fixed_mask, moving_mask)
-    climb = _Climb(plan_for(effort), watch, clock)
-    return climb.run(pair, field)
+    begun, plan = clock(), plan_for(effort)
+    spacings = level_spacings(fixed.grid, plan)
+    levels = zip(fixed_levels(fixed, spacings), moving_levels(moving, spacings), strict=True)
+    pairs = [Pair(f, m, affine, fixed_mask, moving_mask) for f, m in levels]
+    plan = replace(plan, budget_s=plan.budget_s - (clock() - begun))
+    return climb(pairs, spacings, field, plan=plan, watch=watch, clock=clock).field
+
+
+@dataclass(frozen=True, eq=False)
+class Climbed:
+    """What a climb reached. Similarities are of the finest level that it came to, 0 to 1.
+
+    `field` is the start itself where nothing beat it; `is_cut_short` where the time ran out.
+    """
+
+    field: DisplacementField
+    before: float
+    after: float
+    steps: int
+    is_cut_short: bool
+
+
+def climb(
+    pairs: Sequence[Pair],
+    spacings: Sequence[float],
+    field: DisplacementField,
+    *,
+    plan: Plan,
+    watch: Watch = unwatched,
+    clock: Clock = time.perf_counter,
+) -> Climbed:
+    """Improve a field on levels that are made already, coarse to fine; see `refine`."""
+    return _Climb(plan, watch, clock).run(pairs, spacings, field)
 
 
 class _Climb:
@@ -123,23 +167,27 @@ class _Climb:
         self._ends = clock() + plan.budget_s
         self._done = 0.0
         self._seconds_per_voxel = 0.0
+        self._steps = 0
+        self._is_cut_short = False
 
-    def run(self, pair: Pair, field: DisplacementField) -> DisplacementField:
+    def run(
+        self, pairs: Sequence[Pair], spacings: Sequence[float], field: DisplacementField
+    ) -> Climbed:
         """Every level that the plan and the time allow, from coarse to fine."""
-        spacings = level_spacings(pair.fixed, self._plan)
-        pairs = _pyramid(pair, spacings)
-        start = LatticeField.of(field, pair.fixed.grid)
+        start = LatticeField.of(field, pairs[-1].fixed.grid)
         level, before = Level(pairs[0], start), start
         for number, (level_pair, spacing) in enumerate(zip(pairs, spacings, strict=True)):
             if number > 0:
                 if not self._has_time_for(level_pair.fixed.grid.voxel_count):
+                    self._is_cut_short = True
                     break
                 level, before = _entered(level_pair, level.field, before)
             self._climb(level, self._plan.steps[number], STEP_VOXELS * spacing)
             self._done = (number + 1) / len(pairs)
             self._watch("refine", self._done)
-        better = level.similarity() > level.similarity_of(start)
-        return level.field.in_world() if better else field
+        after, of_start = level.similarity(), level.similarity_of(start)
+        better = level.field.in_world() if after > of_start else field
+        return Climbed(better, of_start, max(after, of_start), self._steps, self._is_cut_short)
 
     def _has_time_for(self, voxels: int) -> bool:
         """Whether a level's preparation and a few steps fit in what is left, by the pace so far."""
@@ -151,12 +199,16 @@ class _Climb:
         history: list[float] = []
         begun = self._clock()
         for step in range(steps):
-            if self._clock() > self._ends or _has_stalled(history):
+            if _has_stalled(history):
+                break
+            if self._clock() > self._ends:
+                self._is_cut_short = True
                 break
             history.append(level.step(step_mm))
             if step % WATCH_EVERY == 0:
                 self._watch("refine", self._done)
         spent_s = self._clock() - begun
+        self._steps += len(history)
         self._seconds_per_voxel = spent_s / max(1, len(history)) / level.grid.voxel_count
 
 
@@ -178,13 +230,3 @@ def _has_stalled(history: list[float]) -> bool:
         return False
     before = max(history[:-STALL_STEPS])
     return max(history[-STALL_STEPS:]) - before < STALL * before
-
-
-def _pyramid(pair: Pair, spacings: list[float]) -> list[Pair]:
-    """The pair at each spacing, coarse to fine; each level is made from the next finer one."""
-    levels: list[Pair] = []
-    for spacing in spacings[::-1]:
-        fixed, moving = coarser(pair.fixed, spacing), coarser(pair.moving, MOVING_SHARE * spacing)
-        pair = replace(pair, fixed=fixed, moving=moving)
-        levels.append(pair)
-    return levels[::-1]

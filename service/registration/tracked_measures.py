@@ -5,15 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.registration.alignment import COMPARED_VOXELS, Alignment
+from service.registration.alignment import Alignment
 from service.registration.carried import to_moving
 from service.registration.fields import Affine
 from service.registration.grid import Grid
 from service.registration.metrics import lncc
-from service.registration.pair import Pair
+from service.registration.prepared import PreparedPair
 from service.registration.quality import Evidence, Verdict, judge
 from service.registration.regularity import max_displacement_mm, overlap_fraction, regularity
-from service.registration.resample import downsample, resample, warp
+from service.registration.resample import resample, warp
 from service.registration.tracked import Motion, nearest_rigid, rotation_deg
 
 # A motion's lengths are of about this many places.
@@ -29,17 +29,14 @@ class Judged:
     similarity_after: float
 
 
-def judged(pair: Pair, alignment: Alignment) -> Judged:
+def judged(pair: PreparedPair, alignment: Alignment) -> Judged:
     """Local correlation on a coarse copy, overlap, and the regularity of the field as it is.
 
     An affine changes neither a field's folds nor the spread of its volume changes, so both are
     measured before it, on the field's own grid.
     """
-    grid = pair.fixed.grid.coarsened(COMPARED_VOXELS)
-    fixed = downsample(pair.fixed, grid)
-    moving = downsample(pair.moving, pair.moving.grid.coarsened(COMPARED_VOXELS))
-    mask = pair.fixed_mask
-    mask = None if mask is None else resample(mask, grid, interpolation="nearest")
+    fixed, mask, moving = pair.fixed.compared, pair.fixed.compared_mask, pair.moving.compared
+    grid = fixed.grid
     before = lncc(fixed, resample(moving, grid, affine=pair.initial), mask)
     after = lncc(fixed, warp(moving, alignment.field, grid, affine=alignment.affine), mask)
     shape = regularity(alignment.field)

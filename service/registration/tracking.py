@@ -8,12 +8,12 @@ import time
 import numpy as np
 
 from service.errors import InvalidPairError, InvalidRequestError, NoContrastError
-from service.registration.alignment import align
+from service.registration.alignment import align_prepared
 from service.registration.carried import Wish, carry
 from service.registration.engine import Engine
 from service.registration.grid import Grid
 from service.registration.options import RegisterOptions
-from service.registration.pair import Pair
+from service.registration.prepared import PreparedFixed, PreparedMoving, PreparedPair, prepare_fixed
 from service.registration.progress import StageClock, Watch, unwatched
 from service.registration.rehearsal import rehearsal_frames
 from service.registration.tracked import (
@@ -67,6 +67,8 @@ class Tracker:
         self._role: Role = role
         self._wanted = wanted
         self._warm_start = warm_start
+        self._fixed: PreparedFixed | None = None
+        self._moving: PreparedMoving | None = None
         _check(reference, role, wanted, engine)
 
     def step(
@@ -88,7 +90,7 @@ class Tracker:
         ends = None if budget_s is None else time.perf_counter() + budget_s
         pair, warnings = self._pair(frame), list[str]()
         clock = StageClock(watch)
-        alignment = align(pair, self._options, self._engine, clock, warnings)
+        alignment = align_prepared(pair, self._options, self._engine, clock, warnings)
         with clock.stage("warp"):
             carried = carry(alignment, pair.fixed.grid, self._wish(pair), self._options)
         with clock.stage("measure"):
@@ -132,25 +134,27 @@ class Tracker:
             )
         _require_contrast(frame, "frame")
 
-    def _pair(self, frame: Volume) -> Pair:
-        reference = self._reference
+    def _pair(self, frame: Volume) -> PreparedPair:
+        """The frame and the reference, which is made ready once."""
+        reference, engine, options = self._reference, self._engine, self._options
         if self._role == "fixed":
-            return Pair(
-                reference.image, frame, fixed_mask=reference.mask, initial=reference.initial
+            if self._fixed is None:
+                self._fixed = prepare_fixed(reference.image, reference.mask, engine, options)
+            fixed = self._fixed
+            moving = PreparedMoving(frame, None, fixed.resolutions, reference.initial)
+            return PreparedPair(fixed, moving)
+        fixed = PreparedFixed(frame, None, engine, options)
+        if self._moving is None or not self._moving.resolutions.are_same(fixed.resolutions):
+            self._moving = PreparedMoving(
+                reference.image, reference.mask, fixed.resolutions, reference.initial
             )
-        return Pair(
-            frame,
-            reference.image,
-            moving_labels=reference.labels,
-            moving_mask=reference.mask,
-            initial=reference.initial,
-        )
+        return PreparedPair(fixed, self._moving, reference.labels)
 
-    def _wish(self, pair: Pair) -> Wish:
+    def _wish(self, pair: PreparedPair) -> Wish:
         wanted, points = self._wanted, self._reference.points if self._wanted.points else None
         return Wish(
             field=wanted.field,
-            image=pair.moving if wanted.warped_image else None,
+            image=pair.moving.image if wanted.warped_image else None,
             labels=pair.moving_labels if wanted.warped_labels else None,
             fixed_points=points if self._role == "fixed" else None,
             moving_points=points if self._role == "moving" else None,

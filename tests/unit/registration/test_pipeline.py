@@ -14,6 +14,7 @@ from service.errors import (
     NoContrastError,
     NoOverlapError,
 )
+from service.registration.engine import Seen
 from service.registration.fields import Affine, DisplacementField
 from service.registration.files.affine_text import write_affine
 from service.registration.files.field_file import read_field
@@ -184,9 +185,14 @@ def test_a_field_that_makes_things_worse_is_dropped_with_a_warning(
 
         card, provider = models.load("discrete").card, "cpu"
 
-        def predict(self, fixed: Volume, *_: object) -> DisplacementField:
-            grid = fixed.grid.resampled(8.0)
-            return DisplacementField(np.full((*grid.shape, 3), 15.0, np.float32), grid)
+        def grid(self, fixed: Grid) -> Grid:
+            return fixed.resampled(8.0)
+
+        def show_fixed(self, fixed: Volume) -> np.ndarray:
+            return fixed.data
+
+        def predict_seen(self, pair: Seen, *_: object) -> DisplacementField:
+            return DisplacementField(np.full((*pair.grid.shape, 3), 15.0, np.float32), pair.grid)
 
     monkeypatch.setattr(models, "load", lambda _ref: Astray())
     files = {role: sent[role] for role in ("fixed", "moving")}

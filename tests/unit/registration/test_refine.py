@@ -241,10 +241,10 @@ def test_levels_halve_down_to_what_the_plan_allows(make_grid: Callable[..., Grid
     brain = Volume(
         np.zeros((160, 200, 160), np.uint8), make_grid("RAS", (160, 200, 160), (1, 1, 1))
     )
-    assert level_spacings(brain, FAST) == [4.0, 2.0]
-    assert level_spacings(brain, BEST) == [4.0, 2.0, 1.0]
+    assert level_spacings(brain.grid, FAST) == [4.0, 2.0]
+    assert level_spacings(brain.grid, BEST) == [4.0, 2.0, 1.0]
     slab = Volume(np.zeros((30, 40, 9), np.uint8), make_grid("RAS", (30, 40, 9), (1, 1, 5)))
-    assert level_spacings(slab, BEST) == [1.0]
+    assert level_spacings(slab.grid, BEST) == [1.0]
 
 
 def test_it_is_deterministic_and_can_be_stopped(

@@ -1,0 +1,173 @@
+"""Each image of a pair made ready once, for every stage that looks at it alone.
+
+A cohort registers many moving images to one fixed one, a live session many frames to one reference:
+what hangs on that one is computed at its first use and kept. What nobody asks for is not computed.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from service.registration.engine import Engine, Seen
+from service.registration.fields import Affine
+from service.registration.grid import Grid
+from service.registration.model_grid import no_finer
+from service.registration.options import RegisterOptions
+from service.registration.refine import (
+    FAST,
+    fixed_levels,
+    level_spacings,
+    moving_levels,
+    plan_for,
+)
+from service.registration.resample import downsample, resample
+from service.registration.scouted import Scouted
+from service.registration.volume import Volume
+
+# A field is compared with none on about this many voxels.
+COMPARED_VOXELS = 60**3
+
+
+@dataclass(frozen=True, eq=False)
+class Resolutions:
+    """How finely a fixed grid has moving images looked at."""
+
+    network: Grid
+    refined_mm: tuple[float, ...]
+
+    @classmethod
+    def of(cls, fixed: Grid, engine: Engine, options: RegisterOptions) -> "Resolutions":
+        plan = FAST if options.refine == "none" else plan_for(options.refine)
+        spacings = level_spacings(fixed, plan)
+        return cls(engine.grid(fixed), tuple(spacings))
+
+    def are_same(self, other: "Resolutions") -> bool:
+        """Whether an image made ready for one will do for the other."""
+        return len(self.refined_mm) == len(other.refined_mm) and bool(
+            np.allclose(self.refined_mm, other.refined_mm, rtol=1e-6)
+            and np.allclose(self.network.spacing_mm, other.network.spacing_mm, rtol=1e-6)
+        )
+
+
+class PreparedFixed:
+    """A fixed image and its mask; see `prepare_fixed`."""
+
+    def __init__(
+        self, image: Volume, mask: Volume | None, engine: Engine, options: RegisterOptions
+    ) -> None:
+        self.image = image.as_float32()
+        self.mask = mask
+        self.grid = image.grid
+        self.resolutions = Resolutions.of(image.grid, engine, options)
+        self._engine = engine
+
+    @cached_property
+    def scouted(self) -> Scouted:
+        """As the search for a start sees it."""
+        return Scouted(self.image, self.mask)
+
+    @cached_property
+    def shown(self) -> np.ndarray:
+        """As the network is shown it."""
+        return self._engine.show_fixed(self.image)
+
+    @cached_property
+    def compared(self) -> Volume:
+        """On the grid on which answers are compared."""
+        return downsample(self.image, self.grid.coarsened(COMPARED_VOXELS))
+
+    @cached_property
+    def compared_mask(self) -> Volume | None:
+        if self.mask is None:
+            return None
+        return resample(self.mask, self.compared.grid, interpolation="nearest")
+
+    @cached_property
+    def levels(self) -> list[Volume]:
+        """As refinement sees it, coarse to fine."""
+        return fixed_levels(self.image, self.resolutions.refined_mm)
+
+
+class PreparedMoving:
+    """A moving image and its mask, for fixed grids of the given resolutions."""
+
+    def __init__(
+        self, image: Volume, mask: Volume | None, resolutions: Resolutions, initial: Affine
+    ) -> None:
+        """Nothing is computed yet.
+
+        Args:
+            image: Any grid and real type.
+            mask: On the image's grid; 1 where it counts.
+            resolutions: Of the fixed image.
+            initial: Where the pair lies to begin with: fixed world to moving world.
+        """
+        self.image = image.as_float32()
+        self.mask = mask
+        self.grid = image.grid
+        self.resolutions = resolutions
+        self.initial = initial
+
+    @cached_property
+    def scouted(self) -> Scouted:
+        """As the search for a start sees it, where `initial` puts it in fixed space."""
+        mask = None if self.mask is None else _placed(self.mask, self.initial)
+        return Scouted(_placed(self.image, self.initial), mask)
+
+    @cached_property
+    def seen(self) -> Volume:
+        """Ready to be laid on the model grid."""
+        return no_finer(self.image, self.resolutions.network)
+
+    @cached_property
+    def compared(self) -> Volume:
+        """Coarse, to be warped where answers are compared."""
+        return downsample(self.image, self.grid.coarsened(COMPARED_VOXELS))
+
+    @cached_property
+    def levels(self) -> list[Volume]:
+        """As refinement sees it, coarse to fine."""
+        return moving_levels(self.image, self.resolutions.refined_mm)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedPair:
+    """Two images that are made ready for each other."""
+
+    fixed: PreparedFixed
+    moving: PreparedMoving
+    moving_labels: Volume | None = None
+
+    @property
+    def initial(self) -> Affine:
+        return self.moving.initial
+
+    @property
+    def seen(self) -> Seen:
+        """As the network sees the pair, but for the transform."""
+        return Seen(self.fixed.resolutions.network, self.fixed.shown, self.moving.seen)
+
+
+def prepare_fixed(
+    image: Volume, mask: Volume | None, engine: Engine, options: RegisterOptions
+) -> PreparedFixed:
+    """A fixed image to which many are registered; each stage computes its share at first use.
+
+    Args:
+        image: Any grid and real type.
+        mask: On the image's grid; 1 where it counts.
+        engine: Whose model grid and intensities are used.
+        options: Of which `refine` says how finely the pair is looked at.
+
+    Raises:
+        InvalidPairError: If the model registers slices and the image is not one.
+    """
+    return PreparedFixed(image, mask, engine, options)
+
+
+def _placed(moving: Volume, initial: Affine) -> Volume:
+    """The moving volume where the initial transform says that it lies in fixed space."""
+    return Volume(
+        moving.data, Grid(moving.grid.shape, initial.inverse().matrix @ moving.grid.affine)
+    )
