@@ -14,6 +14,7 @@ from service.gateway.rest.uploads import CHUNK_BYTES
 from service.gateway.rest.views import Health, LimitsView
 from service.gateway.rest.waiting import LONGEST_WAIT_S
 from service.registration.files.volume_file import FORMATS
+from service.settings import Settings
 
 router = APIRouter(tags=["service"])
 
@@ -23,7 +24,11 @@ Answer = Literal["ok", "unavailable"]
 @router.get("/limits", summary="What this service accepts")
 def limits(desk: AtDesk, caller: Caller) -> LimitsView:  # noqa: ARG001 - a key is needed
     """Sizes, rates and times, so that a client can check before it sends."""
-    settings = desk.settings
+    return limits_of(desk.settings)
+
+
+def limits_of(settings: Settings) -> LimitsView:
+    """What a service with these settings accepts."""
     return LimitsView(
         max_body_bytes=settings.max_body_mib * MIB,
         max_upload_bytes=settings.max_upload_mib * MIB,

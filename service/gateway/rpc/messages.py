@@ -17,6 +17,7 @@ from service.rpc.status import problem_message
 STATES: dict[State, pb.JobState] = {
     state: getattr(pb, f"JOB_STATE_{state.name}") for state in State
 }
+TERMINAL = frozenset(state.value for state in State if state.is_terminal)
 STATE_OF = {number: state for state, number in STATES.items()}
 
 
@@ -80,7 +81,7 @@ def event_message(event: Event, job: Job) -> pb.JobEvent:
     shown.stage = str(event.data.get("stage", event.type))
     shown.progress = float(event.data.get("fraction", 0.0))
     shown.created_at.CopyFrom(timestamp(job.created_at))
-    if event.type in {state.value for state in State if state.is_terminal}:
+    if event.type in TERMINAL:
         shown = job_message(job)
     return pb.JobEvent(
         number=event.seq,

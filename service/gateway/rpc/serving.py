@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from service.gateway.desk import Desk
+from service.gateway.rpc import live as live_service
+from service.gateway.rpc.live import LiveForward
 from service.gateway.rpc.servicer import Warpline
 from service.pb import warpline_pb2 as pb
 from service.pb.warpline_pb2_grpc import add_WarplineServiceServicer_to_server
@@ -68,7 +70,9 @@ class RpcFace:
         desk = self._desk
         server = make_server(Door(desk.keys, desk.rates, CallMetrics(desk.metrics.registry)))
         add_WarplineServiceServicer_to_server(Warpline(desk), server)  # type: ignore[abstract]
-        health = await describe(server, [SERVICE])
+        live = LiveForward(desk.settings.live_address)
+        server.add_generic_rpc_handlers((live.handler(),))
+        health = await describe(server, [SERVICE, live_service.SERVICE])
         self.port = bind(server, address_of(desk.settings.host, self.port), desk.settings)
         await server.start()
         self._started.set()
@@ -77,6 +81,7 @@ class RpcFace:
             await asyncio.sleep(LOOK_EVERY_S)
         await health.enter_graceful_shutdown()
         await server.stop(self._grace_s)
+        await live.close()
 
 
 @contextmanager
