@@ -143,6 +143,36 @@ def unpack(
     return _not_empty(contents)
 
 
+def is_zip(start: bytes) -> bool:
+    """Whether a file that starts so is a zip archive."""
+    return start.startswith(ZIP_MAGIC)
+
+
+def unpack_numbered(
+    archive: Path, folder: Path, limits: ArchiveLimits, tick: Tick = lambda: None
+) -> Contents:
+    """Unpack into a new folder as files 00000001 and so on, whatever their names say.
+
+    Args:
+        archive: A zip or tar.gz file.
+        folder: Is made here.
+        limits: What may come out.
+        tick: Called between chunks; may raise to stop.
+
+    Raises:
+        InvalidArchiveError: Its subclass says what is wrong.
+        OSError: If there is no room.
+    """
+    contents = Contents(limits)
+    folder.mkdir(mode=0o700)
+    with _readable():
+        for member in _members(archive, contents, are_names_checked=False):
+            contents.count()
+            with (folder / f"{contents.files:08d}").open("xb") as file:
+                _drain(member.stream, contents, file.write, tick)
+    return _not_empty(contents)
+
+
 def _drain(
     stream: IO[bytes], contents: Contents, write: Callable[[bytes], Any], tick: Tick
 ) -> None:
@@ -158,12 +188,14 @@ def _not_empty(contents: Contents) -> Contents:
     return contents
 
 
-def _members(archive: Path, contents: Contents) -> Iterator[Member]:
+def _members(
+    archive: Path, contents: Contents, *, are_names_checked: bool = True
+) -> Iterator[Member]:
     """Name and bytes of each file, in order; each is to be read before the next is asked for."""
     with archive.open("rb") as file:
         magic = file.read(4)
     if magic in ZIP_MAGIC:
-        yield from _zip_members(archive, contents.limits)
+        yield from _zip_members(archive, contents.limits, are_names_checked)
     elif magic.startswith(GZIP_MAGIC):
         yield from _tar_members(archive, contents)
     else:
@@ -189,22 +221,22 @@ def _readable() -> Iterator[None]:
         RuntimeError,
         UnicodeError,
         ValueError,
-    ) as error:
-        raise InvalidArchiveError(DAMAGED) from error
+    ):
+        raise InvalidArchiveError(DAMAGED) from None
     except OSError as error:
         if error.errno != errno.EINVAL:  # a place before the file's beginning, as announced
             raise
-        raise InvalidArchiveError(DAMAGED) from error
+        raise InvalidArchiveError(DAMAGED) from None
 
 
 # --- zip ---
 
 
-def _zip_members(archive: Path, limits: ArchiveLimits) -> Iterator[Member]:
+def _zip_members(archive: Path, limits: ArchiveLimits, are_names_checked: bool) -> Iterator[Member]:
     _require_small_directory(archive, limits)
     with zipfile.ZipFile(archive) as opened:
         for entry in opened.infolist():
-            _check_entry(entry)
+            _check_entry(entry, are_names_checked)
             if not (entry.is_dir() or _is_ignored(entry.filename)):
                 with opened.open(entry) as stream:
                     yield Member(entry.orig_filename, stream, entry.file_size)
@@ -226,7 +258,7 @@ def _require_small_directory(archive: Path, limits: ArchiveLimits) -> None:
         )
 
 
-def _check_entry(entry: zipfile.ZipInfo) -> None:
+def _check_entry(entry: zipfile.ZipInfo, is_name_checked: bool) -> None:
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise ArchiveMemberError
@@ -234,7 +266,7 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
         raise InvalidArchiveError("The archive is encrypted; send it without a password.")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise InvalidArchiveError("Pack the zip with `deflate` or without compression.")
-    if entry.is_dir():
+    if entry.is_dir() and is_name_checked:
         checked_path(entry.orig_filename)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from service.errors import InvalidFileError
 from service.registration.grid import Grid
 
-Format = Literal["nifti-1", "nifti-2", "nrrd", "metaimage"]
+Format = Literal["nifti-1", "nifti-2", "nrrd", "metaimage", "dicom"]
 Encoding = Literal["raw", "gzip", "zlib"]
 ByteOrder = Literal["little", "big"]
 

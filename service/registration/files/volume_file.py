@@ -14,6 +14,7 @@ import numpy as np
 from service.errors import UnsupportedFormatError
 from service.registration.files import itk_image, metaimage, nifti, nrrd
 from service.registration.files.content import Content, opened, trailing, truncated
+from service.registration.files.dicom.source import inspect_dicom, is_dicom_source, read_dicom
 from service.registration.files.header import Header, faults_of
 from service.registration.files.inflate import PADDING_BYTES
 from service.registration.files.limits import Limits
@@ -34,7 +35,7 @@ GATES = (
     (is_metaimage, metaimage.volume_header),
     (is_nifti, nifti.volume_header),
 )
-FORMATS = "NIfTI (.nii, .nii.gz), NRRD or MetaImage (.mha)"
+FORMATS = "NIfTI (.nii, .nii.gz), NRRD, MetaImage (.mha), or DICOM (a file, or a zip of a series)"
 
 
 def check_header(path: Path, limits: Limits, field: str = "fixed") -> Header:
@@ -50,6 +51,9 @@ def check_header(path: Path, limits: Limits, field: str = "fixed") -> Header:
     Raises:
         InvalidFileError: Its subclass says what is wrong.
     """
+    if is_dicom_source(path):
+        with faults_of(field):
+            return inspect_dicom(path, limits)
     with faults_of(field), _opened(path, limits) as (header, _):
         return header
 
@@ -60,6 +64,9 @@ def verify_file(path: Path, limits: Limits, field: str = "fixed") -> Header:
     Raises:
         InvalidFileError: Its subclass says what is wrong.
     """
+    if is_dicom_source(path):
+        with faults_of(field):
+            return inspect_dicom(path, limits)
     with faults_of(field), _opened(path, limits) as (header, content):
         content.pass_over(header.voxel_bytes)
         content.finish()
@@ -84,6 +91,9 @@ def read_volume(
     Raises:
         InvalidFileError: Its subclass says what is wrong.
     """
+    if is_dicom_source(path):
+        with faults_of(field):
+            return read_dicom(path, limits, warnings)
     with faults_of(field), _opened(path, limits) as (header, content):
         stored = itk_image.stored_numbers(content, header) if header.itk_header else None
         if stored is None:
@@ -143,14 +153,6 @@ def _gate(content: Content, limits: Limits, *, is_gzipped: bool) -> tuple[Header
             return gate(content, limits, is_gzipped=is_gzipped)
     if not start:
         raise UnsupportedFormatError(f"The file is empty. Send {FORMATS}.")
-    if start[128:132] == b"DICM":
-        raise UnsupportedFormatError(
-            f"The file is one DICOM instance. Convert the series to a volume first: {FORMATS}."
-        )
-    if start[:4] == b"PK\x03\x04":
-        raise UnsupportedFormatError(
-            f"The file is a ZIP archive. Send the volume itself: {FORMATS}."
-        )
     raise UnsupportedFormatError(f"The file is in no format that this service reads: {FORMATS}.")
 
 

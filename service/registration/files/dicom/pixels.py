@@ -35,7 +35,7 @@ def values_on(layout: Layout, stack: Stack, planes: Iterator[np.ndarray]) -> np.
     Raises:
         CorruptFileError: If a slice cannot be decoded.
     """
-    dtype = _dtype(stack.frames)
+    dtype = value_type(stack)
     columns, rows = stack.first.kind.columns, stack.first.kind.rows
     count = len(stack.frames)
     values = np.empty((columns, rows, count), dtype, order="F")
@@ -81,10 +81,10 @@ def _counting_bits(plane: np.ndarray, pixels: PixelFormat) -> np.ndarray:
     return np.asarray(np.right_shift(moved.view(kind), bits - pixels.stored))
 
 
-def _dtype(frames: Sequence[Frame]) -> np.dtype[Any]:
+def value_type(stack: Stack) -> np.dtype[Any]:
     """The smallest type that holds every value exactly; float32 where slopes are no integers."""
     low, high = np.inf, -np.inf
-    for frame in frames:
+    for frame in stack.frames:
         if frame.slope != round(frame.slope) or frame.intercept != round(frame.intercept):
             return np.dtype(np.float32)
         stored = frame.pixels.stored

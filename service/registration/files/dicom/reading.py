@@ -21,12 +21,13 @@ from service.errors import (
 from service.registration.files.dicom.frames import Frame
 from service.registration.files.dicom.gate import check_file, has_magic
 from service.registration.files.dicom.mosaic import is_mosaic, mosaic_of, tile, unfolded
-from service.registration.files.dicom.pixels import planes_of, values_on
+from service.registration.files.dicom.pixels import planes_of, value_type, values_on
 from service.registration.files.dicom.planes import frames_of
-from service.registration.files.dicom.spacing import layout_of
+from service.registration.files.dicom.spacing import Layout, layout_of
 from service.registration.files.dicom.stacks import Stack, stacks_of
 from service.registration.files.limits import Limits
 from service.registration.files.orientation import sound_grid
+from service.registration.grid import Grid
 from service.registration.volume import Volume
 
 MOST_FILES = 20_000
@@ -137,18 +138,32 @@ def described(stack: Stack) -> str:
     return ", ".join(parts)
 
 
+def grid_of(stack: Stack, limits: Limits, warnings: list[str]) -> Grid:
+    """The grid that a volume would have, from its headers alone.
+
+    Raises:
+        VolumeTooLargeError: If it has more voxels than allowed.
+        InvalidFileError: If the slices make no volume.
+    """
+    return _laid_out(stack, limits, warnings)[1]
+
+
 def read_stack(found: Found, stack: Stack, limits: Limits, warnings: list[str]) -> Volume:
-    """Read the pixels of a volume onto its grid, axes as LAYOUT says.
+    """Read the pixels of a volume onto its grid.
 
     Raises:
         VolumeTooLargeError: If it has more voxels than allowed; nothing was decoded then.
-        InvalidFileError: If a slice cannot be decoded, or slices make no volume.
+        InvalidFileError: If a slice cannot be decoded, or the slices make no volume.
     """
-    layout = layout_of(stack)
-    limits.require(layout.shape, 4)
-    warnings.extend(layout.warnings)
-    grid = sound_grid(layout.shape, layout.affine, warnings)
+    layout, grid = _laid_out(stack, limits, warnings)
     return Volume(values_on(layout, stack, _planes(found, stack)), grid)
+
+
+def _laid_out(stack: Stack, limits: Limits, warnings: list[str]) -> tuple[Layout, Grid]:
+    layout = layout_of(stack)
+    limits.require(layout.shape, value_type(stack).itemsize)
+    warnings.extend(layout.warnings)
+    return layout, sound_grid(layout.shape, layout.affine, warnings)
 
 
 def _planes(found: Found, stack: Stack) -> Iterator[np.ndarray]:

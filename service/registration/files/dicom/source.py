@@ -1,0 +1,149 @@
+"""DICOM as it is sent, a folder, a zip or one file, to a volume: unpacked here, parsed apart."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from service.archives import ArchiveLimits, is_zip, unpack_numbered
+from service.errors import DicomParsingLimitError, NoDicomError, WarplineError
+from service.errors.tree import errors_by_slug
+from service.registration.files.dicom.gate import has_magic
+from service.registration.files.header import Header
+from service.registration.files.limits import Limits
+from service.registration.grid import Grid
+from service.registration.volume import Volume
+
+MIB = 1 << 20
+MOST_FILES = 20_000
+# The largest volume is decoded, rescaled and resampled in turn; each needs room for it.
+COPIES = 4
+TIME_S = 120
+CHILD = "service.registration.files.dicom.child"
+
+
+def is_dicom_source(path: Path) -> bool:
+    """Whether this is for DICOM to read: a folder, a zip archive, or a DICOM file."""
+    if path.is_dir():
+        return True
+    with path.open("rb") as file:
+        start = file.read(132)
+    return has_magic(start) or is_zip(start)
+
+
+def read_dicom(
+    path: Path, limits: Limits, warnings: list[str] | None = None, *, series: str | None = None
+) -> Volume:
+    """Read one volume out of a folder, a zip archive or a file of DICOM.
+
+    Args:
+        path: Names in it mean nothing; files that are not DICOM are passed over.
+        limits: What is refused before anything is allocated.
+        warnings: Takes a sentence for each oddity that was mended.
+        series: Which volume, by its number in the list or its series UID, where there are several.
+
+    Raises:
+        InvalidFileError: Its subclass says what is wrong.
+        DicomParsingLimitError: If parsing takes more than its share of memory or time.
+    """
+    with TemporaryDirectory(prefix="warpline-dicom-") as scratch:
+        with _files(path, Path(scratch) / "files", limits) as files:
+            voxels = Path(scratch) / "voxels"
+            answer = _asked(files, limits, series, voxels)
+        if warnings is not None:
+            warnings.extend(answer["warnings"])
+        grid = Grid(tuple(answer["shape"]), np.array(answer["affine"]))
+        data = np.fromfile(voxels, np.dtype(answer["dtype"]))
+    return Volume(data.reshape(grid.shape, order="F"), grid)
+
+
+def inspect_dicom(path: Path, limits: Limits, *, series: str | None = None) -> Header:
+    """What a folder, an archive or a file of DICOM holds, from its headers; as `read_dicom`.
+
+    Raises:
+        InvalidFileError: Its subclass says what is wrong.
+    """
+    with (
+        TemporaryDirectory(prefix="warpline-dicom-") as scratch,
+        _files(path, Path(scratch) / "files", limits) as files,
+    ):
+        answer = _asked(files, limits, series, None)
+    return Header(
+        format="dicom",
+        grid=Grid(tuple(answer["shape"]), np.array(answer["affine"])),
+        dtype=np.dtype(answer["dtype"]),
+        byte_order="little",
+        data_offset=0,
+        warnings=tuple(answer["warnings"]),
+    )
+
+
+@contextmanager
+def _files(path: Path, folder: Path, limits: Limits) -> Iterator[list[Path]]:
+    """The files of a folder, an archive or a file, in the order of their names."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file() and not file.is_symlink())
+        if len(files) > MOST_FILES:
+            raise NoDicomError(
+                f"The folder holds more than {MOST_FILES} files; send the series alone."
+            )
+        yield files
+        return
+    with path.open("rb") as file:
+        is_archive = is_zip(file.read(4))
+    if is_archive:
+        allowed = ArchiveLimits(MOST_FILES, limits.max_bytes + MOST_FILES * 64 * 1024)
+        unpack_numbered(path, folder, allowed)
+        yield sorted(folder.iterdir())
+    else:
+        yield [path]
+
+
+def _asked(
+    files: list[Path], limits: Limits, series: str | None, voxels: Path | None
+) -> dict[str, Any]:
+    """The child's answer.
+
+    Raises:
+        WarplineError: As the child says, or because it was stopped.
+    """
+    request = {
+        "files": [str(file) for file in files],
+        "series": series,
+        "limits": asdict(limits),
+        "voxels": None if voxels is None else str(voxels),
+        "memory_mib": COPIES * limits.max_bytes // MIB,
+        "time_s": TIME_S,
+    }
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", CHILD],
+            input=json.dumps(request).encode(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=TIME_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise DicomParsingLimitError from None
+    try:
+        answer: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        raise DicomParsingLimitError from None
+    if problem := answer.get("problem"):
+        raise _error(problem)
+    return answer
+
+
+def _error(problem: dict[str, Any]) -> WarplineError:
+    kind = errors_by_slug()[problem["code"]]
+    return kind(
+        problem["detail"], field=problem.get("field"), errors=tuple(problem.get("errors", ()))
+    )
