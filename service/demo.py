@@ -98,6 +98,7 @@ def _settings(data_dir: Path) -> Settings:
         host="127.0.0.1",
         port=0,
         workers=1,
+        grpc_port=0,
         database_url=None,
         store_url=None,
         redis_url=None,

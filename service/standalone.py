@@ -1,16 +1,14 @@
-"""Everything on this machine: a gateway, its workers and a trainer, as children of this process.
+"""Everything on this machine: gateway, workers, trainer and live process, as children of this one.
 
 A child that dies is started again, later each time. Children end with this process, also when it
-is killed. `python -m service.standalone gateway|worker|trainer` is how a child starts.
+is killed. `python -m service.standalone FACE` is how a child starts.
 """
 
 import ctypes
 import fcntl
-import http.client
 import os
 import runpy
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -27,11 +25,13 @@ from typing import IO, Self
 from pydantic import SecretStr
 
 from service.errors import ConfigurationError, UnavailableError
+from service.own_ports import free_ports, is_free, is_ready, reachable, require_free
 from service.settings import Settings
 
 MODULES = {
     "gateway": "service.gateway.main",
     "worker": "service.worker.main",
+    "live": "service.live.main",
     "trainer": "service.worker.main",
 }
 # A trainer is a worker that serves another queue.
@@ -126,16 +126,24 @@ class Stack:
 
     def __post_init__(self) -> None:
         data_dir = self.settings.data_dir.resolve()
-        port = self.settings.port or free_port(self.settings.host)
+        port = self.settings.port or free_ports(self.settings.host, 1)[0]
         trains = self.settings.training and is_trainer_installed()
         changes = {"data_dir": data_dir, "port": port, "training": trains}
         self.settings = self.settings.model_copy(update=changes)
+        self.settings = self.settings.model_copy(update=_rpc_settings(self.settings))
 
     @property
     def url(self) -> str:
-        host = self.settings.host
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        return f"http://{self._at(self.port)}"
+
+    @property
+    def grpc_target(self) -> str | None:
+        """HOST:PORT of the gRPC API, if there is one."""
+        return self._at(self.settings.grpc_port) if self.settings.grpc_port else None
+
+    def _at(self, port: int) -> str:
+        host = reachable(self.settings.host)
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     @property
     def folder(self) -> Path:
@@ -157,7 +165,9 @@ class Stack:
     def __enter__(self) -> Self:
         self._lock = lock_folder(self.settings.data_dir)
         try:
-            _require_free(self.settings.host, self.port)
+            require_free(self.settings.host, self.port, "--port")
+            if self.settings.grpc_port:
+                require_free(self.settings.host, self.settings.grpc_port, "--grpc-port")
             self._children = self._planned()
             self._supervisor = threading.Thread(target=self._supervise, name="stack", daemon=True)
             self._supervisor.start()
@@ -201,6 +211,8 @@ class Stack:
         names = [("gateway", "gateway"), *((name, "worker") for name in workers)]
         if self.settings.training:
             names.append(("trainer", "trainer"))
+        if self.settings.live:
+            names.append(("live", "live"))
         return [Child(name, face, logs / f"{name}.log") for name, face in names]
 
     def _supervise(self) -> None:
@@ -253,6 +265,31 @@ def is_trainer_installed() -> bool:
     return all(find_spec(name) for name in ("torch", "safetensors", "trainer"))
 
 
+def is_live_installed() -> bool:
+    """Whether a live process could run here; nothing is imported."""
+    return all(find_spec(name) for name in ("grpc", "onnxruntime", "prometheus_client"))
+
+
+def _rpc_settings(settings: Settings) -> dict[str, object]:
+    """Ports of the gRPC API and of the live process behind it, where none were chosen.
+
+    A live process is started where the gateway has a gRPC port to reach it by, and no other live
+    process was named.
+    """
+    host, port = settings.host, settings.grpc_port
+    if port is None:
+        port = settings.port + 1 if is_free(host, settings.port + 1) else free_ports(host, 1)[0]
+    runs = settings.live and settings.live_address is None and bool(port) and is_live_installed()
+    if not runs:
+        return {"grpc_port": port, "live": False}
+    here = settings.live_host
+    free = dict(zip(("live_port", "live_http_port"), free_ports(here, 2), strict=True))
+    chosen = {name: getattr(settings, name) for name in free if name in settings.model_fields_set}
+    ports = free | {name: value for name, value in chosen.items() if value}
+    address = f"{reachable(here)}:{ports['live_port']}"
+    return {"grpc_port": port, "live": True, "live_address": address, **ports}
+
+
 def child_environment(settings: Settings) -> dict[str, str]:
     """The environment that makes a child read the same settings as these."""
     threads = settings.threads or max(1, (os.cpu_count() or 1) // settings.workers)
@@ -289,40 +326,6 @@ def lock_folder(folder: Path) -> IO[str]:
             "stop it, or choose another folder with WARPLINE_DATA_DIR."
         ) from None
     return lock
-
-
-def free_port(host: str) -> int:
-    """A port that nobody listens on just now."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
-
-
-def is_ready(host: str, port: int) -> bool:
-    """Whether `/readyz` answers 200."""
-    reach = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    connection = http.client.HTTPConnection(reach, port, timeout=2)
-    try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
-def _require_free(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ConfigurationError(
-                f"Cannot listen on {host}, port {port} ({error.strerror}); "
-                "choose another with --port, or --port 0 for a free one."
-            ) from error
 
 
 def _signal(child: Child, number: signal.Signals) -> None:

@@ -19,13 +19,19 @@ def up(
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")
     ] = None,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Port of the gRPC API; by default the next one. 0: none."
+        ),
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes.")] = None,
     data_dir: Annotated[
         Path | None, typer.Option(help="Database, files and logs.", file_okay=False)
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Run the service here: a gateway, workers and a trainer, no Redis, no Docker.
+    """Run the service here: gateway, workers, trainer, live sessions; no Redis, no Docker.
 
     Ctrl-C stops everything. Jobs that were running go on when it is started again.
 
@@ -40,22 +46,45 @@ def up(
     require_stack()
     from service.standalone import Stack
 
-    given = {"host": host, "port": port, "workers": workers, "data_dir": data_dir}
+    given = {
+        "host": host,
+        "port": port,
+        "grpc_port": grpc_port,
+        "workers": workers,
+        "data_dir": data_dir,
+    }
     settings = make_settings({name: value for name, value in given.items() if value is not None})
     stopped = _stop_on_signals()
     stack = Stack(settings, tell=screen.note, should_stop=stopped.is_set)
     with stack:
         if as_json:
-            screen.print_json({"url": stack.url, "pid": os.getpid(), "data_dir": str(stack.folder)})
+            screen.print_json(_told(stack))
         else:
-            console = screen.stdout()
-            console.print(f"Warpline is up: {stack.url}   (API: {stack.url}/openapi.json)")
-            console.print(f"Data and logs: {stack.folder}. Ctrl-C stops it.", soft_wrap=True)
-            if not stack.settings.training:
-                console.print('It does not train; pip install "warpline[trainer]" for that.')
+            _tell(stack)
         screen.flush()
         stopped.wait()
         screen.note("Stopping ...")
+
+
+def _told(stack: Any) -> dict[str, Any]:
+    return {
+        "url": stack.url,
+        "grpc": stack.grpc_target,
+        "live": stack.settings.live,
+        "pid": os.getpid(),
+        "data_dir": str(stack.folder),
+    }
+
+
+def _tell(stack: Any) -> None:
+    console = screen.stdout()
+    console.print(f"Warpline is up: {stack.url}   (API: {stack.url}/openapi.json)")
+    if stack.grpc_target is not None:
+        live = "with live sessions" if stack.settings.live_address else "without live sessions"
+        console.print(f"gRPC: {stack.grpc_target}, {live}")
+    console.print(f"Data and logs: {stack.folder}. Ctrl-C stops it.", soft_wrap=True)
+    if not stack.settings.training:
+        console.print('It does not train; pip install "warpline[trainer]" for that.')
 
 
 def make_settings(given: dict[str, Any]) -> Any:
@@ -75,7 +104,7 @@ def make_settings(given: dict[str, Any]) -> Any:
         raise ConfigurationError(f"{name}: {sentence}" if name else sentence) from None
 
 
-STACK = ("fastapi", "uvicorn", "sqlalchemy", "onnxruntime", "httpx")
+STACK = ("fastapi", "uvicorn", "sqlalchemy", "onnxruntime", "httpx", "grpc")
 
 
 def require_stack() -> None:

@@ -49,8 +49,8 @@ async def describe(server: grpc.aio.Server, services: Sequence[str]) -> health.a
     return watched
 
 
-def bind(server: grpc.aio.Server, address: str, settings: Settings) -> int:
-    """Listen at HOST:PORT or unix:PATH, with TLS where the settings name a certificate.
+def bind(server: grpc.aio.Server, address: str, settings: Settings | None = None) -> int:
+    """Listen at HOST:PORT or unix:PATH, with TLS if there are settings that name a certificate.
 
     Returns:
         The port; 1 for a unix socket.
@@ -59,7 +59,7 @@ def bind(server: grpc.aio.Server, address: str, settings: Settings) -> int:
         ConfigurationError: If the address is taken or the certificate cannot be used.
     """
     try:
-        if settings.grpc_tls_cert is None or address.startswith("unix:"):
+        if settings is None or settings.grpc_tls_cert is None:
             return server.add_insecure_port(address)
         return server.add_secure_port(address, _credentials(settings))
     except RuntimeError:

@@ -2,6 +2,7 @@
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,3 +94,38 @@ def test_a_trainer_is_started_where_one_is_installed(
 def test_no_trainer_is_started_where_the_operator_wants_none(tmp_path: Path) -> None:
     stack = Stack(Settings(data_dir=tmp_path, port=0, training=False))
     assert "trainer" not in [child.face for child in stack._planned()]
+
+
+def test_grpc_takes_the_next_port_and_live_sessions_ports_of_their_own(tmp_path: Path) -> None:
+    stack = Stack(Settings(data_dir=tmp_path, port=0))
+    chosen = stack.settings
+    assert stack.grpc_target == f"127.0.0.1:{chosen.grpc_port}"
+    ports = (chosen.port, chosen.grpc_port, chosen.live_port, chosen.live_http_port)
+    assert len(set(ports)) == 4
+    assert chosen.live_address == f"127.0.0.1:{chosen.live_port}"
+    assert [child.face for child in stack._planned()].count("live") == 1
+    environment = child_environment(chosen)
+    assert environment["WARPLINE_GRPC_PORT"] == str(chosen.grpc_port)
+    assert environment["WARPLINE_LIVE_ADDRESS"] == chosen.live_address
+
+
+@pytest.mark.parametrize(
+    ("given", "has_grpc"),
+    [({"grpc_port": 0}, False), ({"live": False}, True), ({"live_address": "scanner:9"}, True)],
+)
+def test_no_live_process_where_none_is_wanted_or_another_is_named(
+    given: dict[str, Any], has_grpc: bool, tmp_path: Path
+) -> None:
+    stack = Stack(Settings(data_dir=tmp_path, port=0, **given))
+    assert "live" not in [child.face for child in stack._planned()]
+    assert (stack.grpc_target is not None) == has_grpc
+    assert stack.settings.live_address == given.get("live_address")
+
+
+def test_a_grpc_port_that_is_taken_is_told_with_the_option_that_changes_it(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        settings = Settings(data_dir=tmp_path, port=0, grpc_port=taken.getsockname()[1])
+        with pytest.raises(ConfigurationError, match="--grpc-port"), Stack(settings):
+            pass
