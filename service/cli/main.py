@@ -14,6 +14,7 @@ from service.cli import (
     demo,
     doctor,
     evaluate,
+    igtl,
     jobs,
     keys,
     models,
@@ -77,6 +78,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("crossval")(crossval.crossval)
 app.command("demo")(demo.demo)
 app.command("up")(up.up)
+app.command("igtl")(igtl.igtl)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(datasets.app, name="datasets")
