@@ -5,9 +5,14 @@ from typing import Annotated, Any
 import typer
 
 from service.cli import screen
-from service.cli.models_here import library_here
+from service.cli.models_here import library_here, stores_here
 from service.cli.shared_options import ApiKey, Json, Url, connect
-from service.errors import ModelNotFoundError, NothingToRollBackError
+from service.errors import (
+    ConflictError,
+    ModelNotFoundError,
+    NothingToRollBackError,
+    ValidationError,
+)
 from service.registration.models_folder import ModelFolder
 from service.settings import Settings
 
@@ -15,7 +20,9 @@ Reference = Annotated[str, typer.Argument(help="NAME, NAME/VERSION or NAME@ALIAS
 Name = Annotated[str, typer.Argument(help="The model.")]
 Alias = Annotated[str, typer.Option(help="Which alias; NAME alone means `production`.")]
 
-app = typer.Typer(no_args_is_help=True, help="List models, look at one, move an alias.")
+app = typer.Typer(
+    no_args_is_help=True, help="List models, look at one, move an alias, delete a version."
+)
 
 
 def _found(url: str | None, api_key: str | None) -> list[dict[str, Any]]:
@@ -187,3 +194,38 @@ def _roll_back_here(name: str, alias: str) -> dict[str, Any]:
     raise NothingToRollBackError(
         "A folder of models remembers no moves; promote the version that was there before."
     )
+
+
+@app.command("delete")
+def delete(
+    reference: Annotated[str, typer.Argument(help="NAME/VERSION.")],
+    url: Url = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """Delete a version that a training made; refused while an alias or a job needs it."""
+    name, _, version = reference.partition("/")
+    if not version:
+        raise ValidationError("Name one version, as NAME/VERSION.", field="reference")
+    if url is not None:
+        with connect(url, api_key) as client:
+            client.delete_model(name, version)
+    else:
+        _delete_here(name, version)
+    if as_json:
+        screen.print_json({"name": name, "version": version})
+    else:
+        screen.stdout().print(f"{name}/{version} is deleted.")
+
+
+def _delete_here(name: str, version: str) -> None:
+    with stores_here(Settings()) as stores:
+        if stores is not None:
+            from service.stores.deletion import delete_model
+            from service.stores.library import ModelLibrary
+
+            library = ModelLibrary(_folder(), stores.models)
+            delete_model(library, stores.jobs, stores.blobs, name, version)
+            return
+    _folder().card(f"{name}/{version}")  # raises where there is none
+    raise ConflictError("Nothing was trained here; shipped models are not deleted.")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @contextmanager
 def library_here(settings: Settings) -> Iterator["ModelLibrary | None"]:
     """The library of shipped and registered models; None where no stack keeps a registry."""
-    with _stores(settings) as stores:
+    with stores_here(settings) as stores:
         if stores is None:
             yield None
             return
@@ -27,7 +27,7 @@ def library_here(settings: Settings) -> Iterator["ModelLibrary | None"]:
 @contextmanager
 def engines_here(settings: Settings) -> Iterator[Models]:
     """What a registration in this process gets its engine from."""
-    with _stores(settings) as stores:
+    with stores_here(settings) as stores:
         if stores is None:
             yield ModelFolder(
                 settings.models_dir, provider=settings.provider, threads=settings.threads
@@ -39,7 +39,7 @@ def engines_here(settings: Settings) -> Iterator[Models]:
 
 
 @contextmanager
-def _stores(settings: Settings) -> Iterator["Stores | None"]:
+def stores_here(settings: Settings) -> Iterator["Stores | None"]:
     """The stores, if there is a database: a fresh machine needs none, and gets none made."""
     if settings.database_url is None and not (settings.data_dir / "warpline.sqlite").is_file():
         yield None

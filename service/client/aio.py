@@ -202,6 +202,10 @@ class AsyncClient:
         """Undo an alias's last move; gives the model that it stands for now."""
         return await self._run(models.roll_back(name, alias))
 
+    async def delete_model(self, name: str, version: str) -> None:
+        """Delete a version that a training made; refused while an alias or a job needs it."""
+        await self._run(models.delete(name, version))
+
     async def limits(self) -> Limits:
         """What the server accepts."""
         return await self._run(orders.fetch_limits())

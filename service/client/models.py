@@ -50,3 +50,13 @@ def roll_back(name: str, alias: str) -> Flow[dict[str, Any]]:
     reply = yield from answer(Call("POST", f"/v1/models/{name}/rollback", json=order))
     restored: dict[str, Any] = json.loads(reply.body)
     return restored
+
+
+def delete(name: str, version: str) -> Flow[None]:
+    """Delete a version that a training made.
+
+    Raises:
+        ModelNotFoundError: If there is none.
+        ModelInUseError: If an alias points to it, or an unfinished job asks for it.
+    """
+    yield from answer(Call("DELETE", f"/v1/models/{name}/{version}"))

@@ -205,6 +205,10 @@ class AsyncGrpcClient:
         """Undo the last move of `production`; gives the model that it stands for now."""
         return await self._run(rpc_models.roll_back(name, alias))
 
+    async def delete_model(self, name: str, version: str) -> None:
+        """Not by gRPC: raises InvalidRequestError."""
+        rpc_models.refuse_deletion(name, version)
+
     async def limits(self) -> Limits:
         """What the server accepts."""
         return await self._run(rpc_flows.limits())

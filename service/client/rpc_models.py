@@ -64,6 +64,13 @@ def roll_back(name: str, alias: str) -> RpcFlow[dict[str, Any]]:
     return (yield from model(f"{name}/{restored.version}" if restored.version else name))
 
 
+def refuse_deletion(name: str, version: str) -> None:
+    """Raises InvalidRequestError: there is no call for it."""
+    raise InvalidRequestError(
+        f"By gRPC no model is deleted; use the REST API for {name}/{version}.", field="version"
+    )
+
+
 def _require_production(alias: str) -> None:
     if alias != "production":
         raise InvalidRequestError(

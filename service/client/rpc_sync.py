@@ -202,6 +202,10 @@ class GrpcClient:
         """Undo the last move of `production`; gives the model that it stands for now."""
         return self._run(rpc_models.roll_back(name, alias))
 
+    def delete_model(self, name: str, version: str) -> None:
+        """Not by gRPC: raises InvalidRequestError."""
+        rpc_models.refuse_deletion(name, version)
+
     def limits(self) -> Limits:
         """What the server accepts."""
         return self._run(rpc_flows.limits())

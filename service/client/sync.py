@@ -201,6 +201,10 @@ class Client:
         """Undo an alias's last move; gives the model that it stands for now."""
         return self._run(models.roll_back(name, alias))
 
+    def delete_model(self, name: str, version: str) -> None:
+        """Delete a version that a training made; refused while an alias or a job needs it."""
+        self._run(models.delete(name, version))
+
     def limits(self) -> Limits:
         """What the server accepts."""
         return self._run(orders.fetch_limits())

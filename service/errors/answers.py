@@ -93,6 +93,12 @@ class JobHasNoResultError(ConflictError):
     slug = "job-has-no-result"
 
 
+class ModelInUseError(ConflictError):
+    """The version cannot be deleted while something needs it."""
+
+    slug, grpc_code = "model-in-use", "FAILED_PRECONDITION"
+
+
 class PromotionRefusedError(ConflictError):
     """The version may not go into production as things stand."""
 

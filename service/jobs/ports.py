@@ -156,7 +156,10 @@ class JobStore(Protocol):
 
 
 class ModelRegistry(Protocol):
-    """The models that jobs have made. `JobStore.succeed` publishes; only aliases ever move."""
+    """The models that jobs have made. `JobStore.succeed` publishes; after that aliases move.
+
+    A version never changes, and the number of a deleted one is not given again.
+    """
 
     def list(self) -> list[RegisteredModel]:
         """Every version, by name, oldest first."""
@@ -204,6 +207,17 @@ class ModelRegistry(Protocol):
 
         Raises:
             NothingToRollBackError: If it was never moved, or every move is undone.
+        """
+        ...
+
+    def delete(self, name: str, version: str) -> RegisteredModel:
+        """Forget a version; returns what it was, so that its objects can be removed.
+
+        No alias comes back to it: moves to it count as undone.
+
+        Raises:
+            ModelNotFoundError: If the registry has no such version.
+            ModelInUseError: If an alias points to it.
         """
         ...
 

@@ -3,7 +3,12 @@
 import threading
 from datetime import datetime
 
-from service.errors import ConflictError, ModelNotFoundError, NothingToRollBackError
+from service.errors import (
+    ConflictError,
+    ModelInUseError,
+    ModelNotFoundError,
+    NothingToRollBackError,
+)
 from service.jobs.job import Job
 from service.jobs.model import CANDIDATE, NewModel, PublishedModel, RegisteredModel, Shelf
 
@@ -57,6 +62,16 @@ class MemoryModelRegistry:
                 return moves[-1]
             moves.pop()
             return moves[-1] if moves else None
+
+    def delete(self, name: str, version: str) -> RegisteredModel:
+        with self._lock:
+            self.model(name, version)  # raises where there is none
+            if version in self.aliases().get(name, {}).values():
+                raise ModelInUseError
+            for (of, _alias), moves in self._moves.items():
+                if of == name:
+                    moves[:] = [where for where in moves if where != version]
+            return self._models.pop((name, int(version)))
 
     # --- for the job store beside it ---
 

@@ -10,7 +10,12 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from service.errors import ConflictError, ModelNotFoundError, NothingToRollBackError
+from service.errors import (
+    ConflictError,
+    ModelInUseError,
+    ModelNotFoundError,
+    NothingToRollBackError,
+)
 from service.jobs.job import Job, State
 from service.jobs.model import CANDIDATE, NewModel, PublishedModel, RegisteredModel, Shelf
 from service.stores.database import Database
@@ -19,6 +24,7 @@ from service.stores.tables import job, model, model_alias, model_version
 
 Now = sa.ColumnElement[int]
 
+POINTED_TO = "An alias points to this version: point it elsewhere first."
 MOVED_MEANWHILE = "The alias was moved by somebody else just now; look at it and decide again."
 
 
@@ -86,6 +92,22 @@ class SqlModelRegistry:
                 .values(undone_at=self._db.clock())
             )
             return next(iter(_moves(tx, name, alias)), None)
+
+    def delete(self, name: str, version: str) -> RegisteredModel:
+        gone = self.model(name, version)
+        chosen = model_version.c.name == name, model_version.c.number == int(version)
+        with self._db.write() as tx:
+            _lock(tx, name)
+            if version in _aliases(tx, model_alias.c.name == name).get(name, {}).values():
+                raise ModelInUseError(POINTED_TO)
+            if not tx.execute(sa.delete(model_version).where(*chosen)).rowcount:
+                raise ModelNotFoundError(f"There is no model {name}/{version}.")
+            tx.execute(
+                sa.update(model_alias)
+                .where(model_alias.c.name == name, model_alias.c.version == version, _standing())
+                .values(undone_at=self._db.clock())
+            )
+        return gone
 
 
 def reserve(tx: sa.Connection, new: NewModel) -> int:

@@ -6,7 +6,12 @@ from uuid import uuid4
 
 import pytest
 
-from service.errors import ConflictError, ModelNotFoundError, NothingToRollBackError
+from service.errors import (
+    ConflictError,
+    ModelInUseError,
+    ModelNotFoundError,
+    NothingToRollBackError,
+)
 from service.jobs.job import Claim, Kind, Manifest, Queue, Request, State
 from service.jobs.model import (
     CANDIDATE,
@@ -219,3 +224,39 @@ def test_jobs_submitted_at_once_get_versions_of_their_own(bench: Bench) -> None:
     for thread in threads:
         thread.join()
     assert sorted(map(int, versions)) == list(range(1, 21))
+
+
+def test_a_deleted_version_is_gone_and_its_number_is_not_given_again(bench: Bench) -> None:
+    first, second = publish(bench), publish(bench)
+    kept = bench.models.model("toy", "1")
+    prefix = kept.files["model.onnx"].key.removesuffix("model.onnx")
+    bench.jobs.delete(kept.job_id)
+    assert bench.models.delete("toy", "1") == kept
+    assert bench.models.shelf("toy") == Shelf(versions=("2",), aliases={CANDIDATE: "2"})
+    assert bench.jobs.live_keys([prefix]) == set()
+    for version in ("1", "3", "2.0-beta"):
+        with pytest.raises(ModelNotFoundError):
+            bench.models.delete("toy", version)
+    with pytest.raises(ModelNotFoundError):
+        bench.models.delete("other", "2")
+    assert (first.version, second.version, publish(bench).version) == ("1", "2", "3")
+
+
+def test_a_version_that_an_alias_points_to_is_not_deleted_and_none_comes_back_to_one_that_was(
+    bench: Bench,
+) -> None:
+    for _ in range(4):
+        publish(bench)  # the candidate is each of them in turn
+    registry, before = bench.models, None
+    for version in ("1", "2", "3"):
+        registry.set_alias("toy", PRODUCTION, version, instead_of=before)
+        before = version
+    for version in ("3", "4"):
+        with pytest.raises(ModelInUseError):
+            registry.delete("toy", version)
+    registry.delete("toy", "2")
+    assert registry.previous("toy", PRODUCTION) == "1"
+    assert registry.roll_back("toy", PRODUCTION) == "1"
+    assert registry.roll_back("toy", CANDIDATE) == "3"
+    registry.delete("toy", "4")
+    assert registry.shelf("toy").versions == ("1", "3")

@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, status
 from fastapi import Path as InPath
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from service.errors import (
     ComparisonOutdatedError,
     ConflictError,
+    ModelInUseError,
     ModelNotFoundError,
     ModelWorseError,
     NotComparedError,
@@ -25,7 +26,7 @@ from service.gateway.problems import problems
 from service.gateway.rest.views import View
 from service.jobs.model import Comparison
 from service.registration.card import Card
-from service.stores import promotion
+from service.stores import deletion, promotion
 from service.stores.library import LibraryModel
 
 router = APIRouter(tags=["models"])
@@ -120,6 +121,22 @@ def model(name: Name, desk: AtDesk, caller: Caller) -> ModelView:  # noqa: ARG00
 def version(name: Name, version: Version, desk: AtDesk, caller: Caller) -> ModelView:  # noqa: ARG001
     """What this version promises."""
     return ModelView.of(desk.models.find(f"{name}/{version}"))
+
+
+@router.delete(
+    "/models/{name}/{version}",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=MODEL_ERRORS | problems(ModelInUseError, ConflictError),
+    summary="Delete a version",
+)
+def delete_version(name: Name, version: Version, desk: AtDesk, caller: Caller) -> None:  # noqa: ARG001
+    """Forget a version that a training made, and its files.
+
+    It is refused for shipped versions, and while an alias points to the version or an unfinished
+    job asks for it. Its number is not given again.
+    """
+    stores = desk.stores
+    deletion.delete_model(desk.models, stores.jobs, stores.blobs, name, version)
 
 
 @router.post(

@@ -81,3 +81,15 @@ def test_a_registration_here_uses_what_the_stack_has_trained(data_dir: Path) -> 
     with engines_here(Settings(provider="cpu", threads=1)) as models:
         assert models.load("toy").card.version == "1"
         assert models.load("discrete").card.name == "discrete"
+
+
+def test_what_a_stack_has_trained_is_deleted_but_nothing_that_is_shipped(data_dir: Path) -> None:
+    assert call("delete", "discrete/1", code=2)["code"] in {"conflict", "model-not-found"}
+    assert not data_dir.exists()
+    for _ in range(2):
+        train(data_dir, None)
+    assert call("delete", "toy/2", code=2)["code"] == "model-in-use"
+    assert call("delete", "toy", code=2)["code"] == "validation-failed"
+    assert "toy/1 is deleted." in CliRunner().invoke(app, ["models", "delete", "toy/1"]).stdout
+    assert call("delete", "toy/1", code=2)["code"] == "model-not-found"
+    assert [m["version"] for m in call("list")["models"] if m["name"] == "toy"] == ["2"]

@@ -218,3 +218,14 @@ def test_a_model_goes_into_production_and_comes_back_though_an_answer_is_lost(
     assert world.client.roll_back("toy")["version"] == "2"
     assert world.client.model("toy")["version"] == "2"
     assert world.client.roll_back("toy", "candidate")["version"] == "2"
+
+
+def test_a_version_is_deleted(world: World, tmp_path: Path) -> None:
+    stores = world.wire.app.state.desk.stores
+    for _ in range(2):
+        publish(stores, tmp_path, NewModel(name="toy"))
+    with pytest.raises(errors.ModelInUseError):
+        world.client.delete_model("toy", "2")
+    world.client.delete_model("toy", "1")
+    with pytest.raises(errors.ModelNotFoundError):
+        world.client.delete_model("toy", "1")

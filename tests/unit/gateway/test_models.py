@@ -204,3 +204,53 @@ def test_a_broken_card_in_the_registry_is_left_out_of_the_list(
     assert [model["version"] for model in listed] == ["1", "2"]
     monkeypatch.setattr(type(two_versions.stores.models), "model", lambda *_args: broken)
     assert is_problem(two_versions.get("/v1/models/toy/3"), 500, "model-invalid")
+
+
+def files_of(api: Api, version: str) -> list[str]:
+    return api.stores.blobs.list(f"models/toy/{version}/")
+
+
+def test_a_version_is_deleted_with_its_files(two_versions: Api, tmp_path: Path) -> None:
+    assert [train(two_versions, tmp_path, above=2) for _ in range(3)] == ["3", "4", "5"]
+    assert files_of(two_versions, "3")
+    gone = two_versions.call("DELETE", "/v1/models/toy/3")
+    assert (gone.status_code, gone.content) == (204, b"")
+    assert files_of(two_versions, "3") == []
+    assert files_of(two_versions, "4")
+    for method in ("DELETE", "GET"):
+        assert is_problem(two_versions.call(method, "/v1/models/toy/3"), 404, "model-not-found")
+    assert is_problem(two_versions.call("DELETE", "/v1/models/other/1"), 404, "model-not-found")
+    assert [model["version"] for model in two_versions.get("/v1/models").json()["models"]] == [
+        "1",
+        "2",
+        "4",
+        "5",
+    ]
+
+
+def test_what_an_alias_or_a_job_needs_is_not_deleted(two_versions: Api, tmp_path: Path) -> None:
+    for _ in range(2):
+        train(two_versions, tmp_path, above=2)
+    assert is_problem(two_versions.call("DELETE", "/v1/models/toy/1"), 409, "conflict")  # shipped
+    pointed = two_versions.call("DELETE", "/v1/models/toy/4")
+    assert is_problem(pointed, 409, "model-in-use")
+    assert "candidate" in pointed.json()["detail"]
+    ordered = two_versions.register(model="toy/3").json()["id"]
+    used = two_versions.call("DELETE", "/v1/models/toy/3")
+    assert is_problem(used, 409, "model-in-use")
+    assert "job" in used.json()["detail"]
+    two_versions.call("DELETE", f"/v1/jobs/{ordered}")
+    assert two_versions.call("DELETE", "/v1/models/toy/3").status_code == 204
+    assert files_of(two_versions, "4")
+
+
+def test_a_bare_name_uses_the_version_that_it_stands_for(
+    make_api: Callable[..., Api], tmp_path: Path
+) -> None:
+    api = make_api(models_dir=tmp_path / "none")
+    for _ in range(3):
+        train(api, tmp_path)
+    api.post("/v1/models/toy/promote", json={"version": "1", "alias": "candidate"})
+    assert api.register(model="toy").status_code == 202  # the newest, 3
+    assert is_problem(api.call("DELETE", "/v1/models/toy/3"), 409, "model-in-use")
+    assert api.call("DELETE", "/v1/models/toy/2").status_code == 204
