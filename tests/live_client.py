@@ -74,14 +74,6 @@ class LiveClient:
         async with asyncio.timeout(PATIENCE_S):
             message = await self.call.read()
         if message is grpc.aio.EOF:
-            code = await self.call.code()
-            if code is not grpc.StatusCode.OK:
-                raise grpc.aio.AioRpcError(
-                    code,
-                    await self.call.initial_metadata(),
-                    await self.call.trailing_metadata(),
-                    await self.call.details(),
-                )
             raise EOFError
         self.seen.append(message)
         return message

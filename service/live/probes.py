@@ -9,6 +9,7 @@ from service.errors import ConfigurationError
 TEXT = "text/plain; charset=utf-8"
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
 SLOWEST_S = 5.0
+LOOK_EVERY_S = 0.05  # whether to stop
 
 Page = Callable[[], tuple[int, str, bytes]]
 
@@ -44,7 +45,7 @@ class Probes:
             ) from None
         self._server.daemon_threads = True
         self._thread = threading.Thread(
-            target=self._server.serve_forever, name="probes", daemon=True
+            target=self._server.serve_forever, args=(LOOK_EVERY_S,), name="probes", daemon=True
         )
         self._thread.start()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from grpc_health.v1 import health_pb2
 
-from service.errors import LiveStoppingError
+from service.errors import LiveFullError, LiveStoppingError
 from service.keys import Keys, Rates
 from service.live.audit import Audit
 from service.live.connection import Connection
@@ -39,15 +39,19 @@ logger = logging.getLogger(__name__)
 class LiveServicer(pb_grpc.LiveServiceServicer):
     """Hands each call to a connection."""
 
-    def __init__(self, desk: Desk, keys: Keys) -> None:
-        """Serve from this desk those whom these keys know."""
+    def __init__(self, desk: Desk, keys: Keys, most: int) -> None:
+        """Serve from this desk those whom these keys know, at most so many at a time."""
         self._desk = desk
         self._keys = keys
+        self._most = most
+        self._connections = 0
 
     async def Live(  # type: ignore[override]  # noqa: N802
         self, request_iterator: AsyncIterator[pb.LiveRequest], context: Any
     ) -> None:
         """A session, see the proto."""
+        if self._connections >= self._most:
+            raise LiveFullError("There are too many connections. Try again later.")
         call = current_call()
         connection = Connection(
             context,
@@ -55,7 +59,11 @@ class LiveServicer(pb_grpc.LiveServiceServicer):
             owner=call.owner or "",
             still_known=lambda: _require_known(self._keys, call.key),
         )
-        await connection.serve(request_iterator)
+        self._connections += 1
+        try:
+            await connection.serve(request_iterator)
+        finally:
+            self._connections -= 1
 
 
 def _require_known(keys: Keys, key: str) -> None:
@@ -111,9 +119,11 @@ class LiveServer:
         )
         calls = CallMetrics(self._metrics.registry)
         self._server = make_server(Door(keys, Rates(config.requests_per_minute), calls))
-        pb_grpc.add_LiveServiceServicer_to_server(LiveServicer(desk, keys), self._server)
+        pb_grpc.add_LiveServiceServicer_to_server(
+            LiveServicer(desk, keys, config.live_max_connections), self._server
+        )
         self._health = await describe(self._server, [SERVICE])
-        self.port = bind(self._server, address_of(config.live_host, config.live_port), config)
+        self.port = bind(self._server, address_of(config.live_host, config.live_port))
         self._turns.start()
         self._expiring = asyncio.create_task(self._expire())
         await self._server.start()

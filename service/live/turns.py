@@ -1,7 +1,6 @@
 """One engine for all sessions: they take turns, one piece of work at a time."""
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +36,7 @@ class Turns:
         self._someone = asyncio.Event()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._task: asyncio.Task[None] | None = None
+        self._playing: Player | None = None
         self._stopping = False
 
     def start(self) -> None:
@@ -52,15 +52,10 @@ class Turns:
         self._pool.shutdown(wait=False)
 
     def ask(self, player: Player) -> None:
-        """Stand in line, once."""
-        if player not in self._line:
+        """Stand in line, once. Who is taking a turn is asked after it whether there is more."""
+        if player not in self._line and player is not self._playing:
             self._line.append(player)
             self._someone.set()
-
-    def leave(self, player: Player) -> None:
-        """Stand in line no more."""
-        with contextlib.suppress(ValueError):
-            self._line.remove(player)
 
     def run(self, work: Callable[[], Result]) -> Awaitable[Result]:
         """Do something on the engine's thread, after what is being done there."""
@@ -72,6 +67,8 @@ class Turns:
                 self._someone.clear()
                 await self._someone.wait()
                 continue
-            player = self._line.popleft()
-            if await player.turn(self.run):
+            self._playing = player = self._line.popleft()
+            goes_on = await player.turn(self.run)
+            self._playing = None
+            if goes_on:
                 self.ask(player)
