@@ -20,19 +20,25 @@ from service.client.aio import AsyncClient
 from service.client.sync import Client
 
 if TYPE_CHECKING:
+    from service.client.live import LiveSession
+    from service.client.live_aio import AsyncLiveSession
     from service.client.rpc_aio import AsyncGrpcClient
     from service.client.rpc_sync import GrpcClient
 
 __all__ = [
     "AsyncClient",
     "AsyncGrpcClient",
+    "AsyncLiveSession",
     "Client",
     "GrpcClient",
+    "LiveSession",
     "connect",
 ]
 LAZY = {
     "AsyncGrpcClient": "service.client.rpc_aio",
+    "AsyncLiveSession": "service.client.live_aio",
     "GrpcClient": "service.client.rpc_sync",
+    "LiveSession": "service.client.live",
 }
 
 

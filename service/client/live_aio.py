@@ -1,0 +1,222 @@
+"""A live session for programs on asyncio; the same as `LiveSession`, to be awaited."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from types import TracebackType
+from typing import Self, Unpack
+
+import grpc.aio
+import numpy as np
+
+from service.client import rpc_channel
+from service.client.live_answers import LiveAnswer
+from service.client.live_frames import Counters
+from service.client.live_talk import LiveTalk, Readiness
+from service.client.live_terms import LiveTerms, Opening
+from service.client.rpc_problems import failed
+from service.client.rpc_steps import Failed
+from service.errors import UnavailableError, WarplineError
+from service.pb import warpline_pb2 as pb
+from service.pb.warpline_pb2_grpc import LiveServiceStub
+
+PATIENCE_S = 60.0
+
+
+class AsyncLiveSession:
+    """Sends frames, and gives an answer to each that was not overtaken.
+
+    A connection that breaks is made again, and goes on where it was; a server that was started
+    anew gets the reference again. Heartbeats go by themselves.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        reference: np.ndarray,
+        affine: np.ndarray,
+        *,
+        api_key: str | None = None,
+        patience_s: float = PATIENCE_S,
+        **terms: Unpack[LiveTerms],
+    ) -> None:
+        """Open a session, on the running loop; it gets ready while frames are made.
+
+        Args:
+            url: `grpc://HOST:PORT`, or `grpcs://HOST:PORT` with TLS.
+            reference: What each frame is registered to, (i, j, k).
+            affine: Where it lies: 4x4, voxel index to world mm, RAS+.
+            api_key: Where the server asks for one.
+            patience_s: How long the server may be away before the session is given up.
+            terms: See `LiveTerms`; labels and points that are given come back in each answer.
+
+        Raises:
+            InvalidRequestError: If an array has no shape, type or place that can be sent.
+        """
+        self._talk = LiveTalk(Opening.of(reference, affine, terms), patience_s)
+        self._waiting: set[asyncio.Event] = set()
+        self._is_finishing = False
+        self._metadata = rpc_channel.metadata(api_key)
+        self._channel = rpc_channel.aio_channel(url)
+        self._task = asyncio.create_task(self._live())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    @property
+    def counters(self) -> Counters:
+        """What became of the frames."""
+        return self._talk.frames.counters
+
+    @property
+    def refusals(self) -> list[tuple[int, WarplineError]]:
+        """Numbers of frames that were not taken, and why; the latest."""
+        return list(self._talk.refusals)
+
+    async def wait_until_ready(self, timeout_s: float | None = None) -> Readiness:
+        """Wait until frames are taken; says what one will take on that machine.
+
+        Raises:
+            UnavailableError: If that took too long.
+            WarplineError: Why the session was refused.
+        """
+        await self._wait_for(lambda: self._talk.readiness is not None, timeout_s)
+        if self._talk.readiness is None:
+            raise self._talk.error or UnavailableError("The session did not become ready.")
+        return self._talk.readiness
+
+    async def send(
+        self,
+        frame: np.ndarray,
+        affine: np.ndarray | None = None,
+        *,
+        acquired_at: datetime | None = None,
+    ) -> int:
+        """Hand a frame over; gives its number.
+
+        With the policy `latest` this does not wait: a frame that waits here is overtaken. With
+        `every` it waits while the server has no room.
+
+        Args:
+            frame: As announced; it may be changed afterwards.
+            affine: Where it lies, if not where the session said.
+            acquired_at: On the scanner's clock; comes back with the answer.
+
+        Raises:
+            FrameMismatchError: If it is not as announced.
+            WarplineError: Why the session is over.
+        """
+        await self._wait_for(lambda: not self._talk.frames.is_full, None)
+        self._require_alive()
+        number = self._talk.offer(frame, affine, acquired_at, time.monotonic())
+        self._change()
+        return number
+
+    async def next_answer(self, timeout_s: float | None = None) -> LiveAnswer | None:
+        """The next answer; None if none came in time, or none will come.
+
+        Raises:
+            WarplineError: Why the session is over.
+        """
+        await self._wait_for(self._has_answer_or_end, timeout_s)
+        answer = self._talk.take_answer()
+        if answer is None:
+            self._require_alive(also_closed=False)
+        self._change()
+        return answer
+
+    async def answers(self) -> AsyncIterator[LiveAnswer]:
+        """Answers as they come, until the session is closed, or finished and all were answered.
+
+        Raises:
+            WarplineError: Why the session is over.
+        """
+        while (answer := await self.next_answer()) is not None:
+            yield answer
+
+    def finish(self) -> None:
+        """Say that no more frames come: `answers` ends once all are answered."""
+        self._is_finishing = True
+        self._change()
+
+    async def close(self) -> None:
+        """End the session, and forget what was not answered."""
+        self._talk.is_closing = True
+        self._change()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._task, 5)
+        await self._channel.close()
+
+    def _has_answer_or_end(self) -> bool:
+        return bool(self._talk.answers) or (self._is_finishing and self._talk.frames.is_settled)
+
+    def _change(self) -> None:
+        """Something is another way now: who waits looks again."""
+        for event in self._waiting:
+            event.set()
+
+    async def _changed(self, timeout_s: float | None) -> None:
+        event = asyncio.Event()
+        self._waiting.add(event)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await event.wait()
+        finally:
+            self._waiting.discard(event)
+
+    async def _wait_for(self, is_so: Callable[[], bool], timeout_s: float | None) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while not (is_so() or self._talk.is_over or self._talk.is_closing):
+                    await self._changed(None)
+
+    def _require_alive(self, *, also_closed: bool = True) -> None:
+        if self._talk.error is not None:
+            raise self._talk.error
+        if also_closed and self._talk.is_closing:
+            raise UnavailableError("The session is closed.")
+
+    # The task of the connection.
+
+    async def _live(self) -> None:
+        pause_s: float | None = 0.0
+        while pause_s is not None:
+            if pause_s and not self._talk.is_closing:
+                await asyncio.sleep(pause_s)
+            pause_s = self._talk.broke(await self._connection(), time.monotonic())
+            self._change()
+
+    async def _connection(self) -> Failed | None:
+        """One connection, until it ends."""
+        self._talk.connect(time.monotonic())
+        call = LiveServiceStub(self._channel).Live(self._requests(), metadata=self._metadata)
+        try:
+            async for response in call:
+                self._talk.take(response, time.monotonic())
+                self._change()
+        except grpc.aio.AioRpcError as error:
+            return failed(error)
+        except WarplineError as error:
+            return Failed(error)
+        finally:
+            call.cancel()
+        return None
+
+    async def _requests(self) -> AsyncIterator[pb.LiveRequest]:
+        while not self._talk.is_over:
+            request = self._talk.next_request(time.monotonic())
+            if request is not None:
+                yield request
+            else:
+                with contextlib.suppress(TimeoutError):
+                    await self._changed(self._talk.wait_s(time.monotonic()))
