@@ -169,7 +169,11 @@ class Connection:
             raise LiveProtocolError("The session is open already.", field="open")
         if self._desk.is_stopping.is_set():
             raise LiveStoppingError(retry_after_s=1.0)
-        session = self._resumed(message) if message.session_id else await self._made(message)
+        try:
+            session = self._resumed(message) if message.session_id else await self._made(message)
+        except WarplineError as error:
+            self._desk.sessions.refused(self._owner, error.slug)
+            raise
         self._session = session
         before = session.connect(self)
         if before is not None:

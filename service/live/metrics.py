@@ -25,7 +25,11 @@ class LiveMetrics:
 
     def __post_init__(self) -> None:
         counters = {
-            "_ended": ("warpline_live_sessions_ended", "Sessions that ended, by reason.", "reason"),
+            "_ended": (
+                "warpline_live_sessions_ended",
+                "Sessions that ended or were refused, by reason.",
+                "reason",
+            ),
             "_frames": ("warpline_live_frames", "Frames by what became of them.", "outcome"),
             "_refused": ("warpline_live_frames_refused", "Frames refused, by reason.", "reason"),
         }
@@ -69,7 +73,7 @@ class LiveMetrics:
         self._frames.labels("dropped").inc()
 
     def ended(self, reason: str) -> None:
-        """A session ended; `reason` is the error's code, `closed` or `expired`."""
+        """A session ended or was refused; `reason` is the error's code, `closed` or `expired`."""
         self._ended.labels(reason).inc()
 
     def count_sessions(self, count: Callable[[], Mapping[str, int]]) -> None:

@@ -74,6 +74,11 @@ class Sessions:
         self._audit.note("resumed", session)
         return session
 
+    def refused(self, owner: str, reason: str) -> None:
+        """A session was not opened or not found; `reason` is the error's code."""
+        self._metrics.ended(reason)
+        self._audit.refused(owner, reason)
+
     def ready(self, session: Session) -> None:
         """A session's reference is prepared."""
         self._audit.note("ready", session)
