@@ -15,9 +15,11 @@ from service.pb import warpline_pb2 as pb
 DOMAIN = "warpline"
 DETAILS_KEY = "grpc-status-details-bin"
 REQUEST_ID_KEY = "x-request-id"
-# Peers refuse metadata of more than 8 KiB, and these bytes travel as base64 beside the sentence.
-MOST_DETAIL_BYTES = 4096
-MOST_SENTENCE_CHARS = 1000
+# Peers refuse metadata of more than 8 KiB. The details travel as base64, and beside them the
+# sentence, percent-encoded: up to nine bytes a character.
+MOST_DETAIL_BYTES = 3000
+MOST_SENTENCE_CHARS = 400
+MOST_FIELD_CHARS = 200
 CODES = {code.name: code for code in grpc.StatusCode}
 
 Trailers = tuple[tuple[str, str | bytes], ...]
@@ -59,7 +61,7 @@ def status_of(error: WarplineError, request_id: str | None = None) -> status_pb2
 def _info_of(error: WarplineError) -> error_details_pb2.ErrorInfo:
     known = {"title": error.title, "retryable": str(error.retryable).lower()}
     if error.field is not None:
-        known["field"] = error.field[:MOST_SENTENCE_CHARS]
+        known["field"] = error.field[:MOST_FIELD_CHARS]
     return error_details_pb2.ErrorInfo(reason=error.slug, domain=DOMAIN, metadata=known)
 
 
