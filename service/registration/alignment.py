@@ -11,7 +11,6 @@ from service.registration.descent import Pair as LevelPair
 from service.registration.engine import Engine
 from service.registration.fields import Affine, DisplacementField
 from service.registration.initialise import initialise_scouted
-from service.registration.metrics import lncc
 from service.registration.options import Initialise, RegisterOptions
 from service.registration.pair import Pair
 from service.registration.prepared import (
@@ -23,7 +22,6 @@ from service.registration.prepared import (
 from service.registration.progress import RunningStage, StageClock, Watch
 from service.registration.refine import Climbed, Plan, climb, plan_for
 from service.registration.regularity import overlap_fraction
-from service.registration.resample import resample, warp
 from service.registration.volume import Volume
 
 Answer = Literal["initialise", "network", "refine"]
@@ -45,6 +43,12 @@ class Alignment:
     field: DisplacementField
     answered_by: Answer
     labels: Volume | None = None
+
+    def climbed_to(self, climbed: Climbed) -> "Alignment":
+        """With the refined field, where there is a better one."""
+        if climbed.field is self.field:
+            return self
+        return replace(self, field=climbed.field, answered_by="refine")
 
 
 def align(
@@ -77,33 +81,50 @@ def align_prepared(
 ) -> Alignment:
     """As `align`, of images of which one may have been made ready before."""
     with clock.stage("initialise") as stage:
-        how = chosen(options, engine)
-        affine = _initial_affine(pair, how, stage.watch)
-        overlap = _require_overlap(pair, affine)
-        stage.detail = f"{how}, {overlap:.0%} of the fixed field of view covered"
+        start = begun(pair, chosen(options, engine), stage)
     with clock.stage("predict") as stage:
-        nothing = DisplacementField.zero(pair.fixed.grid.coarsened(COMPARED_VOXELS))
-        start = Alignment(affine, nothing, "initialise")
-        if engine.card.output.kind == "warped_label":
-            return _segmented(pair, start, engine, stage, warnings)
-        predicted = _predicted(pair, start, engine, stage.watch)
-        gain = _gain(pair, affine, predicted)
-        stage.detail = f"{engine.card.name}/{engine.card.version}, local correlation {gain:+.3f}"
-    if not gain > 0 and engine.card.accept != "always":
-        warnings.append(
-            "The network's field did not make the pair more alike than the affine alone and was "
-            "dropped: the pair may lie outside what the model's card promises."
-        )
-        predicted = replace(start, field=DisplacementField.zero(predicted.field.grid))
-    if options.refine == "none":
-        return predicted
+        found = predicted(pair, start, engine, stage, warnings)
+    if options.refine == "none" or engine.card.output.kind == "warped_label":
+        return found
     with clock.stage("refine") as stage:
-        plan = plan_for(options.refine)
-        field = refined(pair, predicted.affine, predicted.field, plan, stage.watch).field
+        climbed = refined(pair, found, plan_for(options.refine), stage.watch)
         stage.detail = str(options.refine)
-    if field is predicted.field:
-        return predicted
-    return replace(predicted, field=field, answered_by="refine")
+    return found.climbed_to(climbed)
+
+
+def begun(pair: PreparedPair, how: Initialise, stage: RunningStage) -> Alignment:
+    """The affine that `how` finds, and no deformation.
+
+    Raises:
+        NoOverlapError: If the two fields of view do not meet under it.
+    """
+    affine = _initial_affine(pair, how, stage.watch)
+    overlap = _require_overlap(pair, affine)
+    stage.detail = f"{how}, {overlap:.0%} of the fixed field of view covered"
+    nothing = DisplacementField.zero(pair.fixed.grid.coarsened(COMPARED_VOXELS))
+    return Alignment(affine, nothing, "initialise")
+
+
+def predicted(
+    pair: PreparedPair,
+    start: Alignment,
+    engine: Engine,
+    stage: RunningStage,
+    warnings: list[str],
+) -> Alignment:
+    """What the network makes of a start; the start where that is no better, see `align`."""
+    if engine.card.output.kind == "warped_label":
+        return _segmented(pair, start, engine, stage, warnings)
+    found = _predicted(pair, start, engine, stage.watch)
+    gain = _gain(pair, start.affine, found)
+    stage.detail = f"{engine.card.name}/{engine.card.version}, local correlation {gain:+.3f}"
+    if gain > 0 or engine.card.accept == "always":
+        return found
+    warnings.append(
+        "The network's field did not make the pair more alike than the affine alone and was "
+        "dropped: the pair may lie outside what the model's card promises."
+    )
+    return replace(start, field=DisplacementField.zero(found.field.grid))
 
 
 def require_labels(pair: Pair, engine: Engine) -> None:
@@ -172,25 +193,18 @@ def _require_overlap(pair: PreparedPair, affine: Affine) -> float:
     return overlap
 
 
-def refined(
-    pair: PreparedPair, affine: Affine, field: DisplacementField, plan: Plan, watch: Watch
-) -> Climbed:
+def refined(pair: PreparedPair, start: Alignment, plan: Plan, watch: Watch) -> Climbed:
     """The field after refinement on the pair's finest levels, as many as the plan has."""
-    begun = time.perf_counter()
-    masks = pair.fixed.mask, pair.moving.mask
-    count = len(plan.steps)
+    started = time.perf_counter()
+    masks, count = (pair.fixed.mask, pair.moving.mask), len(plan.steps)
     levels = zip(pair.fixed.levels[-count:], pair.moving.levels[-count:], strict=True)
-    pairs = [LevelPair(f, m, affine, *masks) for f, m in levels]
+    pairs = [LevelPair(f, m, start.affine, *masks) for f, m in levels]
     spacings = pair.fixed.resolutions.refined_mm[-count:]
-    plan = replace(plan, budget_s=plan.budget_s - (time.perf_counter() - begun))
-    return climb(pairs, spacings, field, plan=plan, watch=watch)
+    plan = replace(plan, budget_s=plan.budget_s - (time.perf_counter() - started))
+    return climb(pairs, spacings, start.field, plan=plan, watch=watch)
 
 
 def _gain(pair: PreparedPair, initial: Affine, found: Alignment) -> float:
     """Local correlation gained since the initial affine, on a coarse copy; 0 if unmeasurable."""
-    fixed, mask = pair.fixed.compared, pair.fixed.compared_mask
-    moving = pair.moving.compared
-    without = lncc(fixed, resample(moving, fixed.grid, affine=initial), mask)
-    with_it = warp(moving, found.field, fixed.grid, affine=found.affine)
-    gain = lncc(fixed, with_it, mask) - without
+    gain = pair.similarity(found.affine, found.field) - pair.similarity(initial)
     return gain if np.isfinite(gain) else 0.0

@@ -69,6 +69,27 @@ def initialise_scouted(
     return _search(stages, _candidates(fixed, moving), how, watch)
 
 
+def nudge(
+    fixed: Scouted, moving: Scouted, start: Affine, how: Initialise, steps: Sequence[int]
+) -> Affine:
+    """A start made a little better where it is: no search, only steps of `how`.
+
+    Args:
+        fixed: Where the affine begins.
+        moving: Where it leads.
+        start: Nearly right already.
+        how: `rigid` or `affine`; another gives the start back. Steps of a rigid motion keep the
+            start's scales.
+        steps: Most Gauss-Newton steps on each level, coarse first.
+    """
+    if how not in _GENERATORS or not (fixed.has_contrast and moving.has_contrast):
+        return start
+    matrix = start.matrix
+    for level, most in enumerate(steps):
+        (matrix,), _ = _improve(_Stage.of(fixed, moving, level), [matrix], how, most)
+    return Affine(matrix)
+
+
 def _shift(fixed_mm: np.ndarray, moving_mm: np.ndarray) -> Affine:
     matrix = np.eye(4)
     matrix[:3, 3] = moving_mm - fixed_mm

@@ -26,6 +26,7 @@ from service.registration.volume import Volume, require_same_grid
 
 __all__ = [
     "Regularity",
+    "Windows",
     "dice",
     "displacement_percentile_mm",
     "folding_fraction",
@@ -86,22 +87,37 @@ def lncc(fixed: Volume, warped: Volume, mask: Volume | None = None, radius: int 
 
     Source: Avants et al., Symmetric diffeomorphic image registration, MedIA 2008, section 2.1.
     """
-    require_same_grid(warped, fixed, "warped")
-    a, b = _standardised(fixed), _standardised(warped)
-    if a is None:
-        return math.nan
-    if b is None:
-        return 0.0
-    mean_a, mean_b = box_mean(a, radius), box_mean(b, radius)
-    var_a = box_mean(a * a, radius) - mean_a * mean_a
-    var_b = box_mean(b * b, radius) - mean_b * mean_b
-    cov = box_mean(a * b, radius) - mean_a * mean_b
-    kept = _mask(fixed, mask) & (var_a > _FLAT_WINDOW)
-    if not kept.any():
-        return math.nan
-    cov, var_a, var_b = cov[kept], var_a[kept], var_b[kept]
-    score = np.where(var_b > _FLAT_WINDOW, cov * cov / (var_a * np.maximum(var_b, 1e-12)), 0.0)
-    return float(np.clip(score, 0.0, 1.0).mean(dtype=np.float64))
+    return Windows(fixed, mask, radius).lncc(warped)
+
+
+class Windows:
+    """The fixed image's share of `lncc`, to compare many images with."""
+
+    def __init__(self, fixed: Volume, mask: Volume | None = None, radius: int = 2) -> None:
+        """See `lncc`."""
+        self._fixed, self._radius = fixed, radius
+        values = _standardised(fixed)
+        self._values = np.zeros(fixed.grid.shape, np.float32) if values is None else values
+        self._mean = box_mean(self._values, radius)
+        self._variance = box_mean(self._values * self._values, radius) - self._mean * self._mean
+        self._kept = _mask(fixed, mask) & (self._variance > _FLAT_WINDOW)
+        self._count = int(self._kept.sum())
+
+    def lncc(self, warped: Volume) -> float:
+        """As the function of this name."""
+        require_same_grid(warped, self._fixed, "warped")
+        if not self._count:
+            return math.nan
+        b = _standardised(warped)
+        if b is None:
+            return 0.0
+        mean = box_mean(b, self._radius)
+        variance = box_mean(b * b, self._radius) - mean * mean
+        cov = box_mean(self._values * b, self._radius) - self._mean * mean
+        both = self._variance * np.maximum(variance, 1e-12)
+        counted = self._kept & (variance > _FLAT_WINDOW)
+        score = np.divide(cov * cov, both, out=np.zeros_like(cov), where=counted)
+        return float(np.minimum(score, 1.0).sum(dtype=np.float64)) / self._count
 
 
 def _standardised(volume: Volume) -> np.ndarray | None:

@@ -10,8 +10,9 @@ from functools import cached_property
 import numpy as np
 
 from service.registration.engine import Engine, Seen
-from service.registration.fields import Affine
+from service.registration.fields import Affine, DisplacementField
 from service.registration.grid import Grid
+from service.registration.metrics import Windows
 from service.registration.model_grid import no_finer
 from service.registration.options import RegisterOptions
 from service.registration.refine import (
@@ -21,7 +22,7 @@ from service.registration.refine import (
     moving_levels,
     plan_for,
 )
-from service.registration.resample import downsample, resample
+from service.registration.resample import downsample, resample, warp
 from service.registration.scouted import Scouted
 from service.registration.volume import Volume
 
@@ -82,6 +83,11 @@ class PreparedFixed:
         if self.mask is None:
             return None
         return resample(self.mask, self.compared.grid, interpolation="nearest")
+
+    @cached_property
+    def windows(self) -> Windows:
+        """What warped images are compared with."""
+        return Windows(self.compared, self.compared_mask)
 
     @cached_property
     def levels(self) -> list[Volume]:
@@ -147,6 +153,13 @@ class PreparedPair:
     def seen(self) -> Seen:
         """As the network sees the pair, but for the transform."""
         return Seen(self.fixed.resolutions.network, self.fixed.shown, self.moving.seen)
+
+    def similarity(self, affine: Affine, field: DisplacementField | None = None) -> float:
+        """Local correlation under a transform, on coarse copies; nan where nothing can be said."""
+        moving, grid = self.moving.compared, self.fixed.compared.grid
+        if field is None:
+            return self.fixed.windows.lncc(resample(moving, grid, affine=affine))
+        return self.fixed.windows.lncc(warp(moving, field, grid, affine=affine))
 
 
 def prepare_fixed(

@@ -134,13 +134,15 @@ def refine(
 class Climbed:
     """What a climb reached. Similarities are of the finest level that it came to, 0 to 1.
 
-    `field` is the start itself where nothing beat it; `is_cut_short` where the time ran out.
+    `field` is the start itself where nothing beat it; `is_cut_short` where the time ran out;
+    `stepping_s` is what the steps took, without getting levels ready and comparing.
     """
 
     field: DisplacementField
     before: float
     after: float
     steps: int
+    stepping_s: float
     is_cut_short: bool
 
 
@@ -168,6 +170,7 @@ class _Climb:
         self._done = 0.0
         self._seconds_per_voxel = 0.0
         self._steps = 0
+        self._stepping_s = 0.0
         self._is_cut_short = False
 
     def run(
@@ -187,7 +190,14 @@ class _Climb:
             self._watch("refine", self._done)
         after, of_start = level.similarity(), level.similarity_of(start)
         better = level.field.in_world() if after > of_start else field
-        return Climbed(better, of_start, max(after, of_start), self._steps, self._is_cut_short)
+        return Climbed(
+            better,
+            of_start,
+            max(after, of_start),
+            self._steps,
+            self._stepping_s,
+            self._is_cut_short,
+        )
 
     def _has_time_for(self, voxels: int) -> bool:
         """Whether a level's preparation and a few steps fit in what is left, by the pace so far."""
@@ -209,6 +219,7 @@ class _Climb:
                 self._watch("refine", self._done)
         spent_s = self._clock() - begun
         self._steps += len(history)
+        self._stepping_s += spent_s
         self._seconds_per_voxel = spent_s / max(1, len(history)) / level.grid.voxel_count
 
 

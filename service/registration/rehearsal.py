@@ -16,19 +16,24 @@ LARGEST_TURN_DEG = 3.0
 LARGEST_SHIFT = LARGEST_BEND = 0.02  # of the field of view's longest side
 NOISE = 0.01  # of the image's range
 BEND_VOXELS = 6**3  # of the random field that is interpolated
+PHASE = 0.3  # of the motion from one frame to the next
 LEAST_OVERLAP = 0.25  # below it the reference is put where the frames are
 
 
 def rehearsal_frames(reference: Reference, grid: Grid, role: Role, count: int) -> Iterator[Volume]:
-    """The reference seen on the frames' grid, moved and bent a little, otherwise each time.
+    """The reference seen on the frames' grid, moved and bent a little more or less each time.
 
     The same frames every time. A frame is never constant, even where it shows nothing.
     """
     rng = np.random.default_rng(SEED)
-    placed = _placed(reference, grid, role)
+    placed, bend = _placed(reference, grid, role), _bend(grid, rng)
+    angles, shift = rng.uniform(-1, 1, (2, 3))
     spread = max(float(np.ptp(reference.image.data)), 1e-6)
-    for _ in range(count):
-        frame = warp(reference.image, _bend(grid, rng), grid, affine=placed @ _shake(grid, rng))
+    for number in range(count):
+        weight = np.sin(PHASE * (number + 1))
+        bent = DisplacementField(np.float32(weight) * bend.vectors_mm, bend.grid)
+        affine = placed @ _shake(grid, weight * angles, weight * shift)
+        frame = warp(reference.image, bent, grid, affine=affine)
         noise = NOISE * spread * rng.standard_normal(grid.shape).astype(np.float32)
         yield frame.with_data(frame.data + noise)
 
@@ -44,9 +49,9 @@ def _placed(reference: Reference, grid: Grid, role: Role) -> Affine:
     return Affine(matrix)
 
 
-def _shake(grid: Grid, rng: np.random.Generator) -> Affine:
-    """A small turn about the grid's centre, and a small shift."""
-    angles = np.deg2rad(rng.uniform(-LARGEST_TURN_DEG, LARGEST_TURN_DEG, 3))
+def _shake(grid: Grid, angles: np.ndarray, shift: np.ndarray) -> Affine:
+    """A small turn about the grid's centre, and a small shift; both given as shares, -1 to 1."""
+    angles = np.deg2rad(LARGEST_TURN_DEG * angles)
     turn = np.eye(3)
     for axis, angle in enumerate(angles):
         a, b = (axis + 1) % 3, (axis + 2) % 3
@@ -55,7 +60,7 @@ def _shake(grid: Grid, rng: np.random.Generator) -> Affine:
         about[b, a] = np.sin(angle)
         about[a, b] = -np.sin(angle)
         turn = turn @ about
-    shift = rng.uniform(-LARGEST_SHIFT, LARGEST_SHIFT, 3) * grid.extent_mm.max()
+    shift = LARGEST_SHIFT * shift * grid.extent_mm.max()
     matrix = np.eye(4)
     matrix[:3, :3] = turn
     matrix[:3, 3] = grid.centre_mm - turn @ grid.centre_mm + shift

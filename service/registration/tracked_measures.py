@@ -1,50 +1,39 @@
 """Cheap figures of one answer: how alike the pair is, how sane the field, how far things moved."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 from service.registration.alignment import Alignment
+from service.registration.answering import Answer
 from service.registration.carried import to_moving
-from service.registration.fields import Affine
+from service.registration.fields import Affine, DisplacementField
 from service.registration.grid import Grid
-from service.registration.metrics import lncc
 from service.registration.prepared import PreparedPair
 from service.registration.quality import Evidence, Verdict, judge
 from service.registration.regularity import max_displacement_mm, overlap_fraction, regularity
-from service.registration.resample import resample, warp
 from service.registration.tracked import Motion, nearest_rigid, rotation_deg
 
 # A motion's lengths are of about this many places.
 MOTION_VOXELS = 16**3
+OVERLAP_VOXELS = 20**3
 
 
-@dataclass(frozen=True)
-class Judged:
-    """The verdict, and the similarities that it was judged on; nan where there were none."""
-
-    verdict: Verdict
-    similarity_before: float
-    similarity_after: float
-
-
-def judged(pair: PreparedPair, alignment: Alignment) -> Judged:
-    """Local correlation on a coarse copy, overlap, and the regularity of the field as it is.
+def judged(pair: PreparedPair, answer: Answer) -> Verdict:
+    """From local correlation on coarse copies, overlap, and the regularity of the field as it is.
 
     An affine changes neither a field's folds nor the spread of its volume changes, so both are
     measured before it, on the field's own grid.
     """
-    fixed, mask, moving = pair.fixed.compared, pair.fixed.compared_mask, pair.moving.compared
-    grid = fixed.grid
-    before = lncc(fixed, resample(moving, grid, affine=pair.initial), mask)
-    after = lncc(fixed, warp(moving, alignment.field, grid, affine=alignment.affine), mask)
+    alignment = answer.alignment
     shape = regularity(alignment.field)
     evidence = Evidence(
-        lncc_before=_known(before),
-        lncc_after=_known(after),
+        lncc_before=_known(answer.before),
+        lncc_after=_known(answer.after),
         overlap_fraction=overlap_fraction(
-            alignment.field, pair.moving.grid, affine=alignment.affine
+            DisplacementField.zero(pair.fixed.grid.coarsened(OVERLAP_VOXELS)),
+            pair.moving.grid,
+            affine=alignment.affine,
         ),
         folding_fraction=shape.folding_fraction,
         non_diffeomorphic_volume=shape.non_diffeomorphic_volume,
@@ -53,7 +42,7 @@ def judged(pair: PreparedPair, alignment: Alignment) -> Judged:
         field_of_view_mm=float(pair.fixed.grid.extent_mm.max()),
         affine_volume_change=float(np.linalg.det(alignment.affine.matrix[:3, :3])),
     )
-    return Judged(judge(evidence), before, after)
+    return judge(evidence)
 
 
 def _known(similarity: float) -> float | None:

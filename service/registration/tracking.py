@@ -4,18 +4,22 @@ initialise -> predict -> refine -> warp -> measure -> judge
 """
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
 from service.errors import InvalidPairError, InvalidRequestError, NoContrastError
-from service.registration.alignment import align_prepared
+from service.registration.answering import Answer, Answering, expected_similarity
 from service.registration.carried import Wish, carry
 from service.registration.engine import Engine
+from service.registration.following import Followed
 from service.registration.grid import Grid
 from service.registration.options import RegisterOptions
 from service.registration.prepared import PreparedFixed, PreparedMoving, PreparedPair, prepare_fixed
-from service.registration.progress import StageClock, Watch, unwatched
+from service.registration.progress import Watch, unwatched
 from service.registration.rehearsal import rehearsal_frames
+from service.registration.report import Stage
+from service.registration.schedule import Costs
 from service.registration.tracked import (
     Calibration,
     Reference,
@@ -69,6 +73,8 @@ class Tracker:
         self._warm_start = warm_start
         self._fixed: PreparedFixed | None = None
         self._moving: PreparedMoving | None = None
+        self._costs = Costs()
+        self._last: Followed | None = None
         _check(reference, role, wanted, engine)
 
     def step(
@@ -87,43 +93,62 @@ class Tracker:
             NoOverlapError: If it does not meet the reference.
         """
         self._require_frame(frame)
-        ends = None if budget_s is None else time.perf_counter() + budget_s
-        pair, warnings = self._pair(frame), list[str]()
-        clock = StageClock(watch)
-        alignment = align_prepared(pair, self._options, self._engine, clock, warnings)
-        with clock.stage("warp"):
-            carried = carry(alignment, pair.fixed.grid, self._wish(pair), self._options)
-        with clock.stage("measure"):
-            found = judged(pair, alignment)
-        return Tracked(
-            affine=alignment.affine,
-            rigid=nearest_rigid(alignment.affine, pair.fixed.grid.centre_mm),
-            field=carried.field,
-            warped_image=carried.image,
-            warped_labels=carried.labels,
-            points=carried.points,
-            stages=tuple((stage.name, stage.seconds) for stage in clock.stages),
-            verdict=found.verdict,
-            motion=motion(alignment, pair.initial, pair.fixed.grid),
-            similarity_before=found.similarity_before,
-            similarity_after=found.similarity_after,
-            is_cut_short=ends is not None and time.perf_counter() > ends,
-            warnings=tuple(warnings),
+        pair = self._pair(frame)
+        way = Answering(
+            pair,
+            self._options,
+            self._engine,
+            rigid_only=self._wanted.rigid_only,
+            costs=self._costs,
+            budget_s=budget_s,
+            watch=watch,
         )
+        answer = way.answer(self._last if self._warm_start else None)
+        self._last = Followed(answer.alignment, expected_similarity(answer, self._last))
+        return self._told(pair, answer, way)
 
     def calibrate(self, frames: int = 3) -> Calibration:
         """What a step takes, measured on frames made from the reference.
 
-        A step before that is not counted: it loads kernels and buffers.
+        Two steps before that are not counted: the first loads kernels, the second has no frame
+        before it, and tells what a step from nothing costs.
         """
         taken: list[float] = []
-        made = rehearsal_frames(self._reference, self._frame_grid, self._role, frames + 1)
-        for frame in made:
+        made = rehearsal_frames(self._reference, self._frame_grid, self._role, frames + 2)
+        for number, frame in enumerate(made):
+            if number == 1:
+                self._costs, self._last = Costs(), None
             begun = time.perf_counter()
             self.step(frame)
             taken.append(time.perf_counter() - begun)
-        p50, p95 = np.percentile(taken[1:], [50, 95])
+        self._last = None
+        p50, p95 = np.percentile(taken[2:], [50, 95])
         return Calibration(float(p50), float(p95))
+
+    def _told(self, pair: PreparedPair, answer: Answer, way: Answering) -> Tracked:
+        """The answer with what is wanted of it, and what it is worth."""
+        alignment, grid = answer.alignment, pair.fixed.grid
+        with way.stage("warp"):
+            carried = carry(alignment, grid, self._wish(pair), self._options)
+        with way.stage("measure"):
+            verdict = judged(pair, answer)
+            moved = motion(alignment, pair.initial, grid)
+        return Tracked(
+            affine=alignment.affine,
+            rigid=nearest_rigid(alignment.affine, grid.centre_mm),
+            field=carried.field,
+            warped_image=carried.image,
+            warped_labels=carried.labels,
+            points=carried.points,
+            stages=totals(way.clock.stages),
+            verdict=verdict,
+            motion=moved,
+            similarity_before=answer.before,
+            similarity_after=answer.after,
+            is_cut_short=way.schedule.is_cut_short,
+            is_warm=answer.is_warm,
+            warnings=tuple(way.warnings),
+        )
 
     def _require_frame(self, frame: Volume) -> None:
         if frame.grid.shape != self._frame_grid.shape:
@@ -159,6 +184,14 @@ class Tracker:
             fixed_points=points if self._role == "fixed" else None,
             moving_points=points if self._role == "moving" else None,
         )
+
+
+def totals(stages: Sequence[Stage]) -> tuple[tuple[str, float], ...]:
+    """Seconds by name, in the order in which names came first."""
+    seconds: dict[str, float] = {}
+    for stage in stages:
+        seconds[stage.name] = seconds.get(stage.name, 0.0) + stage.seconds
+    return tuple(seconds.items())
 
 
 def _check(reference: Reference, role: Role, wanted: Wanted, engine: Engine) -> None:
