@@ -199,7 +199,8 @@ class AsyncLiveSession:
     async def _connection(self) -> Failed | None:
         """One connection, until it ends."""
         self._talk.connect(time.monotonic())
-        call = LiveServiceStub(self._channel).Live(self._requests(), metadata=self._metadata)
+        over = asyncio.Event()
+        call = LiveServiceStub(self._channel).Live(self._requests(over), metadata=self._metadata)
         try:
             async for response in call:
                 self._talk.take(response, time.monotonic())
@@ -209,11 +210,14 @@ class AsyncLiveSession:
         except WarplineError as error:
             return Failed(error)
         finally:
+            over.set()
+            self._change()
             call.cancel()
         return None
 
-    async def _requests(self) -> AsyncIterator[pb.LiveRequest]:
-        while not self._talk.is_over:
+    async def _requests(self, over: asyncio.Event) -> AsyncIterator[pb.LiveRequest]:
+        """What is sent on one connection, for the task of grpcio that sends it."""
+        while not over.is_set() and not self._talk.is_over:
             request = self._talk.next_request(time.monotonic())
             if request is not None:
                 yield request

@@ -83,15 +83,14 @@ class FrameQueue:
         """Whether it is known of each frame what became of it."""
         return not self._waiting and not self._unsettled
 
-    def add(self, frame: OutgoingFrame) -> None:
-        """Take a frame."""
+    def add(self, frame: OutgoingFrame) -> int:
+        """Take a frame; gives it the next number."""
+        self._number += 1
+        frame.start.number = self._number
         if not self._is_every and self._waiting:
             self._waiting.clear()
             self.counters.overtaken += 1
         self._waiting.append(frame)
-
-    def new_number(self) -> int:
-        self._number += 1
         return self._number
 
     def next(self) -> OutgoingFrame | None:
@@ -149,14 +148,13 @@ class FrameQueue:
 
 
 def outgoing(
-    number: int,
     voxels: np.ndarray,
     affine: np.ndarray | None,
     acquired_at: datetime | None,
     now_s: float,
     announced: tuple[tuple[int, int, int], np.dtype[np.generic]],
 ) -> OutgoingFrame:
-    """A frame of an array, which may be changed afterwards.
+    """A frame of an array, which may be changed afterwards; its number comes with the queue.
 
     Raises:
         FrameMismatchError: If it is not as announced.
@@ -170,7 +168,7 @@ def outgoing(
         raise FrameMismatchError(
             f"The frame is {voxels.dtype}; {dtype} was announced.", field="frame"
         )
-    start = pb.FrameStart(number=number)
+    start = pb.FrameStart()
     if affine is not None:
         start.affine.extend(rows_of(affine, "frame"))
     if acquired_at is not None:

@@ -91,9 +91,7 @@ class LiveTalk:
             FrameMismatchError: If it is not as announced.
         """
         announced = (self._opening.frame_shape, self._opening.frame_dtype)
-        frame = outgoing(self.frames.new_number(), voxels, affine, acquired_at, now_s, announced)
-        self.frames.add(frame)
-        return frame.number
+        return self.frames.add(outgoing(voxels, affine, acquired_at, now_s, announced))
 
     def take_answer(self) -> LiveAnswer | None:
         """The oldest answer that was not taken; makes room for another."""

@@ -20,13 +20,20 @@ def is_archive(path: Path) -> bool:
     return path.is_file() and path.name.lower().endswith(ARCHIVES)
 
 
-def pack(folder: Path, target: Path, tell: Tell = lambda _fraction: None) -> Path:
+def pack(
+    folder: Path,
+    target: Path,
+    tell: Tell = lambda _fraction: None,
+    *,
+    are_names_kept: bool = True,
+) -> Path:
     """Write every file below a folder to a zip, hidden ones left out.
 
     Args:
         folder: Paths in the archive begin here.
         target: The zip.
         tell: Called with the share of bytes that is packed.
+        are_names_kept: Otherwise files are numbered; names of DICOM files may name the patient.
 
     Raises:
         InvalidRequestError: If the folder is not there or is empty.
@@ -40,8 +47,9 @@ def pack(folder: Path, target: Path, tell: Tell = lambda _fraction: None) -> Pat
         )
     total, done = sum(path.stat().st_size for path in files) or 1, 0
     with zipfile.ZipFile(target, "w") as archive:
-        for path in files:
-            entry = zipfile.ZipInfo(path.relative_to(folder).as_posix(), WRITTEN_AT)
+        for number, path in enumerate(files, start=1):
+            name = path.relative_to(folder).as_posix() if are_names_kept else f"{number:08d}"
+            entry = zipfile.ZipInfo(name, WRITTEN_AT)
             is_packed = path.name.lower().endswith(PACKED_ALREADY)
             entry.compress_type = zipfile.ZIP_STORED if is_packed else zipfile.ZIP_DEFLATED
             entry.file_size = path.stat().st_size

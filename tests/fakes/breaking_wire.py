@@ -9,11 +9,12 @@ class BreakingWire:
     """Carries TCP connections to a port; each breaks once it has carried its allowance upwards.
 
     `allowances` are taken one for each connection, in bytes from the client (`up`) or from the
-    server (`down`); None, or an empty list, means that it holds.
+    server (`down`); None, or an empty list, means that it holds. `target` is the port that the next
+    connection goes to.
     """
 
     def __init__(self, port: int) -> None:
-        self._target = port
+        self.target = port
         self.up: list[int | None] = []
         self.down: list[int | None] = []
         self.connections = 0
@@ -36,7 +37,7 @@ class BreakingWire:
                 client.close()
                 continue
             try:
-                server = socket.create_connection(("127.0.0.1", self._target))
+                server = socket.create_connection(("127.0.0.1", self.target))
             except OSError:
                 client.close()
                 continue
