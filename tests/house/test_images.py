@@ -13,8 +13,9 @@ ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
 SERVICES = COMPOSE["services"]
-OURS = ("gateway", "worker", "worker-gpu", "trainer", "migrate")
-FINAL = ("gateway", "worker-cpu", "worker-gpu", "trainer")
+OURS = ("gateway", "worker", "live", "worker-gpu", "trainer", "migrate")
+FINAL = ("gateway", "worker-cpu", "worker-gpu", "live", "trainer")
+WITHOUT_STORES = {"live"}
 ONE_SHOT = ("migrate", "bucket")
 
 
@@ -83,6 +84,22 @@ def test_extra_of_an_image_leaves_out_what_the_face_must_not_know(extra, never):
     assert not packages_of(extra) & never
 
 
+def test_the_live_face_has_one_onnxruntime_and_no_torch():
+    assert '".[worker-cpu,live]"' in DOCKERFILE
+    found = packages_of("worker-cpu,live")
+    assert {"grpcio", "onnxruntime-openvino", "prometheus-client"} <= found
+    assert not {"torch", "onnxruntime-gpu", "fastapi", "onnx"} & found
+
+
+def test_the_gateway_finds_the_live_process_where_it_listens():
+    live = environment_of("live")
+    assert (
+        environment_of("gateway")["WARPLINE_LIVE_ADDRESS"] == f"live:{live['WARPLINE_LIVE_PORT']}"
+    )
+    assert set(SERVICES["live"]["networks"]) & set(SERVICES["gateway"]["networks"])
+    assert f"127.0.0.1:{live['WARPLINE_LIVE_HTTP_PORT']}/healthz" in DOCKERFILE
+
+
 def test_the_trainer_has_one_torch_and_one_onnxruntime():
     assert '".[worker-cpu,trainer]"' in DOCKERFILE
     found = packages_of("worker-cpu,trainer")
@@ -117,14 +134,21 @@ def test_compose_sets_only_settings_that_exist():
     variables = {f"WARPLINE_{name.upper()}" for name in Settings.model_fields}
     for service in OURS:
         assert environment_of(service).keys() <= variables
+    for service in set(OURS) - WITHOUT_STORES:
         assert environment_of(service)["WARPLINE_DATABASE_URL"].startswith("postgresql+psycopg://")
+
+
+def test_live_sessions_know_no_secret_but_the_keys_of_callers():
+    known = environment_of("live")
+    assert not [name for name in known if re.search(r"DATABASE|S3|REDIS", name)]
+    assert "WARPLINE_API_KEYS" in known
 
 
 def test_settings_accept_what_compose_says(monkeypatch):
     for service in OURS:
         for name, value in environment_of(service).items():
             monkeypatch.setenv(name, re.sub(r"\$\{[^}]*:-([^}]*)\}", r"\1", value))
-        assert not Settings(_env_file=None).is_embedded
+        assert not Settings(_env_file=None).is_embedded or service in WITHOUT_STORES
 
 
 def test_secrets_have_no_defaults():
@@ -151,7 +175,7 @@ def test_service_is_hardened_and_limited(service):
 
 @pytest.mark.parametrize("service", sorted(set(SERVICES) - set(ONE_SHOT)))
 def test_long_running_service_has_a_health_check(service):
-    image_checks = {"gateway", "worker", "worker-gpu", "trainer"}
+    image_checks = {"gateway", "worker", "worker-gpu", "live", "trainer"}
     assert "healthcheck" in SERVICES[service] or service in image_checks
 
 

@@ -13,7 +13,7 @@ PAGES = sorted(
     [
         ROOT / "README.md",
         ROOT / "CONTRIBUTING.md",
-        ROOT / "deploy" / "README.md",
+        *(ROOT / "deploy").rglob("*.md"),
         *(ROOT / "docs").rglob("*.md"),
         *(ROOT / "trainer" / "recipes").glob("*.md"),
     ]
