@@ -5,6 +5,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import pydantic
@@ -41,12 +42,15 @@ def file_option(flag: str, sentence: str) -> Any:
 
 Matching = {"rich_help_panel": MATCHING}
 Looks = {"rich_help_panel": LOOKS}
+Dicom: dict[str, Any] = {"rich_help_panel": "DICOM"}
 
 
 def register(
-    fixed: Annotated[Path, typer.Argument(help="Image to align to.", exists=True, dir_okay=False)],
+    fixed: Annotated[
+        Path, typer.Argument(help="Image to align to: a file, or a folder of DICOM.", exists=True)
+    ],
     moving: Annotated[
-        Path, typer.Argument(help="Image that is aligned.", exists=True, dir_okay=False)
+        Path, typer.Argument(help="Image that is aligned, in the same forms.", exists=True)
     ],
     *,
     out: Annotated[Path, typer.Option("--out", "-o", help="Result folder.", file_okay=True)],
@@ -87,6 +91,16 @@ def register(
         LabelInterpolation, typer.Option(help=about("label_interpolation"), **Looks)
     ] = FIELDS["label_interpolation"].default,
     fill: Annotated[float, typer.Option(help=about("fill"), **Looks)] = FIELDS["fill"].default,
+    fixed_series: Annotated[
+        str | None, typer.Option(help=about("fixed_series"), metavar="NUMBER|UID", **Dicom)
+    ] = None,
+    moving_series: Annotated[
+        str | None, typer.Option(help=about("moving_series"), metavar="NUMBER|UID", **Dicom)
+    ] = None,
+    allow_different_patients: Annotated[
+        bool,
+        typer.Option("--allow-different-patients", help=about("allow_different_patients"), **Dicom),
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write into a folder that has files.")
     ] = False,
@@ -104,6 +118,10 @@ def register(
 
         warpline register a.nii b.nii -o result --fixed-labels a_seg.nii --moving-labels b_seg.nii
         --refine best
+
+    Two DICOM series, as folders, zip archives or files of many frames:
+
+        warpline register CT_DAY_1/ CT_DAY_8.zip -o result
 
     On a server, with the same result:
 
@@ -186,8 +204,9 @@ def there(
     watch: screen.Watch,
 ) -> Report:
     """Register on a server and fetch its results."""
-    terms: dict[str, Any] = {**files, **options.model_dump(mode="json")}
-    with connect(*server) as client:
+    terms: dict[str, Any] = options.model_dump(mode="json")
+    with connect(*server) as client, packed(files) as sendable:
+        terms.update(sendable)
         watch("sending", 0.0)
         if is_rpc(server[0]):
             terms["sent"] = lambda sent, total: watch(f"sending {sent / max(total, 1):.0%}", 0.0)
@@ -197,6 +216,20 @@ def there(
         watch("fetching", 1.0)
         client.download(job.id, folder)
     return read_report(folder)
+
+
+@contextmanager
+def packed(files: dict[str, Path]) -> Iterator[dict[str, Path]]:
+    """The files, with folders as zip archives, which go again afterwards."""
+    from service.client.packing import pack
+
+    with TemporaryDirectory(prefix="warpline-send-") as scratch:
+        yield {
+            role: pack(path, Path(scratch) / f"{role}.zip", are_names_kept=False)
+            if path.is_dir()
+            else path
+            for role, path in files.items()
+        }
 
 
 def _stage(job: Any) -> str:

@@ -19,6 +19,8 @@ MEDIA_TYPES = {
     ".json": "application/json",
     ".html": "text/html",
     ".png": "image/png",
+    ".dcm": "application/dicom",
+    ".zip": "application/zip",
 }
 
 

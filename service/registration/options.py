@@ -12,6 +12,7 @@ LabelInterpolation = Literal["nearest", "linear"]
 Refine = Literal["none", "fast", "best"] | Annotated[float, Field(gt=0, le=600)]
 
 MODEL_NAME = r"^[a-z0-9][a-z0-9-]{0,62}(/[a-z0-9][a-z0-9.-]{0,30}|@[a-z]{1,20})?$"
+SERIES = r"^[0-9][0-9.]{0,63}$"
 
 
 class WarpOptions(BaseModel):
@@ -46,6 +47,18 @@ class RegisterOptions(WarpOptions):
         "fast",
         description="Optimise this pair's field after the network: `none`, `fast`, `best`, or a "
         "budget in seconds.",
+    )
+    fixed_series: str | None = Field(
+        None,
+        pattern=SERIES,
+        description="Of DICOM with several volumes: which is fixed, by its number in the list that "
+        "the error shows, or by its series UID.",
+    )
+    moving_series: str | None = Field(
+        None, pattern=SERIES, description="Of DICOM with several volumes: which is moving."
+    )
+    allow_different_patients: bool = Field(
+        False, description="Register DICOM images that say that they are of different patients."
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="For stages that draw random numbers.")
 

@@ -4,15 +4,18 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from service.errors import InvalidRequestError, NoContrastError
 from service.registration.fields import Affine
 from service.registration.files.affine_text import read_affine
+from service.registration.files.dicom.source import OriginJson
 from service.registration.files.limits import Limits
 from service.registration.files.points_file import read_points
-from service.registration.files.volume_file import read_label_map, read_volume
+from service.registration.files.volume_file import read_image, read_label_map
+from service.registration.options import RegisterOptions
 from service.registration.points import WorldPoints
 from service.registration.roles import (
     IMAGE_ROLES,
@@ -28,7 +31,8 @@ from service.registration.volume import Volume, require_same_grid
 class Pair:
     """What was sent. Labels and masks lie on the grid of their image.
 
-    `initial` replaces the headers' placement: fixed world to moving world.
+    `initial` replaces the headers' placement: fixed world to moving world. The origins say where
+    images that came as DICOM come from; see files/dicom/origin.py.
     """
 
     fixed: Volume
@@ -40,13 +44,18 @@ class Pair:
     fixed_points: WorldPoints | None = None
     moving_points: WorldPoints | None = None
     initial: Affine = field(default_factory=Affine.identity)
+    fixed_origin: OriginJson | None = field(default=None, repr=False)
+    moving_origin: OriginJson | None = field(default=None, repr=False)
 
 
-def read_pair(files: Mapping[str, Path], limits: Limits, warnings: list[str]) -> Pair:
+def read_pair(
+    files: Mapping[str, Path], options: RegisterOptions, limits: Limits, warnings: list[str]
+) -> Pair:
     """Read every file of a pair, two at a time, and check that they belong together.
 
     Args:
         files: Path by role; `fixed` and `moving` are needed, see roles.REGISTER_ROLES.
+        options: Say which series of DICOM, and whether patients may differ.
         limits: What is refused as too large.
         warnings: What is odd but not wrong is added here.
 
@@ -55,16 +64,25 @@ def read_pair(files: Mapping[str, Path], limits: Limits, warnings: list[str]) ->
         InvalidFileError: If a file cannot be read; `field` names its role.
         NoContrastError: If an image is constant.
         GridMismatchError: If labels or a mask lie elsewhere than their image.
+        PatientMismatchError: If DICOM images are of different patients, and that is not allowed.
     """
     _require_roles(files)
+    series = {"fixed": options.fixed_series, "moving": options.moving_series}
     with ThreadPoolExecutor(2) as pool:
-        loading = {role: pool.submit(_read, role, path, limits) for role, path in files.items()}
+        loading = {
+            role: pool.submit(_read, role, path, limits, series.get(role))
+            for role, path in files.items()
+        }
         loaded = {role: task.result() for role, task in loading.items()}
-    parts = {}
-    for role, (part, found) in loaded.items():
-        warnings.extend(f"{role}: {warning}" for warning in found)
-        parts["initial" if role == TRANSFORM_ROLE else role] = part
-    pair = Pair(**parts)  # type: ignore[arg-type]
+    parts: dict[str, Any] = {}
+    for role, read in loaded.items():
+        warnings.extend(f"{role}: {warning}" for warning in read.warnings)
+        parts["initial" if role == TRANSFORM_ROLE else role] = read.part
+        if read.origin is not None:
+            parts[f"{role}_origin"] = read.origin
+    pair = Pair(**parts)
+    if not options.allow_different_patients:
+        _require_same_patient(pair)
     _require_contrast(pair)
     for role in LABEL_ROLES:
         if (labels := getattr(pair, role)) is not None:
@@ -85,17 +103,34 @@ def _require_roles(files: Mapping[str, Path]) -> None:
             )
 
 
-def _read(role: str, path: Path, limits: Limits) -> tuple[Volume | WorldPoints | Affine, list[str]]:
+def _require_same_patient(pair: Pair) -> None:
+    if pair.fixed_origin is None or pair.moving_origin is None:
+        return
+    from service.registration.files.dicom.origin import Origin, require_same_patient
+
+    require_same_patient(Origin.from_json(pair.fixed_origin), Origin.from_json(pair.moving_origin))
+
+
+@dataclass(frozen=True)
+class _Read:
+    """One file, with what is odd about it and, of DICOM, where it comes from."""
+
+    part: Volume | WorldPoints | Affine
+    warnings: list[str]
+    origin: OriginJson | None = field(default=None, repr=False)
+
+
+def _read(role: str, path: Path, limits: Limits, series: str | None) -> _Read:
     warnings: list[str] = []
     if role in IMAGE_ROLES:
-        image = read_volume(path, limits, role, warnings)
+        image, origin = read_image(path, limits, role, warnings, series=series)
         # In the order that kernels walk, once and for all: in files i runs fastest.
-        return image.with_data(np.ascontiguousarray(image.data)), warnings
+        return _Read(image.with_data(np.ascontiguousarray(image.data)), warnings, origin)
     if role in LABEL_ROLES:
-        return read_label_map(path, limits, role, warnings), warnings
+        return _Read(read_label_map(path, limits, role, warnings), warnings)
     if role in POINT_ROLES:
-        return read_points(path, role), warnings
-    return read_affine(path, role), warnings
+        return _Read(read_points(path, role), warnings)
+    return _Read(read_affine(path, role), warnings)
 
 
 def _require_contrast(pair: Pair) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from service.registration.alignment import align
 from service.registration.delivery import deliver, write_all, write_report
+from service.registration.dicom_results import dicom_writers
 from service.registration.engine import Engine
 from service.registration.files.limits import Limits
 from service.registration.measure import evidence, measure
@@ -56,7 +57,7 @@ def register_files(
     with ThreadPoolExecutor(1) as background:
         opening = background.submit(models.load, options.model)
         with clock.stage("read"):
-            pair = read_pair(files, limits or Limits(), warnings)
+            pair = read_pair(files, options, limits or Limits(), warnings)
         engine = opening.result()
     alignment = align(pair, options, engine, clock, warnings)
     with clock.stage("warp"):
@@ -73,20 +74,22 @@ def register_files(
             pictures, overlay = drawing.result()
             stage.detail = "beside measuring"
         with clock.stage("write") as stage:
-            written = writing.result() | write_all(
-                {"overlay.png": lambda path: _write(path, overlay)}, folder
-            )
+            told = VerdictReport(status=verdict.status, reasons=verdict.reasons)
+            made = provenance(files, options, provider=engine.provider), _model_used(engine)
+            more = dicom_writers(pair, products, metrics, told, made)
+            more["overlay.png"] = lambda path: _write(path, overlay)
+            written = writing.result() | write_all(more, folder)
             stage.detail = "beside measuring and drawing"
     report = Report(
         job_id=job_id,
-        model=_model_used(engine),
+        model=made[1],
         answered_by=alignment.answered_by,
         stages=clock.stages,
         metrics=metrics,
-        verdict=VerdictReport(status=verdict.status, reasons=verdict.reasons),
+        verdict=told,
         warnings=warnings,
         files=written,
-        provenance=provenance(files, options, provider=engine.provider),
+        provenance=made[0],
     )
     (folder / "report.html").write_text(render_page(report, pictures), encoding="utf-8")
     write_report(report, folder)

@@ -21,6 +21,8 @@ MEDIA_TYPES = {
     ".csv": "text/csv",
     ".txt": "text/plain",
     ".png": "image/png",
+    ".dcm": "application/dicom",
+    ".zip": "application/zip",
 }
 
 

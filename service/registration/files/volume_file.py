@@ -14,7 +14,12 @@ import numpy as np
 from service.errors import UnsupportedFormatError
 from service.registration.files import itk_image, metaimage, nifti, nrrd
 from service.registration.files.content import Content, opened, trailing, truncated
-from service.registration.files.dicom.source import inspect_dicom, is_dicom_source, read_dicom
+from service.registration.files.dicom.source import (
+    OriginJson,
+    inspect_dicom,
+    is_dicom_source,
+    read_dicom,
+)
 from service.registration.files.header import Header, faults_of
 from service.registration.files.inflate import PADDING_BYTES
 from service.registration.files.limits import Limits
@@ -73,6 +78,32 @@ def verify_file(path: Path, limits: Limits, field: str = "fixed") -> Header:
         return header
 
 
+def read_image(
+    path: Path,
+    limits: Limits,
+    field: str = "fixed",
+    warnings: list[str] | None = None,
+    *,
+    series: str | None = None,
+) -> tuple[Volume, OriginJson | None]:
+    """As `read_volume`; of DICOM also where it comes from, and one of several volumes.
+
+    Args:
+        path: Any file, or a folder of DICOM; its name is not looked at.
+        limits: What is refused before anything is allocated.
+        field: The part of the request that errors name.
+        warnings: Takes a sentence for each oddity that was mended.
+        series: Which volume, by its number in the list or its series UID.
+
+    Raises:
+        InvalidFileError: Its subclass says what is wrong.
+    """
+    if is_dicom_source(path):
+        with faults_of(field):
+            return read_dicom(path, limits, warnings, series=series)
+    return read_volume(path, limits, field, warnings), None
+
+
 def read_volume(
     path: Path, limits: Limits, field: str = "fixed", warnings: list[str] | None = None
 ) -> Volume:
@@ -93,7 +124,7 @@ def read_volume(
     """
     if is_dicom_source(path):
         with faults_of(field):
-            return read_dicom(path, limits, warnings)
+            return read_dicom(path, limits, warnings)[0]
     with faults_of(field), _opened(path, limits) as (header, content):
         stored = itk_image.stored_numbers(content, header) if header.itk_header else None
         if stored is None:

@@ -54,6 +54,7 @@ def _read(request: dict[str, Any]) -> dict[str, Any]:
     import numpy as np
     from pydicom import config
 
+    from service.registration.files.dicom.origin import origin_of
     from service.registration.files.dicom.pixels import value_type
     from service.registration.files.dicom.reading import (
         chosen,
@@ -79,6 +80,7 @@ def _read(request: dict[str, Any]) -> dict[str, Any]:
         "shape": grid.shape,
         "affine": grid.affine.tolist(),
         "dtype": value_type(stack).str,
+        "origin": origin_of(stack, found.headers).to_json(),
         "warnings": notes,
     }
 

@@ -38,6 +38,7 @@ class Found:
     """What DICOM files hold: the volumes that can be read, and what was passed over."""
 
     files: tuple[Path, ...]
+    headers: tuple[Any, ...]  # of each file, without pixels; None of what was passed over
     stacks: tuple[Stack, ...]
     mosaics: frozenset[int]  # places in `files`
     warnings: tuple[str, ...]
@@ -53,6 +54,7 @@ def find_volumes(files: Sequence[Path]) -> Found:
     """
     dicom = tuple(path for path in files if _is_dicom(path))
     frames: list[Frame] = []
+    headers: list[Any] = [None] * len(dicom)
     mosaics: set[int] = set()
     skipped, localisers = 0, 0
     for n, path in enumerate(dicom):
@@ -63,7 +65,7 @@ def find_volumes(files: Sequence[Path]) -> Found:
         if "LOCALIZER" in [str(part).upper() for part in dataset.get("ImageType") or []]:
             localisers += 1
             continue
-        found = frames_of(dataset, n)
+        headers[n], found = dataset, frames_of(dataset, n)
         if is_mosaic(dataset):
             mosaics.add(n)
             found = unfolded(found[0], mosaic_of(dataset))
@@ -75,7 +77,8 @@ def find_volumes(files: Sequence[Path]) -> Found:
         warnings.append(f"{localisers} localisers were left out.")
     if skipped:
         warnings.append(f"{skipped} DICOM objects without an image were left out.")
-    return Found(dicom, tuple(_stacks(frames, mosaics)), frozenset(mosaics), tuple(warnings))
+    stacks = tuple(_stacks(frames, mosaics))
+    return Found(dicom, tuple(headers), stacks, frozenset(mosaics), tuple(warnings))
 
 
 def _stacks(frames: list[Frame], mosaics: set[int]) -> list[Stack]:
@@ -171,12 +174,7 @@ def _planes(found: Found, stack: Stack) -> Iterator[np.ndarray]:
         yield from planes_of(stack, found.files)
         return
     kind, first = stack.first.kind, stack.first
-    whole_kind = _whole(found, first)
-    whole = next(planes_of(whole_kind, found.files))
+    image = Stack((frames_of(found.headers[first.file], first.file)[0],))
+    whole = next(planes_of(image, found.files))
     for frame in stack.frames:
         yield tile(whole, frame.number, kind.rows, kind.columns)
-
-
-def _whole(found: Found, frame: Frame) -> Stack:
-    """The mosaic's image as one frame."""
-    return Stack((frames_of(_header(found.files[frame.file]), frame.file)[0],))

@@ -26,6 +26,8 @@ MOST_FILES = 20_000
 # The largest volume is decoded, rescaled and resampled in turn; each needs room for it.
 COPIES = 4
 TIME_S = 120
+# `origin.Origin` as JSON: turned into one where objects are written, which takes pydicom.
+OriginJson = dict[str, Any]
 CHILD = "service.registration.files.dicom.child"
 
 
@@ -40,8 +42,8 @@ def is_dicom_source(path: Path) -> bool:
 
 def read_dicom(
     path: Path, limits: Limits, warnings: list[str] | None = None, *, series: str | None = None
-) -> Volume:
-    """Read one volume out of a folder, a zip archive or a file of DICOM.
+) -> tuple[Volume, OriginJson]:
+    """Read one volume out of a folder, a zip archive or a file of DICOM, and where it comes from.
 
     Args:
         path: Names in it mean nothing; files that are not DICOM are passed over.
@@ -61,7 +63,7 @@ def read_dicom(
             warnings.extend(answer["warnings"])
         grid = Grid(tuple(answer["shape"]), np.array(answer["affine"]))
         data = np.fromfile(voxels, np.dtype(answer["dtype"]))
-    return Volume(data.reshape(grid.shape, order="F"), grid)
+    return Volume(data.reshape(grid.shape, order="F"), grid), answer["origin"]
 
 
 def inspect_dicom(path: Path, limits: Limits, *, series: str | None = None) -> Header:
