@@ -9,7 +9,7 @@ from isal import isal_zlib
 
 from service.live.buffers import chunks_of
 from service.live.frames import Frame
-from service.live.wire import header_of, point_of, rows_of
+from service.live.wire import Outgoing, chunk_response, header_of, point_of, rows_of
 from service.pb import warpline_pb2 as pb
 from service.registration.grid import Grid
 from service.registration.tracked import Tracked, Wanted, in_half_precision
@@ -28,21 +28,19 @@ class Answer:
     def number(self) -> int:
         return int(self.head.number)
 
-    def messages(self) -> Iterator[pb.LiveResponse]:
+    def messages(self) -> Iterator[Outgoing]:
         """The head, then the chunks; each is made when it is its turn."""
         yield pb.LiveResponse(answer=self.head)
         for announced, array in zip(self.head.arrays, self.arrays, strict=True):
             offset = 0
             for data in chunks_of(array):
-                yield pb.LiveResponse(
-                    chunk=pb.VoxelChunk(
-                        target=announced.target,
-                        frame=self.number,
-                        offset=offset,
-                        data=bytes(data),
-                        crc32=isal_zlib.crc32(data),
-                    )
+                chunk = pb.VoxelChunk(
+                    target=announced.target,
+                    frame=self.number,
+                    offset=offset,
+                    crc32=isal_zlib.crc32(data),
                 )
+                yield chunk_response(chunk, data)
                 offset += len(data)
 
 

@@ -22,6 +22,7 @@ from service.errors import (
 from service.live.desk import Desk
 from service.live.opening import read_open
 from service.live.session import Session, log_defect
+from service.live.wire import Outgoing
 from service.pb import warpline_pb2 as pb
 from service.rpc.status import problem_message
 
@@ -63,7 +64,7 @@ class Connection:
         self._still_known = still_known
         self._session: Session | None = None
         self._pending: deque[pb.LiveResponse] = deque()
-        self._sending: Iterator[pb.LiveResponse] = iter(())
+        self._sending: Iterator[Outgoing] = iter(())
         self._credit = FIRST_CREDIT
         self._was_ready = False
         self._awake = asyncio.Event()
@@ -261,7 +262,7 @@ class Connection:
         self._pending.append(message)
         self._awake.set()
 
-    def _next(self) -> pb.LiveResponse | None:
+    def _next(self) -> Outgoing | None:
         """What is sent now: what is short goes before the next chunk of an answer."""
         if self._pending:
             return self._pending.popleft()
@@ -277,7 +278,7 @@ class Connection:
             return pb.LiveResponse(dropped=pb.FramesDropped(numbers=numbers))
         return next(self._sending, None) or self._next_answer(session)
 
-    def _next_answer(self, session: Session) -> pb.LiveResponse | None:
+    def _next_answer(self, session: Session) -> Outgoing | None:
         if self._credit < 1 or (answer := session.answers.next()) is None:
             return None
         self._credit -= 1

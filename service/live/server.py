@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 from grpc_health.v1 import health_pb2
 
 from service.errors import LiveFullError, LiveStoppingError
@@ -19,15 +20,15 @@ from service.live.opening import LiveLimits
 from service.live.probes import Probes
 from service.live.sessions import Sessions
 from service.live.turns import Turns
+from service.live.wire import serialized
 from service.pb import warpline_pb2 as pb
-from service.pb import warpline_pb2_grpc as pb_grpc
 from service.rpc.calls import current_call
 from service.rpc.door import Door
 from service.rpc.metrics import CallMetrics
 from service.rpc.server import address_of, bind, describe, make_server
 from service.settings import Settings
 
-SERVICE = "warpline.v1.LiveService"
+SERVICE = pb.DESCRIPTOR.services_by_name["LiveService"].full_name
 EXPIRE_EVERY_S = 1.0
 # Answers that are ready get this long to be sent when the process is told to stop.
 FLUSH_S = 3.0
@@ -36,7 +37,7 @@ GRACE_S = 3.0
 logger = logging.getLogger(__name__)
 
 
-class LiveServicer(pb_grpc.LiveServiceServicer):
+class LiveServicer:
     """Hands each call to a connection."""
 
     def __init__(self, desk: Desk, keys: Keys, most: int) -> None:
@@ -46,9 +47,16 @@ class LiveServicer(pb_grpc.LiveServiceServicer):
         self._most = most
         self._connections = 0
 
-    async def Live(  # type: ignore[override]  # noqa: N802
-        self, request_iterator: AsyncIterator[pb.LiveRequest], context: Any
-    ) -> None:
+    def handler(self) -> grpc.GenericRpcHandler:
+        """The service's methods. Answers may come serialized, which the generated code cannot."""
+        live = grpc.stream_stream_rpc_method_handler(
+            self.live,
+            request_deserializer=pb.LiveRequest.FromString,
+            response_serializer=serialized,
+        )
+        return grpc.method_handlers_generic_handler(SERVICE, {"Live": live})
+
+    async def live(self, requests: AsyncIterator[pb.LiveRequest], context: Any) -> None:
         """A session, see the proto."""
         if self._connections >= self._most:
             raise LiveFullError("There are too many connections. Try again later.")
@@ -61,7 +69,7 @@ class LiveServicer(pb_grpc.LiveServiceServicer):
         )
         self._connections += 1
         try:
-            await connection.serve(request_iterator)
+            await connection.serve(requests)
         finally:
             self._connections -= 1
 
@@ -119,9 +127,8 @@ class LiveServer:
         )
         calls = CallMetrics(self._metrics.registry)
         self._server = make_server(Door(keys, Rates(config.requests_per_minute), calls))
-        pb_grpc.add_LiveServiceServicer_to_server(
-            LiveServicer(desk, keys, config.live_max_connections), self._server
-        )
+        servicer = LiveServicer(desk, keys, config.live_max_connections)
+        self._server.add_generic_rpc_handlers((servicer.handler(),))
         self._health = await describe(self._server, [SERVICE])
         self.port = bind(self._server, address_of(config.live_host, config.live_port))
         self._turns.start()
