@@ -1,4 +1,4 @@
-"""`warpline ...`. Commands import what they need when they run, so that `--help` is quick."""
+"""`warpline ...`. A command is imported when it is named, and what it needs when it runs."""
 
 import os
 import sys
@@ -8,29 +8,18 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from service.cli import (
-    crossval,
-    datasets,
-    demo,
-    doctor,
-    evaluate,
-    igtl,
-    jobs,
-    keys,
-    models,
-    register,
-    screen,
-    train,
-    up,
-    version,
-    warp,
-)
+from service.cli import screen
+from service.cli.commands import Commands
 from service.cli.shared_options import JSON_KEY
 from service.errors import InternalError, WarplineError
 
 
 class WarplineCommands(TyperGroup):
     """Turns errors into a sentence and an exit code: 0 done, 1 failed, 2 bad usage or input."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = Commands()
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -71,20 +60,10 @@ app = typer.Typer(
     """,
     epilog="Exit codes: 0 done, 1 failed, 2 bad usage or bad input.",
 )
-app.command("register")(register.register)
-app.command("warp")(warp.warp)
-app.command("train")(train.train)
-app.command("evaluate")(evaluate.evaluate)
-app.command("crossval")(crossval.crossval)
-app.command("demo")(demo.demo)
-app.command("up")(up.up)
-app.command("igtl")(igtl.igtl)
-app.add_typer(jobs.app, name="jobs")
-app.add_typer(models.app, name="models")
-app.add_typer(datasets.app, name="datasets")
-app.command("doctor")(doctor.doctor)
-app.add_typer(keys.app, name="keys")
-app.command("version")(version.version)
+
+
+@app.callback()
+def _warpline() -> None: ...
 
 
 if __name__ == "__main__":
