@@ -30,6 +30,7 @@ class Up:
     process: subprocess.Popen[str]
     url: str
     data_dir: Path
+    grpc: str = ""
 
     def children(self, face: str) -> list[psutil.Process]:
         """The child processes of one face."""
@@ -56,7 +57,7 @@ def start(data_dir: Path, *arguments: str) -> Up:
         if line.startswith("}"):
             break
     told = json.loads(text or "{}")
-    up = Up(process, told.get("url", ""), data_dir)
+    up = Up(process, told.get("url", ""), data_dir, told.get("grpc") or "")
     if not up.url:
         up.stop()
         pytest.fail(f"warpline up did not start: {told}")

@@ -6,11 +6,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import grpc
 import httpx
 import psutil
 import pytest
 
 from service.client import Client
+from service.pb import warpline_pb2 as pb
+from service.pb.warpline_pb2_grpc import LiveServiceStub
 from tests.e2e.conftest import WARPLINE, Up
 
 
@@ -41,6 +44,31 @@ def test_a_killed_worker_loses_nothing(make_up: Callable[..., Up], pair: dict[st
     assert job.attempt == 2
     assert types.count("succeeded") == 1
     assert "requeued" in types
+    assert up.stop() == 0
+
+
+def test_live_sessions_are_reached_by_the_grpc_port_and_come_back_after_a_kill(
+    make_up: Callable[..., Up],
+) -> None:
+    up = make_up()
+
+    def answers() -> bool:
+        """Whether the live process behind the gateway answers a heartbeat."""
+        with grpc.insecure_channel(up.grpc) as channel:
+            beat = iter([pb.LiveRequest(heartbeat=pb.Heartbeat(nonce=7))])
+            try:
+                return next(LiveServiceStub(channel).Live(beat, timeout=20)).heartbeat.nonce == 7
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+                return False
+
+    assert wait_until(answers, 60)
+    (live,) = up.children("live")
+    live.kill()
+    assert wait_until(lambda: not live.is_running(), 10)
+    assert wait_until(answers, 60)
+    assert [child.pid for child in up.children("live")] != [live.pid]
     assert up.stop() == 0
 
 

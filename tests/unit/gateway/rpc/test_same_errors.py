@@ -211,6 +211,13 @@ def test_a_message_over_the_limit_is_refused(rpc: Rpc) -> None:
     assert (told.code, told.reason) == ("RESOURCE_EXHAUSTED", "body-too-large")
 
 
+def test_a_thousand_faults_still_fit_into_the_answer(rpc: Rpc) -> None:
+    body = json.dumps({f"häufig-{n}": 1 for n in range(1000)})
+    told = refusal(lambda: rpc.stub.Train(pb.TrainRequest(body_json=body)))
+    assert (told.code, told.reason) == ("INVALID_ARGUMENT", "validation-failed")
+    assert len(told.fields) > 5
+
+
 class Broken:
     """A store of which every method fails."""
 
