@@ -49,3 +49,32 @@ def test_the_livers_landmarks_lie_in_their_images(shared_data, tmp_path):
         for p in (tmp_path / "images" / "dataset18").glob("*.nii.gz")
     }
     assert spacings == {4.0}  # one header said 5
+
+
+def _grey(image: Path, points: Path) -> np.ndarray:
+    """Values of an image at points, nearest voxel, NaN outside."""
+    theirs, found = sitk.ReadImage(str(image), sitk.sitkFloat32), []
+    for place in read_points(points).positions_mm * (-1, -1, 1):
+        index = theirs.TransformPhysicalPointToIndex(place.tolist())
+        is_inside = all(0 <= i < n for i, n in zip(index, theirs.GetSize(), strict=True))
+        found.append(theirs.GetPixel(index) if is_inside else np.nan)
+    return np.array(found)
+
+
+@pytest.mark.real_data
+def test_the_visits_show_the_same_at_the_published_places(shared_data, tmp_path):
+    """Also where the later one is displaced, which moves its points by centimetres."""
+    assert main(["longitudinal", str(shared_data / "brain_ms_longitudinal"), str(tmp_path)]) == 0
+    _checked("longitudinal-grouped", tmp_path)
+    starts = []
+    for group in ("flair", "t1w-0", "t1w-5"):
+        images = sorted((tmp_path / "images" / group).glob("*.nii.gz"))
+        points = sorted((tmp_path / "points" / group).glob("*.csv"))
+        first, second = (_grey(*pair) for pair in zip(images, points, strict=True))
+        known = np.isfinite(first) & np.isfinite(second)
+        assert known.sum() > 150
+        assert np.corrcoef(first[known], second[known])[0, 1] > 0.75
+        one, other = (read_points(path).positions_mm for path in points)
+        starts.append(np.linalg.norm(one - other, axis=1).mean())
+    assert all(5 < start < 30 for start in starts)
+    assert len(set(starts)) == 3
