@@ -159,6 +159,8 @@ def _acquisition(made: Dataset, context: Context, kind: Kind) -> None:
             made[keyword] = moving[keyword]
     if kind.sop_class == SECONDARY_CAPTURE:
         return
+    if "PatientPosition" not in made:
+        made.PatientPosition = None  # type 2C of these modalities
     for keyword, otherwise in OWED[kind.modality].items():
         if keyword in moving:
             made[keyword] = moving[keyword]
