@@ -106,7 +106,8 @@ def _places(patient: Path) -> dict[str, np.ndarray]:
     brain = read_volume(patient / "brainmask.nii.gz", Limits(), "image", [])
     inside = np.argwhere(brain.data > 0)
     chosen = np.random.default_rng(0).choice(len(inside), POINTS, replace=False)
-    common, places = brain.grid.to_world(inside[np.sort(chosen)]), {}
+    common = brain.grid.to_world(inside[np.sort(chosen)])
+    places: dict[str, np.ndarray] = {}
     for visit in (1, 2):
         study = f"study{visit}"
         flair = read_affine(patient / f"{study}_FLAIR_to_common_space.txt").move(common)
