@@ -1,5 +1,6 @@
 """What a stranger finds: health, reflection, TLS; and a client written from the proto alone."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,7 +20,8 @@ from service.pb import warpline_pb2 as pb
 from service.pb.warpline_pb2_grpc import WarplineServiceStub
 from tests.unit.gateway.rpc.conftest import ENTRIES, KEYS, WITHIN_S, Rpc, bearer
 
-PROTO = Path(__file__).parents[4] / "proto" / "warpline" / "v1"
+ROOT = Path(__file__).parents[4]
+PROTO = ROOT / "proto" / "warpline" / "v1"
 SERVICES = ("warpline.v1.WarplineService", "warpline.v1.LiveService")
 
 
@@ -119,32 +121,51 @@ assert not [name for name in sys.modules if name.split(".")[0] == "service"]
 """
 
 
-def test_a_client_written_from_the_proto_alone(
-    make_rpc: Callable[..., Rpc], tmp_path: Path
-) -> None:
-    rpc = make_rpc(api_keys=ENTRIES)
-    job = rpc.api.register(headers={"Authorization": f"Bearer {KEYS['ada']}"}).json()["id"]
-    rpc.api.work()
+def strangers(folder: Path, code: str, *arguments: str) -> list[str]:
+    """What a program prints that has the proto, and nothing else of ours."""
     include = f"-I{Path(protoc.__file__).parent / '_proto'}"
-    outputs = (f"--python_out={tmp_path}", f"--grpc_python_out={tmp_path}")
+    outputs = (f"--python_out={folder}", f"--grpc_python_out={folder}")
     assert protoc.main(["protoc", f"-I{PROTO}", include, *outputs, "warpline.proto"]) == 0
-    (tmp_path / "client.py").write_text(FROM_THE_PROTO_ALONE)
+    (folder / "client.py").write_text(code)
     done = subprocess.run(
-        [sys.executable, "client.py", f"127.0.0.1:{rpc.face.port}", KEYS["ada"], job],
-        cwd=tmp_path,
+        [sys.executable, "client.py", *arguments],
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [
-        "JOB_STATE_SUCCEEDED",
-        "queued",
-        "started",
-        "succeeded",
-        "UNAUTHENTICATED",
-    ]
+    return done.stdout.splitlines()
+
+
+def adas_job(rpc: Rpc) -> str:
+    job = rpc.api.register(headers={"Authorization": f"Bearer {KEYS['ada']}"}).json()["id"]
+    assert rpc.api.work() == job
+    return str(job)
+
+
+def test_a_client_written_from_the_proto_alone(
+    make_rpc: Callable[..., Rpc], tmp_path: Path
+) -> None:
+    rpc = make_rpc(api_keys=ENTRIES)
+    target = f"127.0.0.1:{rpc.face.port}"
+    told = strangers(tmp_path, FROM_THE_PROTO_ALONE, target, KEYS["ada"], adas_job(rpc))
+    assert told == ["JOB_STATE_SUCCEEDED queued started succeeded UNAUTHENTICATED"]
+
+
+def test_the_example_of_the_documents_works(make_rpc: Callable[..., Rpc], tmp_path: Path) -> None:
+    rpc = make_rpc(api_keys=ENTRIES)
+    page = (ROOT / "docs" / "grpc.md").read_text("utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
+    example = example.replace("127.0.0.1:8081", f"127.0.0.1:{rpc.face.port}")
+    refused = strangers(tmp_path, example)
+    assert refused[0].startswith("unauthenticated Send your API key")
+    example = example.replace("wl_...", KEYS["ada"])
+    assert strangers(tmp_path, example)[0].startswith("job-not-found There is no such job")
+    nobodys = "00000000-0000-0000-0000-000000000000"
+    told = strangers(tmp_path, example.replace(nobodys, adas_job(rpc)))
+    assert told[-1] == "JOB_STATE_SUCCEEDED succeeded 100%"
 
 
 def test_with_a_certificate_only_tls_gets_in(make_api: Callable[..., Any], tmp_path: Path) -> None:
