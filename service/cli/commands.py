@@ -17,6 +17,7 @@ NAMES = (
     "crossval",
     "demo",
     "up",
+    "stream",
     "igtl",
     "jobs",
     "models",

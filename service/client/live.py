@@ -79,6 +79,12 @@ class LiveSession:
         return self._talk.frames.counters
 
     @property
+    def is_settled(self) -> bool:
+        """Whether it is known of each frame what became of it, and each answer was taken."""
+        with self._changed:
+            return self._talk.frames.is_settled and not self._talk.answers
+
+    @property
     def refusals(self) -> list[tuple[int, WarplineError]]:
         """Numbers of frames that were not taken, and why; the latest."""
         with self._changed:

@@ -79,6 +79,11 @@ class AsyncLiveSession:
         return self._talk.frames.counters
 
     @property
+    def is_settled(self) -> bool:
+        """Whether it is known of each frame what became of it, and each answer was taken."""
+        return self._talk.frames.is_settled and not self._talk.answers
+
+    @property
     def refusals(self) -> list[tuple[int, WarplineError]]:
         """Numbers of frames that were not taken, and why; the latest."""
         return list(self._talk.refusals)

@@ -34,15 +34,31 @@ def volume_header(content: Content, limits: Limits, *, is_gzipped: bool) -> tupl
         InvalidFileError: Its subclass says what is wrong.
     """
     raw = parse(content.peek(START_BYTES))
-    warnings: list[str] = []
     shape = _one_volume(dimensions(raw))
+    return header_of(raw, shape, content, limits, is_gzipped=is_gzipped), content
+
+
+def header_of(
+    raw: NiftiHeader,
+    shape: tuple[int, int, int],
+    content: Content,
+    limits: Limits,
+    *,
+    is_gzipped: bool,
+) -> Header:
+    """Check one volume of this shape, and read on to where the voxels begin.
+
+    Raises:
+        InvalidFileError: Its subclass says what is wrong.
+    """
+    warnings: list[str] = []
     dtype = voxel_type(raw)
     limits.require(shape, dtype.itemsize)
     offset = data_offset(raw)
     slope, inter = scaling(raw, warnings)
     grid = grid_of(raw, shape, warnings)
     pass_to_voxels(raw, content, offset)
-    header = Header(
+    return Header(
         format="nifti-1" if raw.version == 1 else "nifti-2",
         grid=grid,
         dtype=dtype,
@@ -53,7 +69,6 @@ def volume_header(content: Content, limits: Limits, *, is_gzipped: bool) -> tupl
         inter=inter,
         warnings=tuple(warnings),
     )
-    return header, content
 
 
 def _one_volume(lengths: tuple[int, ...]) -> tuple[int, int, int]:
