@@ -15,6 +15,7 @@ from service.gateway.app import create_app
 from service.gateway.protocol import guarded
 from service.gateway.reaping import Reaping
 from service.gateway.rpc.serving import rpc_face
+from service.rpc.allocator import keep_message_buffers
 from service.rpc.server import address_of
 from service.settings import Settings, settings
 from service.stores.build import open_stores
@@ -85,6 +86,7 @@ def main() -> int:
     logging.basicConfig(
         stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO"
     )
+    keep_message_buffers()
     try:
         chosen = settings()
         logging.getLogger().setLevel(chosen.log_level)

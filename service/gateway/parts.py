@@ -1,7 +1,8 @@
 """An upload's pieces: objects of their own until the last one is there, then one object.
 
 A piece is acknowledged by the upload's row and by nothing else: one that was stored when the
-process died before the row knew of it is sent again.
+process died before the row knew of it is sent again. A piece may still grow at its end while it is
+an object; its name says how many of its bytes count.
 """
 
 import re
@@ -71,9 +72,9 @@ class Parts:
             self.stores.blobs.delete(self.stores.blobs.list(prefix))
 
     def _store(self, piece: Arrival) -> None:
-        offset, nonce = self.upload.received, secrets.token_hex(8)
-        key = f"{self._folder}/part-{offset:016d}-{piece.bytes}-{nonce}"
-        self.stores.blobs.put_file(key, piece.path)
+        offset = self.upload.received
+        key = self.piece_key(piece.bytes)
+        self.stores.blobs.take_file(key, piece.path)
         now = self.stores.uploads.upload(self.upload.id, self.upload.owner)
         if now.received != offset:
             self.stores.blobs.delete([key])
@@ -82,28 +83,45 @@ class Parts:
                 field="Upload-Offset",
             )
 
-    def _chain(self) -> Iterator[str]:
-        """Keys of the pieces that make up the received bytes, last first.
+    def piece_key(self, length: int) -> str:
+        """A new name for the `length` bytes that follow the last acknowledged one."""
+        nonce = secrets.token_hex(8)
+        return f"{self._folder}/part-{self.upload.received:016d}-{length}-{nonce}"
 
-        Each piece began where the row stood, so every one that ends in the right place has others
-        before it, down to the first byte.
+    def _chain(self) -> Iterator[tuple[str, int]]:
+        """The pieces that make up the received bytes, last first, and how much of each.
+
+        Each piece began where the row stood, so every one that holds the right last byte has
+        others before it, down to the first byte. One that ends there was the last to be
+        acknowledged; a longer one may have been stored without anybody knowing.
         """
-        by_end: dict[int, tuple[int, str]] = {}
-        for key in self.stores.blobs.list(f"{self._folder}/part-"):
-            if found := PART.fullmatch(key.rpartition("/")[2]):
-                by_end[int(found[1]) + int(found[2])] = (int(found[1]), key)
+        pieces = self._stored()
         end = self.upload.received
         while end > 0:
-            if end not in by_end:
+            fitting = [piece for piece in pieces if piece[0] < end <= piece[1]]
+            if not fitting:
                 raise UploadIncompleteError("A piece is lost; announce the file again.")
-            end, key = by_end[end]
-            yield key
+            start, _, key = min(fitting, key=lambda piece: (piece[1], -piece[0]))
+            yield key, end - start
+            end = start
+
+    def _stored(self) -> list[tuple[int, int, str]]:
+        """Every piece: its first byte, the byte after its last one, its key."""
+        found = []
+        for key in self.stores.blobs.list(f"{self._folder}/part-"):
+            if named := PART.fullmatch(key.rpartition("/")[2]):
+                start, length = int(named[1]), int(named[2])
+                found.append((start, start + length, key))
+        return found
 
     def _join(self, last: Arrival, target: Path) -> Arrival:
         sink = Sink(target)
-        for key in reversed(list(self._chain())):
-            for chunk in self.stores.blobs.stream(key):
+        for key, length in reversed(list(self._chain())):
+            before = sink.size
+            for chunk in self.stores.blobs.stream(key, 0, length):
                 sink.write(chunk)
+            if sink.size - before != length:  # the power was cut before the disk had it
+                raise UploadIncompleteError("A piece is damaged; announce the file again.")
         with last.path.open("rb") as file:
             while chunk := file.read(BATCH_BYTES):
                 sink.write(chunk)
@@ -120,7 +138,7 @@ class Parts:
                     "dropped; announce it again.",
                     field="/sha256",
                 )
-        self.stores.blobs.put_file(self.upload.key, whole.path)
+        self.stores.blobs.take_file(self.upload.key, whole.path)
         done = self.stores.uploads.advance(self.upload.id, self.upload.bytes, whole.sha256)
         rest = set(self.stores.blobs.list(f"{self._folder}/")) - {self.upload.key}
         self.stores.blobs.delete(sorted(rest))

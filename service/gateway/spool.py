@@ -1,21 +1,23 @@
 """Where a request's files wait until they are stored: a folder that goes with the request."""
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 from starlette.concurrency import run_in_threadpool
 
 from service.gateway.limits import require_room
+from service.gateway.spool_files import SpoolFile, spool_file
+from service.stores.local_blobs import full_disk_told
 
 # Chunks of a body are gathered up to this size, so that a thread is asked once a mebibyte.
 BATCH_BYTES = 2**20
+# Smaller files are soon read again, from the page cache.
+LARGE_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -29,24 +31,39 @@ class Arrival:
 
 @dataclass
 class Sink:
-    """Writes a file and sums it up in the same pass."""
+    """Writes a file and sums it up in the same pass; `expected` is its size, if that is known."""
 
     path: Path
     size: int = 0
-    _file: BinaryIO = field(init=False)
+    expected: int = 0
+    _file: SpoolFile = field(init=False)
     _digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
     def __post_init__(self) -> None:
-        handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        self._file = os.fdopen(handle, "wb", buffering=0)
+        self._file = spool_file(self.path, is_large=self.expected >= LARGE_BYTES)
 
-    def write(self, data: bytes) -> None:
-        self._file.write(data)
-        self._digest.update(data)
-        self.size += len(data)
+    def write(self, *chunks: bytes) -> None:
+        """Write these bytes after those that are there.
+
+        Raises:
+            StorageFullError: If the disk is full.
+        """
+        size = 0
+        for chunk in chunks:
+            self._digest.update(chunk)
+            size += len(chunk)
+        with full_disk_told():
+            self._file.write(chunks)
+        self.size += size
+
+    def flush(self) -> None:
+        """Onto the disk, all that has been written until now."""
+        with full_disk_told():
+            self._file.flush()
 
     def close(self) -> Arrival:
-        self._file.close()
+        with full_disk_told():
+            self._file.close()
         return Arrival(self.path, self.size, self._digest.hexdigest())
 
 

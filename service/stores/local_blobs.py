@@ -28,6 +28,8 @@ from service.stores.signing import UrlSigner
 CHUNK = 1 << 20
 INCOMING = ".incoming"
 LINK_TRIES = 20
+# Another file system, or one that has no second names for a file.
+NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP)
 
 
 class LocalBlobStore:
@@ -51,6 +53,22 @@ class LocalBlobStore:
                 _flush(target)
             self._publish(part, key)
 
+    def take_file(self, key: str, source: Path) -> None:
+        with source.open("rb") as file, full_disk_told():
+            _flush(file)
+        if not self.share_file(key, source):
+            self.put_file(key, source)
+
+    def share_file(self, key: str, source: Path) -> bool:
+        try:
+            with full_disk_told():
+                self._publish(source, key)
+        except OSError as error:
+            if error.errno not in NO_LINK:
+                raise
+            return False
+        return True
+
     def put_bytes(self, key: str, data: bytes) -> None:
         with self._part() as part:
             with part.open("xb") as target:
@@ -72,11 +90,8 @@ class LocalBlobStore:
         """A name for a file on its way in; gone afterwards, as an object or for good."""
         part = self._root / INCOMING / uuid4().hex
         try:
-            yield part
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise StorageFullError from error
-            raise
+            with full_disk_told():
+                yield part
         finally:
             part.unlink(missing_ok=True)
 
@@ -183,6 +198,17 @@ class LocalBlobStore:
         return self.signer.url(checked_key(key), ttl, name=name, media_type=media_type)
 
 
+@contextmanager
+def full_disk_told() -> Iterator[None]:
+    """Say in our words that the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise StorageFullError from error
+        raise
+
+
 def _flush(file: BinaryIO) -> None:
     """Onto the disk, not only to the kernel."""
     file.flush()
@@ -207,6 +233,8 @@ def _removed_if_empty(folder: Path) -> bool:
 
 
 def _is_same(one: Path, other: Path) -> bool:
+    if one.samefile(other):
+        return True
     if one.stat().st_size != other.stat().st_size:
         return False
     with one.open("rb") as first, other.open("rb") as second:

@@ -96,6 +96,13 @@ class MemoryBlobStore:
     def put_file(self, key: str, source: Path) -> None:
         self.put_bytes(key, source.read_bytes())
 
+    def take_file(self, key: str, source: Path) -> None:
+        self.put_file(key, source)
+
+    def share_file(self, key: str, source: Path) -> bool:  # noqa: ARG002
+        """Nothing here survives the process."""
+        return False
+
     def put_bytes(self, key: str, data: bytes) -> None:
         with self._lock:
             if self._objects.setdefault(checked_key(key), data) != data:

@@ -66,6 +66,13 @@ class S3BlobStore:
         with _translated():
             obstore.put(self._store, checked_key(key), source, attributes=_attributes(key))
 
+    def take_file(self, key: str, source: Path) -> None:
+        self.put_file(key, source)
+
+    def share_file(self, key: str, source: Path) -> bool:  # noqa: ARG002
+        """An object in S3 cannot grow."""
+        return False
+
     def put_bytes(self, key: str, data: bytes) -> None:
         try:
             with _translated():

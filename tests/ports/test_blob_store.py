@@ -1,6 +1,7 @@
 """What every object store promises: memory, a folder, and S3 (a real Ceph gateway)."""
 
 import asyncio
+import errno
 import os
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
@@ -263,3 +264,43 @@ def test_urls_are_signed_for_the_host_that_clients_use(s3_server: CephS3) -> Non
     assert url.startswith(public)
     assert httpx.get(url).content == b"x"
     assert httpx.get(url.replace("localhost", "127.0.0.1")).status_code == 403
+
+
+def test_a_file_is_taken_as_it_is(blobs: BlobStore, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(BIG)
+    blobs.take_file(KEY, source)
+    blobs.take_file(KEY, source)
+    source.unlink()
+    assert blobs.get_bytes(KEY) == BIG
+    source.write_bytes(b"other")
+    with pytest.raises(ConflictError):
+        blobs.take_file(KEY, source)
+
+
+def test_a_file_is_shared_while_it_grows_or_not_at_all(blobs: BlobStore, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"begun")
+    if not blobs.share_file(KEY, source):
+        assert blobs.size(KEY) is None
+        return
+    with source.open("ab") as file:
+        file.write(b", goes on")
+    assert blobs.get_bytes(KEY, 0, 5) == b"begun"
+    source.unlink()
+    assert blobs.get_bytes(KEY, 0, 5) == b"begun"
+
+
+def test_a_file_on_another_disk_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def far_away(source: Path, _target: Path) -> None:
+        if "incoming" not in str(source):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        real(source, _target)
+
+    real = os.link
+    monkeypatch.setattr(os, "link", far_away)
+    blobs = LocalBlobStore(tmp_path / "objects", SIGNER)
+    (tmp_path / "source").write_bytes(BIG)
+    assert not blobs.share_file(KEY, tmp_path / "source")
+    blobs.take_file(KEY, tmp_path / "source")
+    assert blobs.get_bytes(KEY) == BIG

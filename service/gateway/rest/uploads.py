@@ -1,6 +1,5 @@
 """`/uploads`: large files in pieces; a broken transfer goes on from the last safe byte."""
 
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +17,7 @@ from service.errors import (
     UploadNotFoundError,
     ValidationError,
 )
+from service.gateway.announcing import announced
 from service.gateway.auth import Caller
 from service.gateway.desk import AtDesk, Desk
 from service.gateway.limits import MIB
@@ -91,24 +91,11 @@ async def announce(
 ) -> UploadView:
     """Say how large the file is; then send it to the address in `Location`, whole or in pieces."""
     order = validated(UploadOrder, await request.body())
-    limit = desk.settings.max_upload_mib * MIB
-    if order.bytes > limit:
-        raise BodyTooLargeError(
-            f"This service takes files of up to {desk.settings.max_upload_mib} MiB.",
-            field="/bytes",
-        )
-    desk.spool.require_room(order.bytes)
-    upload = await run_in_threadpool(_open, desk, caller, order)
+    upload = await run_in_threadpool(
+        announced, desk, caller, order.bytes, order.sha256, field="/bytes"
+    )
     response.headers["Location"] = f"/v1/uploads/{upload.id}"
     return _show(upload, response)
-
-
-def _open(desk: Desk, owner: str, order: UploadOrder) -> Upload:
-    ttl = timedelta(hours=desk.settings.upload_ttl_h)
-    upload = desk.stores.uploads.open(owner, order.bytes, ttl)
-    if order.sha256 is not None:
-        Parts(desk.stores, upload).announce(order.sha256.lower())
-    return upload
 
 
 @router.get(
