@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Generator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,7 +55,7 @@ class FakeEngines:
         self.trackers.append(tracker)
         return tracker
 
-    def require_model(self, opening: Opening) -> None:
+    def load(self, opening: Opening) -> None:
         if opening.options.model != "discrete":
             raise ModelNotFoundError
 
@@ -69,8 +69,13 @@ class FakeTracker:
     def __init__(self, engines: FakeEngines, opening: Opening, reference: Reference) -> None:
         self.engines, self.opening, self.reference = engines, opening, reference
 
-    def calibrate(self, frames: int = 3) -> Calibration:  # noqa: ARG002
-        return Calibration(self.engines.p95_s / 2, self.engines.p95_s)
+    def rehearse(self, frames: int = 3) -> Generator[None, None, Calibration]:
+        for number in range(frames):
+            self.engines.steps.append((int(self.reference.image.data[0, 0, 0]), -number))
+            yield
+        self.engines.steps.clear()
+        p95_s = self.engines.p95_s
+        return Calibration(p95_s / 2, p95_s, 2 * p95_s)
 
     def step(self, frame: Volume, *, budget_s: float | None = None, watch: Any = None) -> Tracked:
         first = int(frame.data[0, 0, 0])

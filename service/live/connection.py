@@ -198,7 +198,8 @@ class Connection:
 
     async def _made(self, message: pb.Open) -> Session:
         opening = read_open(message, self._desk.limits)
-        await asyncio.to_thread(self._desk.check_model, opening)
+        self._desk.sessions.require_room(self._owner, opening)
+        await asyncio.to_thread(self._desk.load_model, opening)
         return self._desk.sessions.open(self._owner, opening)
 
     def _take_chunk(self, session: Session, chunk: pb.VoxelChunk) -> None:

@@ -18,5 +18,5 @@ class Desk:
     turns: Turns
     ttl_s: float
     idle_timeout_s: float
-    check_model: Callable[[Opening], None]
+    load_model: Callable[[Opening], None]
     is_stopping: asyncio.Event

@@ -1,6 +1,7 @@
 """The models of this process, and trackers made with them."""
 
 from collections.abc import Callable
+from threading import Lock
 
 import numba
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from service.live.opening import Opening
 from service.live.ports import TracksFrames
 from service.registration.grid import Grid
-from service.registration.models_folder import ModelFolder
+from service.registration.models_folder import ModelFolder, Models
 from service.registration.options import RegisterOptions
 from service.registration.tracked import Reference, Wanted
 from service.registration.tracking import Tracker
@@ -16,22 +17,22 @@ from service.registration.volume import Volume
 from service.settings import Settings
 
 WARM_SHAPE, WARM_SPACING_MM = (40, 36, 32), 4.0
+EMBEDDED = "warpline.sqlite"  # as `service.stores.migrate.database_of` names it
 
 
 class Engines:
     """Loads models once. `service.live.ports.MakesTracker`."""
 
-    def __init__(self, models: ModelFolder) -> None:
-        """Look into this folder of models."""
-        self._models = models
-
-    @classmethod
-    def of(cls, config: Settings) -> "Engines":
-        """As the settings say; call it on the thread that will do the work."""
+    def __init__(self, config: Settings) -> None:
+        """Take the threads that the settings grant; call it on the thread that will do the work."""
         if config.threads is not None:
             numba.set_num_threads(min(config.threads, numba.get_num_threads()))
-        models = ModelFolder(config.models_dir, provider=config.provider, threads=config.threads)
-        return cls(models)
+        self._config = config
+        self._shipped = ModelFolder(
+            config.models_dir, provider=config.provider, threads=config.threads
+        )
+        self._library: Models | None = None
+        self._lock = Lock()
 
     def __call__(self, opening: Opening, reference: Reference) -> TracksFrames:
         """A tracker for a session.
@@ -43,20 +44,22 @@ class Engines:
         return Tracker(
             reference,
             opening.frame.grid,
-            self._models.load(opening.options.model),
+            self._models().load(opening.options.model),
             opening.options,
             role=opening.role,
             wanted=opening.wanted,
             warm_start=opening.warm_start,
         )
 
-    def require_model(self, opening: Opening) -> None:
-        """Look whether a session's model is there, before its reference is sent.
+    def load(self, opening: Opening) -> None:
+        """Have a session's model ready before its reference is sent, away from the engine's thread.
 
         Raises:
-            ModelNotFoundError: If it is not.
+            ModelNotFoundError: If there is no such model.
+            ModelInvalidError, ProviderUnavailableError: If it does not start.
+            UnavailableError: If the registry or the object store does not answer.
         """
-        self._models.card(opening.options.model)
+        self._models().load(opening.options.model)
 
     def warm_up(self, model: str) -> None:
         """Load a model and every kernel, by registering frames that are made up.
@@ -72,12 +75,41 @@ class Engines:
         Tracker(
             reference,
             grid,
-            self._models.load(model),
+            self._shipped.load(model),
             options,
             role="moving",
             wanted=wanted,
             warm_start=True,
         ).calibrate(2)
+
+    def _models(self) -> Models:
+        """Shipped models; where a stack keeps a registry, as on its own machine, its models too.
+
+        A process with no database needs none, and gets none made.
+        """
+        config = self._config
+        if config.database_url is None and not (config.data_dir / EMBEDDED).is_file():
+            return self._shipped
+        with self._lock:
+            if self._library is None:
+                self._library = _library(config, self._shipped)
+            return self._library
+
+
+def _library(config: Settings, shipped: ModelFolder) -> Models:
+    from service.stores.build import open_stores
+    from service.stores.engines import LibraryEngines
+    from service.stores.library import ModelLibrary
+
+    stores = open_stores(config)
+    return LibraryEngines(
+        ModelLibrary(shipped, stores.models),
+        stores.blobs,
+        config.data_dir / "models",
+        provider=config.provider,
+        threads=config.threads,
+        most=config.max_engines,
+    )
 
 
 def _grid() -> Grid:

@@ -1,5 +1,6 @@
 """What a session works with: whoever makes its tracker, and the connection it has just now."""
 
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Protocol
 
 from service.errors import WarplineError
@@ -19,7 +20,7 @@ class TracksFrames(Protocol):
         self, frame: Volume, *, budget_s: float | None = None, watch: Watch = unwatched
     ) -> Tracked: ...
 
-    def calibrate(self, frames: int = 3) -> Calibration: ...
+    def rehearse(self, frames: int = 3) -> Generator[None, None, Calibration]: ...
 
 
 class MakesTracker(Protocol):

@@ -81,7 +81,7 @@ def _require_known(keys: Keys, key: str) -> None:
 class LiveServer:
     """Everything of one process. Made on the event loop that serves."""
 
-    def __init__(self, config: Settings, load: LoadEngines = Engines.of) -> None:
+    def __init__(self, config: Settings, load: LoadEngines = Engines) -> None:
         """Nothing runs yet.
 
         Args:
@@ -122,7 +122,7 @@ class LiveServer:
             turns=self._turns,
             ttl_s=config.live_ttl_s,
             idle_timeout_s=config.live_idle_timeout_s,
-            check_model=engines.require_model,
+            load_model=engines.load,
             is_stopping=self._stopping,
         )
         calls = CallMetrics(self._metrics.registry)

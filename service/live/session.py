@@ -3,7 +3,8 @@
 import logging
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from functools import partial
 
 from service.errors import BudgetTooShortError, InternalError, WarplineError
 from service.live.answers import Answer, AnswerRing, answer_of
@@ -14,10 +15,13 @@ from service.live.ports import Listener, MakesTracker, TracksFrames, Witness
 from service.live.reference import ReferenceUpload
 from service.live.turns import Run
 from service.pb import warpline_pb2 as pb
+from service.registration.tracked import Calibration
 
 logger = logging.getLogger(__name__)
 
 LEAST_BUDGET_S = 1e-3
+
+Rehearsal = Generator[None, None, Calibration]
 
 
 class _EndedMeanwhile(Exception):
@@ -64,7 +68,8 @@ class Session:
         self._metrics = metrics
         self._witness = witness
         self._tracker: TracksFrames | None = None
-        self._preparation_ms = 0.0
+        self._rehearsal: Rehearsal | None = None
+        self._preparing_s = 0.0
         self._registering: Frame | None = None
 
     @property
@@ -105,7 +110,7 @@ class Session:
         if self.is_ended:
             return
         self.is_ended = True
-        self._tracker = None
+        self._tracker = self._rehearsal = None
         self.upload.release()
         self.door.close()
         self.answers = AnswerRing(1, keeps_unsent=False)
@@ -118,10 +123,10 @@ class Session:
         if not self.has_work:
             return False
         try:
-            if self._tracker is None:
+            if self._tracker is None or self._rehearsal is not None:
+                begun = time.perf_counter()
                 await self._prepare(run)
-            elif self.ready is None:
-                await self._calibrate(run, self._tracker)
+                self._preparing_s += time.perf_counter() - begun
             elif (frame := self.door.next()) is not None:
                 await self._answer(run, self._tracker, frame)
         except WarplineError as error:
@@ -134,26 +139,34 @@ class Session:
         return self.has_work
 
     async def _prepare(self, run: Run) -> None:
-        begun = time.perf_counter()
-        tracker = await run(lambda: self._make(self.opening, self.upload.reference()))
-        self._preparation_ms = (time.perf_counter() - begun) * 1000
-        if not self.is_ended:
-            self._tracker = tracker
-            self.upload.release()
-
-    async def _calibrate(self, run: Run, tracker: TracksFrames) -> None:
-        measured = await run(tracker.calibrate)
-        if self.is_ended:
+        """Make the tracker, or take one step of its rehearsal; the last tells what frames take."""
+        if self._rehearsal is None:
+            tracker = await run(lambda: self._make(self.opening, self.upload.reference()))
+            if not self.is_ended:
+                self._tracker, self._rehearsal = tracker, tracker.rehearse()
+                self.upload.release()
             return
+        measured = await run(partial(_next_of, self._rehearsal))
+        if measured is not None and not self.is_ended:
+            self._rehearsal = None
+            self._settle(measured)
+
+    def _settle(self, measured: Calibration) -> None:
         p50_ms, p95_ms = measured.p50_s * 1000, measured.p95_s * 1000
         budget_s = self.opening.budget_s
         if budget_s is not None and measured.p95_s > budget_s:
             raise BudgetTooShortError(_too_short(self.opening, p50_ms, p95_ms), field="budget_ms")
+        warnings = list(self.opening.warnings)
+        if budget_s is not None and measured.cold_s > budget_s:
+            warnings.append(
+                f"A frame with none before it takes {measured.cold_s * 1000:.0f} ms: the first "
+                "one, and one after a sudden move, will be cut short by the budget."
+            )
         self.ready = pb.Ready(
             expected_p50_ms=p50_ms,
             expected_p95_ms=p95_ms,
-            preparation_ms=self._preparation_ms,
-            warnings=self.opening.warnings,
+            preparation_ms=self._preparing_s * 1000,
+            warnings=warnings,
         )
         self._witness.ready(self)
 
@@ -210,6 +223,16 @@ class Session:
         self._metrics.refused(error.slug)
         if self.listener is not None:
             self.listener.refused(number, error)
+
+
+def _next_of(rehearsal: Rehearsal) -> Calibration | None:
+    """Take the next step; what was measured, once that was the last one."""
+    try:
+        next(rehearsal)
+    except StopIteration as done:
+        measured: Calibration = done.value
+        return measured
+    return None
 
 
 def log_defect(error: Exception) -> None:

@@ -52,7 +52,7 @@ class Sessions:
             LiveQuotaExceededError: If this owner has too many, or too much memory for them.
             LiveFullError: If all owners together do.
         """
-        self._require_room(owner, opening)
+        self.require_room(owner, opening)
         session = Session(owner, opening, self._make, self._metrics, self)
         self._sessions[session.id] = session
         self._audit.note("opened", session)
@@ -103,7 +103,8 @@ class Sessions:
             if session.listener is None and session.alone_since_s < until_s:
                 session.end(reason="expired")
 
-    def _require_room(self, owner: str, opening: Opening) -> None:
+    def require_room(self, owner: str, opening: Opening) -> None:
+        """Look whether there is room for a session; raises as `open` does."""
         mine = [session for session in self._sessions.values() if session.owner == owner]
         config, wanted = self._config, opening.memory_bytes
         if len(mine) >= config.live_sessions_per_key:

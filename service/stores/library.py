@@ -1,6 +1,6 @@
 """All models by reference: the shipped folder and the registry, as one library.
 
-Light: the gateway lists and resolves here; `service.worker.models` makes engines.
+Light: the gateway lists and resolves here; `service.stores.engines` makes engines.
 """
 
 from dataclasses import dataclass

@@ -7,15 +7,15 @@ from service.registration.files.limits import Limits
 from service.registration.models_folder import ModelFolder
 from service.settings import Settings
 from service.stores.build import Stores
+from service.stores.engines import LibraryEngines
 from service.stores.library import ModelLibrary
 from service.worker.fetch import UrlRules
-from service.worker.models import WorkerModels
 from service.worker.work import Registration
 
 
-def models_of(config: Settings, stores: Stores) -> WorkerModels:
+def models_of(config: Settings, stores: Stores) -> LibraryEngines:
     """Every model that a worker may be asked for, shipped or registered."""
-    return WorkerModels(
+    return LibraryEngines(
         ModelLibrary(ModelFolder(config.models_dir), stores.models),
         stores.blobs,
         config.data_dir / "models",

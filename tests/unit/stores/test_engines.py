@@ -12,8 +12,8 @@ from service.registration.models_folder import ModelFolder
 from service.settings import Settings
 from service.stores import promotion
 from service.stores.build import Stores, open_stores
+from service.stores.engines import LibraryEngines
 from service.stores.library import ModelLibrary
-from service.worker.models import WorkerModels
 from tests.made_models import FakeTraining, card_for, publish, shift_graph
 
 TOY = NewModel(name="toy")
@@ -26,10 +26,12 @@ def stores(tmp_path: Path) -> Iterator[Stores]:
     opened.close()
 
 
-def models_on(stores: Stores, host: Path, most: int = 4) -> WorkerModels:
+def models_on(stores: Stores, host: Path, most: int = 4) -> LibraryEngines:
     """The models of a worker whose own folders lie under `host`."""
     library = ModelLibrary(ModelFolder(host / "shipped"), stores.models)
-    return WorkerModels(library, stores.blobs, host / "cache", provider="cpu", threads=1, most=most)
+    return LibraryEngines(
+        library, stores.blobs, host / "cache", provider="cpu", threads=1, most=most
+    )
 
 
 def ship(host: Path, version: str, name: str = "toy") -> None:

@@ -6,21 +6,24 @@ import tempfile
 from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
 from service.errors import ModelInvalidError, ResultNotFoundError
 from service.jobs.model import RegisteredModel
 from service.jobs.ports import BlobStore
 from service.registration.card import sha256_of
-from service.registration.engine import Engine
 from service.registration.models_folder import CARD, GRAPH, ProviderChoice, open_engine
 from service.stores.library import LibraryModel, ModelLibrary
+
+if TYPE_CHECKING:
+    from service.registration.engine import Engine
 
 # Model folders in the cache, for each engine that is kept in memory.
 FOLDERS_PER_ENGINE = 4
 FETCHING = ".fetching-"
 
 
-class WorkerModels:
+class LibraryEngines:
     """`service.registration.models_folder.Models` over the whole library.
 
     What a reference stands for is looked up for each job, so a promotion counts from the next job
@@ -56,7 +59,7 @@ class WorkerModels:
         self._engines: OrderedDict[tuple[str, str], Engine] = OrderedDict()
         self._lock = Lock()
 
-    def load(self, ref: str) -> Engine:
+    def load(self, ref: str) -> "Engine":
         """An engine for a model, checked against its card.
 
         Raises:
@@ -84,7 +87,7 @@ class WorkerModels:
             return self.library.folder.root / model.name / model.version
         return self._fetched(model.registered)
 
-    def _open(self, model: LibraryModel) -> Engine:
+    def _open(self, model: LibraryModel) -> "Engine":
         graph = self._folder(model) / GRAPH
         try:
             return open_engine(model.card, graph, self._provider, self._threads)
