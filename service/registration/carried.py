@@ -7,10 +7,10 @@ import numpy as np
 from service.registration.alignment import Alignment
 from service.registration.fields import DisplacementField, WorldPositions
 from service.registration.grid import Grid
-from service.registration.kernels import flow
+from service.registration.kernels import inverse
 from service.registration.options import WarpOptions
 from service.registration.points import WorldPoints
-from service.registration.resample import compose_affine, warp, warp_labels
+from service.registration.resample import compose_affine, in_voxels, warp, warp_labels
 from service.registration.tracked import FieldWanted, half_grid
 from service.registration.volume import Volume
 
@@ -102,9 +102,7 @@ def to_fixed(alignment: Alignment, points_mm: WorldPositions) -> WorldPositions:
     """
     grid = alignment.field.grid
     targets = grid.to_voxel(alignment.affine.inverse().move(points_mm))
-    to_index = np.eye(4)[:3]
-    to_index[:, :3] = grid.inverse_affine[:3, :3]
     limits = np.array([POINT_STEPS, POINT_TOLERANCE_VOXELS**2], np.float32)
     shifts = np.empty((len(targets), 3), np.float32)
-    flow.invert_at(alignment.field.vectors_mm, to_index, limits, targets, shifts)
+    inverse.solve_at(in_voxels(alignment.field), limits, targets, shifts)
     return np.asarray(grid.to_world(targets + shifts))

@@ -23,6 +23,9 @@ MEDIA_TYPES = {
     ".zip": "application/zip",
 }
 
+# Writes a file, and gives its SHA-256 if it happens to know.
+Writer = Callable[[Path], str | None]
+
 
 def deliver(products: Products, folder: Path) -> dict[str, FileReport]:
     """Write every file of the result but the report, and tell their sizes and checksums.
@@ -31,7 +34,7 @@ def deliver(products: Products, folder: Path) -> dict[str, FileReport]:
         products: What to write.
         folder: An existing one; files of the same names are replaced.
     """
-    jobs: dict[str, Callable[[Path], None]] = {
+    jobs: dict[str, Writer] = {
         "warped.nii.gz": lambda path: write_volume(path, products.warped),
         "ddf.nii.gz": lambda path: write_field(path, products.ddf),
         "inverse_ddf.nii.gz": lambda path: write_field(path, products.inverse_ddf),
@@ -46,17 +49,16 @@ def deliver(products: Products, folder: Path) -> dict[str, FileReport]:
     return write_all(jobs, folder)
 
 
-def write_all(jobs: Mapping[str, Callable[[Path], None]], folder: Path) -> dict[str, FileReport]:
+def write_all(jobs: Mapping[str, Writer], folder: Path) -> dict[str, FileReport]:
     """Write files by name, two at a time; each appears whole or not at all."""
     with ThreadPoolExecutor(2) as pool:
         writing = {name: pool.submit(_write, write, folder, name) for name, write in jobs.items()}
         return {name: task.result() for name, task in writing.items()}
 
 
-def _write(write: Callable[[Path], None], folder: Path, name: str) -> FileReport:
+def _write(write: Writer, folder: Path, name: str) -> FileReport:
     part = folder / f".part-{name}"
-    write(part)
-    report = describe(part, name)
+    report = describe(part, name, sha256=write(part))
     part.replace(folder / name)
     return report
 
@@ -66,7 +68,9 @@ def write_report(report: Report | WarpReport, folder: Path) -> None:
     (folder / "report.json").write_text(report.model_dump_json(indent=1), encoding="utf-8")
 
 
-def describe(path: Path, name: str) -> FileReport:
-    """Size, checksum and media type of a written file."""
+def describe(path: Path, name: str, *, sha256: str | None = None) -> FileReport:
+    """Size, checksum (read from the file if it is not known) and media type of a written file."""
     media_type = MEDIA_TYPES.get(Path(name).suffix, "application/octet-stream")
-    return FileReport(bytes=path.stat().st_size, sha256=sha256_of(path), media_type=media_type)
+    return FileReport(
+        bytes=path.stat().st_size, sha256=sha256 or sha256_of(path), media_type=media_type
+    )

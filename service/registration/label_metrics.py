@@ -13,6 +13,7 @@ from service.registration.volume import Volume, as_label_map, require_same_grid
 # Surfaces are searched outwards this far, in voxels.
 _REACH_VOXELS = 6
 _PARTS = 8
+_COUNTED_AT_ONCE = 1 << 16
 
 Labels = UInt16[np.ndarray, "i j k"]
 
@@ -47,10 +48,19 @@ def label_volume_change(warped: Volume, moving: Volume) -> dict[int, float]:
 
     Only labels that the moving map has; their grids may differ.
     """
-    after, before = (np.bincount(_labels(v).ravel()) for v in (warped, moving))
+    after, before = (_voxels_of_each(as_label_map(v).data) for v in (warped, moving))
     after = np.pad(after, (0, max(0, before.size - after.size)))
     unit = warped.grid.voxel_volume_mm3 / moving.grid.voxel_volume_mm3
     return {int(n): float(after[n] / before[n] * unit) for n in np.flatnonzero(before) if n}
+
+
+def _voxels_of_each(labels: np.ndarray) -> Int[np.ndarray, "label"]:
+    """How many voxels each label has; a part at a time, whose wider copy stays in cache."""
+    flat, most = labels.ravel(order="K"), int(labels.max(initial=0)) + 1
+    counts = np.zeros(most, np.int64)
+    for start in range(0, flat.size, _COUNTED_AT_ONCE):
+        counts += np.bincount(flat[start : start + _COUNTED_AT_ONCE], minlength=most)
+    return counts
 
 
 def hd95_mm(fixed: Volume, warped: Volume) -> dict[int, float]:

@@ -16,13 +16,17 @@ SAMPLE_COUNT = 32_768
 
 @dataclass(frozen=True, eq=False)
 class Regularity:
-    """What one pass over a field's derivative tells; fractions are of the voxels in the mask."""
+    """What one pass over a field's derivative tells; fractions are of the voxels in the mask.
+
+    `longest_mm` is the longest displacement of all.
+    """
 
     determinants: Volume
     folding_fraction: float
     non_diffeomorphic_volume: float
     sdlogj: float
     least_determinant: float
+    longest_mm: float
 
 
 def regularity(field: DisplacementField, mask: Volume | None = None) -> Regularity:
@@ -57,6 +61,7 @@ def regularity(field: DisplacementField, mask: Volume | None = None) -> Regulari
         non_diffeomorphic_volume=float(total[passes.LOST] / count),
         sdlogj=float(np.sqrt(np.maximum(variance, 0.0))),
         least_determinant=float(sums[:, passes.SMALLEST].min()),
+        longest_mm=float(np.sqrt(sums[:, passes.LONGEST].max())),
     )
 
 
@@ -93,11 +98,16 @@ def max_displacement_mm(field: DisplacementField) -> float:
     return displacement_percentile_mm(field, 100)
 
 
-def _sampled_centres_mm(grid: Grid) -> np.ndarray:
-    """World positions of a regular choice of voxels, (n, 3)."""
+def _sampled(field: DisplacementField) -> tuple[np.ndarray, np.ndarray]:
+    """World positions of a regular choice of voxels, (n, 3), and where the field takes them."""
+    grid = field.grid
     stride = max(1, math.ceil((grid.voxel_count / SAMPLE_COUNT) ** (1 / 3)))
-    axes = [np.arange((n - 1) % stride // 2, n, stride) for n in grid.shape]
-    return np.asarray(grid.to_world(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)))
+    chosen = tuple(slice((n - 1) % stride // 2, n, stride) for n in grid.shape)
+    axes = np.meshgrid(
+        *(np.arange(n)[part] for n, part in zip(grid.shape, chosen, strict=True)), indexing="ij"
+    )
+    points: np.ndarray = np.asarray(grid.to_world(np.stack(axes, -1).reshape(-1, 3)))
+    return points, points + field.vectors_mm[chosen].reshape(-1, 3)
 
 
 def inverse_consistency_mm(forward: DisplacementField, backward: DisplacementField) -> float:
@@ -105,8 +115,7 @@ def inverse_consistency_mm(forward: DisplacementField, backward: DisplacementFie
 
     Over a regular sample of forward's voxels, less those that leave backward's grid; nan if all do.
     """
-    points = _sampled_centres_mm(forward.grid)
-    there = forward.move(points)
+    points, there = _sampled(forward)
     kept = backward.grid.contains(there)
     if not kept.any():
         return math.nan
@@ -118,7 +127,7 @@ def overlap_fraction(
     field: DisplacementField, moving: Grid, *, affine: Affine | None = None
 ) -> float:
     """Share of the field's voxels that A(x + u(x)) takes into the moving field of view."""
-    moved = field.move(_sampled_centres_mm(field.grid))
+    _, moved = _sampled(field)
     if affine is not None:
         moved = affine.move(moved)
     return float(moving.contains(moved).mean())

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 
 from service.registration.fields import Affine, DisplacementField, Vectors, VelocityField
 from service.registration.grid import Grid
 from service.registration.index_maps import Map, index_map, vector_map
-from service.registration.kernels import cubic, flow, pull, squaring
+from service.registration.kernels import cubic, flow, inverse, pull, squaring
 from service.registration.options import Interpolation, LabelInterpolation
 from service.registration.smoothing import antialias_sigma, shrink, smooth
 from service.registration.volume import Volume, as_label_map
@@ -35,6 +36,9 @@ __all__ = [
 ]
 
 _NO_FIELD = np.zeros((1, 1, 1, 3), dtype=np.float32)
+
+# An inverse is solved for on every eighth voxel first, as long as there are many.
+SOLVED_SHARE, FEWEST_SOLVED = 8, 10_000
 
 
 # What the kernels call a path: vectors, maps, and how the field looks from the output grid.
@@ -225,9 +229,7 @@ def integrate(velocity: VelocityField, steps: int = 7) -> DisplacementField:
     Source: Arsigny et al., A Log-Euclidean Framework for Statistics on Diffeomorphisms, 2006.
     """
     grid = velocity.grid
-    to_voxels = grid.inverse_affine[:3, :3].astype(np.float32) * np.float32(2.0**-steps)
-    flowing = np.empty((*grid.shape, 4), np.float32)
-    squaring.to_voxels(velocity.vectors_mm, to_voxels, flowing)
+    flowing = in_voxels(velocity, 2.0**-steps)
     spare = np.empty_like(flowing)
     for _ in range(steps):
         squaring.square(flowing, spare)
@@ -271,7 +273,7 @@ def invert_transform(
     affine: Affine, field: DisplacementField, moving_grid: Grid
 ) -> DisplacementField:
     """The inverse of x to A(x + u(x)) on the moving grid: y goes to (id + u)^-1 (A^-1 y)."""
-    return _inverted(affine, field, moving_grid, (50, 4e-3)).field
+    return _inverted(affine, field, moving_grid, (50, 2e-2)).field
 
 
 def _inverted(
@@ -281,10 +283,45 @@ def _inverted(
     to_vector = np.eye(4)[:3]
     to_vector[:, :3] = field.grid.affine[:3, :3]
     shift = ((back.matrix - np.eye(4)) @ grid.affine)[:3]
-    maps = [index_map(grid, field.grid, back), vector_map(field.grid), to_vector, shift]
-    out = np.empty((*grid.shape, 3), np.float32)
-    worst = np.zeros(grid.shape[0], np.float32)
-    stop = np.array([limits[0], limits[1] ** 2], np.float32)
-    flow.invert_field(field.vectors_mm, np.stack(maps), stop, out, worst)
-    residual_mm = float(np.sqrt(worst.max()) * field.grid.spacing_mm.max())
+    problem = _Inverting(in_voxels(field), field.grid, back, limits)
+    out, worst = problem.solved(grid, (to_vector, shift))
+    residual_mm = float(np.sqrt(worst) * field.grid.spacing_mm.max())
     return Inverse(DisplacementField(out, grid), residual_mm)
+
+
+def in_voxels(
+    field: DisplacementField | VelocityField, scale: float = 1.0
+) -> Float32[np.ndarray, "i j k 4"]:
+    """A field's vectors, scaled, in voxels of its own grid, each with a zero for company."""
+    turn = field.grid.inverse_affine[:3, :3] * scale
+    flowing = np.empty((*field.grid.shape, 4), np.float32)
+    squaring.to_voxels(field.vectors_mm, turn.astype(np.float32), flowing)
+    return flowing
+
+
+@dataclass(frozen=True, eq=False)
+class _Inverting:
+    """A field to invert, in its own voxels; `back` takes a point to the field's space."""
+
+    field: np.ndarray
+    field_grid: Grid
+    back: Affine
+    limits: tuple[int, float]
+
+    def solved(self, grid: Grid, answer: tuple[Map, Map]) -> tuple[Vectors, float]:
+        """Solve on a grid, from the solution on a coarser one.
+
+        `answer` says what is told of a shift s, in voxels of the field, at a voxel x of the grid:
+        answer[0] @ s + answer[1] @ x. The second result is the largest last change, squared.
+        """
+        start, coarse = _NO_FIELD, grid.coarsened(1)
+        if grid.voxel_count > FEWEST_SOLVED:
+            coarse = grid.coarsened(grid.voxel_count // SOLVED_SHARE)
+            start, _ = self.solved(coarse, (np.eye(4)[:3], np.zeros((3, 4))))
+        to_field = index_map(grid, self.field_grid, self.back)
+        maps = np.stack([to_field, index_map(grid, coarse), *answer])
+        out = np.empty((*grid.shape, 3), np.float32)
+        worst = np.zeros(grid.shape[0], np.float32)
+        stop = np.array([self.limits[0], self.limits[1] ** 2], np.float32)
+        inverse.solve(self.field, start, maps, stop, out, worst)
+        return out, float(worst.max())

@@ -1,10 +1,10 @@
 """Applying the transform of an earlier registration to more images, labels or points."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from service.errors import InvalidRequestError
-from service.registration.delivery import write_all, write_report
+from service.registration.delivery import Writer, write_all, write_report
 from service.registration.fields import DisplacementField
 from service.registration.files.field_file import read_field
 from service.registration.files.limits import Limits
@@ -24,8 +24,6 @@ CARRIED = {
     "fixed_points": ("points.csv", "ddf"),
     "moving_points": ("points_in_fixed.csv", "inverse_ddf"),
 }
-
-Writer = Callable[[Path], None]
 
 
 def warp_files(

@@ -8,7 +8,7 @@ Source: RFC 1952; RFC 1951, 3.2.4 (stored blocks; an empty one aligns to a byte)
 
 import struct
 from concurrent.futures import ThreadPoolExecutor
-from typing import BinaryIO, Self
+from typing import Protocol, Self
 
 from isal import isal_zlib
 
@@ -19,10 +19,17 @@ STORED_BYTES, STORED = 0xFFFF, struct.Struct("<HH")  # at most so many; the leng
 THREADS = 2
 
 
+class Sink(Protocol):
+    """What bytes can be written to."""
+
+    def write(self, data: bytes, /) -> object:
+        """Append some more."""
+
+
 class GzipWriter:
     """One gzip member, written part by part; leaving the block ends it."""
 
-    def __init__(self, stream: BinaryIO, level: int) -> None:
+    def __init__(self, stream: Sink, level: int) -> None:
         """Start the member.
 
         Args:

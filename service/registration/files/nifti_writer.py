@@ -1,8 +1,9 @@
 """Write NIfTI-1 files that every tool reads alike."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import hashlib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -72,18 +73,40 @@ def in_file_order(data: np.ndarray) -> memoryview:
     return ordered.T.reshape(-1).view(np.uint8).data
 
 
-def is_gzip_name(path: Path) -> bool:
-    return path.suffix == ".gz"
+class HashedFile:
+    """A new file that knows the SHA-256 of what was written to it: no need to read it again."""
+
+    def __init__(self, path: Path) -> None:
+        self._stream = path.open("wb")
+        self._hash = hashlib.sha256()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+
+    def write(self, data: memoryview | bytes) -> int:
+        """Append some more."""
+        self._hash.update(data)
+        return self._stream.write(data)
+
+    @property
+    def sha256(self) -> str:
+        """Of what was written so far, as hexadecimal digits."""
+        return self._hash.hexdigest()
 
 
-@contextmanager
-def written(
-    path: Path, *, is_gzipped: bool, level: int = IMAGE_LEVEL
-) -> Iterator[Callable[[memoryview | bytes], object]]:
-    """Hand out what writes the file's content, part by part, compressed or not."""
-    with path.open("wb") as stream:
-        if not is_gzipped:
-            yield stream.write
-            return
-        with GzipWriter(stream, level) as writer:
-            yield writer.write
+def write_content(
+    path: Path, parts: Iterable[memoryview | bytes], *, level: int = IMAGE_LEVEL
+) -> str:
+    """Write a file's content, gzipped where its name ends in .gz; gives the file's SHA-256."""
+    with HashedFile(path) as stream:
+        if path.suffix == ".gz":
+            with GzipWriter(stream, level) as writer:
+                for part in parts:
+                    writer.write(part)
+        else:
+            for part in parts:
+                stream.write(part)
+        return stream.sha256

@@ -28,8 +28,7 @@ from service.registration.files.nifti_header import is_nifti
 from service.registration.files.nifti_writer import (
     header_bytes,
     in_file_order,
-    is_gzip_name,
-    written,
+    write_content,
 )
 from service.registration.files.nrrd import is_nrrd
 from service.registration.files.voxels import native, values_of
@@ -149,8 +148,10 @@ def read_label_map(
     return as_label_map(read_volume(path, limits, field, warnings), field)
 
 
-def write_volume(path: Path, volume: Volume) -> None:
+def write_volume(path: Path, volume: Volume) -> str:
     """Write a volume as NIfTI: gzipped where the name ends in .gz; the same bytes every time.
+
+    Gives the file's SHA-256.
 
     sform and qform are equal with code 1, the unit is the millimetre, nothing is scaled and the
     header's texts are empty. Truth values are written as uint8.
@@ -159,10 +160,7 @@ def write_volume(path: Path, volume: Volume) -> None:
         UnsupportedDatatypeError: If the voxels are of a type that NIfTI has no code for.
     """
     data = volume.data.view(np.uint8) if volume.data.dtype == np.bool_ else volume.data
-    header = header_bytes(volume.grid, data.dtype)
-    with written(path, is_gzipped=is_gzip_name(path)) as write:
-        write(header)
-        write(in_file_order(data))
+    return write_content(path, (header_bytes(volume.grid, data.dtype), in_file_order(data)))
 
 
 @contextmanager

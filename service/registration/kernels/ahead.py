@@ -13,11 +13,13 @@ from service.registration.kernels import (
     descent,
     filters,
     flow,
+    inverse,
     jacobian,
     lattice,
     measures,
     pull,
     pyramid,
+    squaring,
 )
 from service.registration.kernels.launch import load_compiled
 
@@ -39,7 +41,8 @@ IN_ORDER = (
     descent.compose_planes,
     descent.smooth_field,
     flow.place,
-    flow.invert_field,
+    squaring.to_voxels,
+    inverse.solve,
     pull.pull_nearest,
     jacobian.jacobian,
     measures.correlation_sums,

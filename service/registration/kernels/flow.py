@@ -1,4 +1,4 @@
-"""Sample displacement fields with displacement fields: compose, integrate, resample, invert.
+"""Sample displacement fields with displacement fields: compose, resample.
 
 Vectors are world millimetres, interleaved (i, j, k, 3), float32. `maps` holds 3x4 matrices,
 float64; each kernel says which. Indices are of voxels, integers at their centres.
@@ -9,14 +9,8 @@ from numba import prange
 
 from service.registration.kernels.launch import device, kernel
 
-ZERO, QUARTER, HALF = np.float32(0.0), np.float32(0.25), np.float32(0.5)
-ONE, TWO = np.float32(1.0), np.float32(2.0)
+ZERO, HALF = np.float32(0.0), np.float32(0.5)
 ONE_UP, TWO_UP = np.uint64(1), np.uint64(2)
-
-# Inverting: after so many steps of the fixed point it does not converge, or hardly.
-FIXED_POINT_STEPS = 12
-LONGEST_STEP = np.float32(2.0)  # voxels
-SMALLEST_VOLUME = np.float32(0.02)  # of a voxel after the map; smaller ones are nearly folded
 
 
 @device
@@ -102,6 +96,82 @@ def _turn(m, x, y, z):
 
 
 @device
+def _bracket(position, count):
+    """The voxel at or below a clamped position, the next one, and the share of the next one."""
+    position = min(max(position, 0.0), count - 1.0)
+    lower = min(int(position), max(count - 2, 0))
+    return lower, min(lower + 1, count - 1), np.float32(position - lower)
+
+
+@device
+def _is_aligned(to_field):
+    """Whether a map of voxel indices keeps the axes apart."""
+    m = to_field
+    return (
+        (m[0, 1] == 0)
+        & (m[0, 2] == 0)
+        & (m[1, 0] == 0)
+        & (m[1, 2] == 0)
+        & (m[2, 0] == 0)
+        & (m[2, 1] == 0)
+    )
+
+
+@device
+def _steps_along(to_field, count, length):
+    """Where a row's voxels lie along a row of an aligned field: the entry below, and the share."""
+    lower, share = np.empty(length, np.int64), np.empty(length, np.float32)
+    for k in range(length):
+        below, _, share[k] = _bracket(to_field[2, 3] + to_field[2, 2] * k, count)
+        lower[k] = 3 * below
+    return lower, share
+
+
+@device
+def _blend_row(field, to_field, i, j, blended):
+    """The row of an aligned field that an output row lies on, interpolated across i and j."""
+    a, b, wi = _bracket(to_field[0, 0] * i + to_field[0, 3], field.shape[0])
+    c, d, wj = _bracket(to_field[1, 1] * j + to_field[1, 3], field.shape[1])
+    ac, ad, bc, bd = (
+        field[a, c].ravel(),
+        field[a, d].ravel(),
+        field[b, c].ravel(),
+        field[b, d].ravel(),
+    )
+    for n in range(blended.size):
+        near = ac[n] + wj * (ad[n] - ac[n])
+        far = bc[n] + wj * (bd[n] - bc[n])
+        blended[n] = near + wi * (far - near)
+
+
+@device
+def _turn_row(m, row):
+    """The linear part of a 3x4 matrix at each vector of a row, in place."""
+    for n in range(0, row.size, 3):
+        row[n], row[n + 1], row[n + 2] = _turn(m, row[n], row[n + 1], row[n + 2])
+
+
+@device
+def _place_aligned(field, maps, i, out):
+    """`place` where the field's axes are the output's: a row at a time, without a search."""
+    blended = np.empty(field.shape[2] * 3, np.float32)
+    lower, share = _steps_along(maps[0], field.shape[2], out.shape[1])
+    on = 3 if field.shape[2] > 1 else 0
+    m = maps[2]
+    p, q, r = np.float32(m[0, 2]), np.float32(m[1, 2]), np.float32(m[2, 2])
+    for j in range(out.shape[0]):
+        _blend_row(field, maps[0], i, j, blended)
+        _turn_row(maps[1], blended)
+        x, y, z = _apply(m, i, j, 0)
+        row = out[j]
+        for k in range(out.shape[1]):
+            n, w, step = lower[k], share[k], np.float32(k)
+            row[k, 0] = x + p * step + _between(blended, n, n + on, w)
+            row[k, 1] = y + q * step + _between(blended, n + 1, n + on + 1, w)
+            row[k, 2] = z + r * step + _between(blended, n + 2, n + on + 2, w)
+
+
+@device
 def _place_slab(field, maps, i, out):
     for j in range(out.shape[0]):
         for k in range(out.shape[1]):
@@ -118,7 +188,10 @@ def place(field, maps, out):
     Outside the field's grid its vectors are those of its border.
     """
     for i in prange(out.shape[0]):
-        _place_slab((field.ravel(), field.shape), maps, np.int64(i), out[i])
+        if _is_aligned(maps[0]):
+            _place_aligned(field, maps, np.int64(i), out[i])
+        else:
+            _place_slab((field.ravel(), field.shape), maps, np.int64(i), out[i])
 
 
 @device
@@ -140,119 +213,3 @@ def compose_fields(outer, inner, maps, out):
     """out(m) = u(m) + outer(maps[0] @ m + maps[1] @ u(m)), u being inner; outer is 0 outside."""
     for i in prange(out.shape[0]):
         _compose_slab((outer.ravel(), outer.shape), inner[i], maps, np.int64(i), out[i])
-
-
-@device
-def _edge(field, back, place, axis):
-    """How s + back @ u(target + s) changes when s goes one voxel along an axis, at a place."""
-    i, j, k = place
-    di, dj, dk = np.float32(axis == 0), np.float32(axis == 1), np.float32(axis == 2)
-    ahead = _vector_at(field, i + QUARTER * di, j + QUARTER * dj, k + QUARTER * dk)
-    behind = _vector_at(field, i - QUARTER * di, j - QUARTER * dj, k - QUARTER * dk)
-    x, y, z = _turn(
-        back,
-        TWO * (ahead[0] - behind[0]),
-        TWO * (ahead[1] - behind[1]),
-        TWO * (ahead[2] - behind[2]),
-    )
-    return x + di, y + dj, z + dk
-
-
-@device
-def _cross(a, b):
-    return (
-        a[1] * b[2] - a[2] * b[1],
-        a[2] * b[0] - a[0] * b[2],
-        a[0] * b[1] - a[1] * b[0],
-    )
-
-
-@device
-def _dot(a, b):
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
-
-
-@device
-def _newton_step(field, back, place, miss):
-    """The step that would undo a miss, were the field linear there; at most LONGEST_STEP."""
-    p = _edge(field, back, place, 0)
-    q = _edge(field, back, place, 1)
-    r = _edge(field, back, place, 2)
-    qr, rp, pq = _cross(q, r), _cross(r, p), _cross(p, q)
-    volume = max(_dot(p, qr), SMALLEST_VOLUME)
-    step = _dot(miss, qr) / volume, _dot(miss, rp) / volume, _dot(miss, pq) / volume
-    length = np.sqrt(_dot(step, step))
-    share = LONGEST_STEP / length if length > LONGEST_STEP else ONE
-    return step[0] * share, step[1] * share, step[2] * share
-
-
-@device
-def _solve(field, back, target, start, limits):
-    """The shift s with s = -back @ u(target + s), and by how much it last missed, squared.
-
-    A few steps of the fixed point, which is quick where neighbours move alike; then Newton's, which
-    also finds its way where they are torn apart or pressed together.
-    """
-    a, b, c = target
-    x, y, z = start
-    change = np.float32(np.inf)
-    for step in range(int(limits[0])):
-        u, v, w = _turn(back, *_vector_at(field, a + x, b + y, c + z))
-        miss = x + u, y + v, z + w
-        change = _dot(miss, miss)
-        if step < FIXED_POINT_STEPS:
-            x, y, z = -u, -v, -w
-        else:
-            d, e, f = _newton_step(field, back, (a + x, b + y, c + z), miss)
-            x, y, z = x - d, y - e, z - f
-        if change <= limits[1]:
-            break
-    return x, y, z, change
-
-
-@device
-def _invert_slab(field, maps, limits, i, out):
-    worst = ZERO
-    first = (ZERO, ZERO, ZERO)  # of the row before
-    for j in range(out.shape[0]):
-        x, y, z = first
-        before = first
-        for k in range(out.shape[1]):
-            target = _apply(maps[0], i, j, k)
-            start = (TWO * x - before[0], TWO * y - before[1], TWO * z - before[2])
-            before = (x, y, z)
-            x, y, z, change = _solve(field, maps[1], target, start, limits)
-            if k == 0:
-                first, before = (x, y, z), (x, y, z)
-            worst = max(worst, change)
-            a, b, c = _apply(maps[3], i, j, k)
-            u, v, w = _turn(maps[2], x, y, z)
-            out[j, k, 0], out[j, k, 1], out[j, k, 2] = a + u, b + v, c + w
-    return worst
-
-
-@kernel
-def invert_field(field, maps, limits, out, worst):
-    """The displacements of the inverse of x + u(x), after an affine.
-
-    maps: output index to field index; vector to field index; field index to vector; output index to
-    the affine's displacement. limits: most iterations, squared change at which to stop, in voxels
-    of the field. worst: for each slab the largest last change, squared. Each voxel starts where its
-    row is heading. Outside the field's grid its vectors are those of its border.
-    """
-    for i in prange(out.shape[0]):
-        worst[i] = _invert_slab((field.ravel(), field.shape), maps, limits, np.int64(i), out[i])
-
-
-@kernel
-def invert_at(field, to_index, limits, targets, out):
-    """The shifts s of points for which s + to_index @ u(target + s) is 0, all in field indices.
-
-    targets: (n, 3) float64; limits as in `invert_field`. Outside the field's grid its vectors are
-    those of its border.
-    """
-    for n in prange(targets.shape[0]):
-        target = np.float32(targets[n, 0]), np.float32(targets[n, 1]), np.float32(targets[n, 2])
-        start = (ZERO, ZERO, ZERO)
-        x, y, z, _ = _solve((field.ravel(), field.shape), to_index, target, start, limits)
-        out[n, 0], out[n, 1], out[n, 2] = x, y, z

@@ -1,0 +1,293 @@
+"""Solve for the inverse of a displacement field.
+
+Fields are (i, j, k, 4) float32 in voxels of their own grid, the fourth entry 0: a vector is then
+one SIMD load. Beyond the grid a field's vectors are those of its border. Indices are of voxels,
+integers at their centres.
+"""
+
+import numpy as np
+from numba import prange
+
+from service.registration.kernels.launch import device, kernel
+
+ZERO, QUARTER, ONE, TWO = np.float32(0.0), np.float32(0.25), np.float32(1.0), np.float32(2.0)
+
+# A row takes steps of the fixed point as a whole, up to so many, until only one voxel in FEW needs
+# more; those go on one by one.
+ROW_STEPS, FEW = 6, 4
+# After so many steps of the fixed point it does not converge, or hardly.
+FIXED_POINT_STEPS = 12
+LONGEST_STEP = np.float32(2.0)  # voxels
+SMALLEST_VOLUME = np.float32(0.02)  # of a voxel after the map; smaller ones are nearly folded
+
+
+@device
+def _clamped(position, last):
+    """A position within [0, last], NaN as 0; written so that it becomes two instructions."""
+    position = position if position > ZERO else ZERO
+    return position if position < last else last
+
+
+@device
+def _corners(field):
+    """The field as one line of vectors, from each of a cell's eight corners on."""
+    ni, nj, nk, _ = field.shape
+    line = field.reshape(ni * nj * nk, 4)
+    i, j, k = (nj * nk if ni > 1 else 0), (nk if nj > 1 else 0), (1 if nk > 1 else 0)
+    upper = line[i:]
+    return line, line[k:], line[j:], line[j + k :], upper, upper[k:], upper[j:], upper[j + k :]
+
+
+@device
+def _cell(position, count):
+    """The clamped lower corner of a position's cell along an axis, and the share of the upper."""
+    position = _clamped(position, np.float32(count - 1))
+    lower = min(np.int32(position), np.int32(max(count - 2, 0)))
+    return lower, position - np.float32(lower)
+
+
+@device
+def _blend(corners, n, c, shares):
+    """Component c between the eight corners."""
+    p000, p001, p010, p011, p100, p101, p110, p111 = corners
+    wi, wj, wk = shares
+    a = p000[n, c] + wk * (p001[n, c] - p000[n, c])
+    b = p010[n, c] + wk * (p011[n, c] - p010[n, c])
+    d = p100[n, c] + wk * (p101[n, c] - p100[n, c])
+    e = p110[n, c] + wk * (p111[n, c] - p110[n, c])
+    a += wj * (b - a)
+    d += wj * (e - d)
+    return a + wi * (d - a)
+
+
+@device
+def _vector_at(field, corners, i, j, k):
+    """The field's vector at a fractional voxel index: linear, clamped."""
+    a, wi = _cell(i, field.shape[0])
+    b, wj = _cell(j, field.shape[1])
+    c, wk = _cell(k, field.shape[2])
+    n = np.uint32((np.int64(a) * field.shape[1] + b) * field.shape[2] + c)
+    w = wi, wj, wk
+    return _blend(corners, n, 0, w), _blend(corners, n, 1, w), _blend(corners, n, 2, w)
+
+
+@device
+def _edge(field, corners, place, axis):
+    """How s + u(target + s) changes when s goes one voxel along an axis, at a place."""
+    i, j, k = place
+    di, dj, dk = np.float32(axis == 0), np.float32(axis == 1), np.float32(axis == 2)
+    ahead = _vector_at(field, corners, i + QUARTER * di, j + QUARTER * dj, k + QUARTER * dk)
+    behind = _vector_at(field, corners, i - QUARTER * di, j - QUARTER * dj, k - QUARTER * dk)
+    return (
+        TWO * (ahead[0] - behind[0]) + di,
+        TWO * (ahead[1] - behind[1]) + dj,
+        TWO * (ahead[2] - behind[2]) + dk,
+    )
+
+
+@device
+def _cross(a, b):
+    return (
+        a[1] * b[2] - a[2] * b[1],
+        a[2] * b[0] - a[0] * b[2],
+        a[0] * b[1] - a[1] * b[0],
+    )
+
+
+@device
+def _dot(a, b):
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+@device
+def _newton_step(field, corners, place, miss):
+    """The step that would undo a miss, were the field linear there; at most LONGEST_STEP."""
+    p = _edge(field, corners, place, 0)
+    q = _edge(field, corners, place, 1)
+    r = _edge(field, corners, place, 2)
+    qr, rp, pq = _cross(q, r), _cross(r, p), _cross(p, q)
+    volume = max(_dot(p, qr), SMALLEST_VOLUME)
+    step = _dot(miss, qr) / volume, _dot(miss, rp) / volume, _dot(miss, pq) / volume
+    length = np.sqrt(_dot(step, step))
+    share = LONGEST_STEP / length if length > LONGEST_STEP else ONE
+    return step[0] * share, step[1] * share, step[2] * share
+
+
+@device
+def _solve(field, corners, target, start, limits):
+    """The shift s with s = -u(target + s), and by how much it last missed, squared.
+
+    A few steps of the fixed point, which is quick where neighbours move alike; then Newton's, which
+    also finds its way where they are torn apart or pressed together.
+    """
+    a, b, c = target
+    x, y, z = start
+    change = np.float32(np.inf)
+    for step in range(int(limits[0])):
+        u, v, w = _vector_at(field, corners, a + x, b + y, c + z)
+        miss = x + u, y + v, z + w
+        change = _dot(miss, miss)
+        if step < FIXED_POINT_STEPS:
+            x, y, z = -u, -v, -w
+        else:
+            d, e, f = _newton_step(field, corners, (a + x, b + y, c + z), miss)
+            x, y, z = x - d, y - e, z - f
+        if change <= limits[1]:
+            break
+    return x, y, z, change
+
+
+@device
+def _row_of(m, i, j):
+    """A map's index at the start of a row, and the step to the next voxel."""
+    start = m[:, 0] * i + m[:, 1] * j + m[:, 3]
+    return (
+        (np.float32(start[0]), np.float32(start[1]), np.float32(start[2])),
+        (np.float32(m[0, 2]), np.float32(m[1, 2]), np.float32(m[2, 2])),
+    )
+
+
+@device
+def _locate(shape, row, shifts, corner, shares):
+    """For each voxel of a row, where its shift takes it: the lower corner there, and the shares."""
+    (a, b, c), (p, q, r) = row
+    nj, nk = np.int32(shape[1]), np.int32(shape[2])
+    for k in range(corner.size):
+        at = np.float32(k)
+        x, shares[0, k] = _cell(a + p * at + shifts[k, 0], shape[0])
+        y, shares[1, k] = _cell(b + q * at + shifts[k, 1], shape[1])
+        z, shares[2, k] = _cell(c + r * at + shifts[k, 2], shape[2])
+        corner[k] = np.uint32(np.int32(np.int32(np.int32(x * nj) + y) * nk) + z)
+
+
+@device
+def _improve(corners, corner, shares, shifts, missed):
+    """One step of the fixed point for a whole row, and the shifts' misses before it."""
+    for k in range(corner.size):
+        n, w = corner[k], (shares[0, k], shares[1, k], shares[2, k])
+        x, y = _blend(corners, n, 0, w), _blend(corners, n, 1, w)
+        z, rest = _blend(corners, n, 2, w), _blend(corners, n, 3, w)
+        missed[k, 0], missed[k, 1] = shifts[k, 0] + x, shifts[k, 1] + y
+        missed[k, 2], missed[k, 3] = shifts[k, 2] + z, shifts[k, 3] + rest
+        shifts[k, 0], shifts[k, 1], shifts[k, 2], shifts[k, 3] = -x, -y, -z, -rest
+
+
+@device
+def _unsolved(missed, limit):
+    """How many voxels of a row miss by more than they may."""
+    count = np.int32(0)
+    for k in range(missed.shape[0]):
+        x, y, z = missed[k, 0], missed[k, 1], missed[k, 2]
+        count += np.int32(x * x + y * y + z * z > limit)
+    return count
+
+
+@device
+def _bracket(position, count):
+    """The entry at or below a clamped position, the next one, and the share of the next one."""
+    position = min(max(position, 0.0), count - 1.0)
+    lower = min(int(position), max(count - 2, 0))
+    return lower, min(lower + 1, count - 1), np.float32(position - lower)
+
+
+@device
+def _steps_along(to_guess, count, length):
+    """Where a row's voxels lie along a row of the guess: the entry below, and the share."""
+    lower, share = np.empty(length, np.int64), np.empty(length, np.float32)
+    for k in range(length):
+        lower[k], _, share[k] = _bracket(to_guess[2, 3] + to_guess[2, 2] * k, count)
+    return lower, share
+
+
+@device
+def _start_row(guess, to_guess, steps, i, j, shifts):
+    """Where an output row starts from: the guess, linear between its entries."""
+    lower, share, blended = steps
+    a, b, wi = _bracket(to_guess[0, 0] * i + to_guess[0, 3], guess.shape[0])
+    c, d, wj = _bracket(to_guess[1, 1] * j + to_guess[1, 3], guess.shape[1])
+    ac, ad, bc, bd = guess[a, c], guess[a, d], guess[b, c], guess[b, d]
+    for k in range(guess.shape[2]):
+        for q in range(3):
+            near = ac[k, q] + wj * (ad[k, q] - ac[k, q])
+            far = bc[k, q] + wj * (bd[k, q] - bc[k, q])
+            blended[k, q] = near + wi * (far - near)
+    on = 1 if guess.shape[2] > 1 else 0
+    for k in range(lower.size):
+        n, w = lower[k], share[k]
+        for q in range(3):
+            shifts[k, q] = blended[n, q] + w * (blended[n + on, q] - blended[n, q])
+        shifts[k, 3] = ZERO
+
+
+@device
+def _finish_row(field, corners, row, shifts, missed, limits):
+    """Go on with the voxels that still miss by too much; gives the largest miss, squared."""
+    (a, b, c), (p, q, r) = row
+    worst = ZERO
+    for k in range(shifts.shape[0]):
+        x, y, z = missed[k, 0], missed[k, 1], missed[k, 2]
+        change = x * x + y * y + z * z
+        if change > limits[1]:
+            at = np.float32(k)
+            target = a + p * at, b + q * at, c + r * at
+            start = shifts[k, 0], shifts[k, 1], shifts[k, 2]
+            x, y, z, change = _solve(field, corners, target, start, limits)
+            shifts[k, 0], shifts[k, 1], shifts[k, 2] = x, y, z
+        worst = max(worst, change)
+    return worst
+
+
+@device
+def _tell_row(answer, i, j, shifts, out):
+    """out(m) = answer[0] @ shift + answer[1] @ m."""
+    m, (start, slope) = answer[0], _row_of(answer[1], i, j)
+    for axis in range(3):
+        a, b, c = np.float32(m[axis, 0]), np.float32(m[axis, 1]), np.float32(m[axis, 2])
+        at, step = start[axis], slope[axis]
+        for k in range(shifts.shape[0]):
+            turned = a * shifts[k, 0] + b * shifts[k, 1] + c * shifts[k, 2]
+            out[k, axis] = at + step * np.float32(k) + turned
+
+
+@device
+def _solve_slab(field, guess, maps, limits, i, out):
+    length = out.shape[1]
+    lower, share = _steps_along(maps[1], guess.shape[2], length)
+    steps = lower, share, np.empty((guess.shape[2], 3), np.float32)
+    corner, shares = np.empty(length, np.uint32), np.empty((3, length), np.float32)
+    shifts, missed = np.empty((length, 4), np.float32), np.empty((length, 4), np.float32)
+    corners, worst = _corners(field), ZERO
+    for j in range(out.shape[0]):
+        row = _row_of(maps[0], i, j)
+        _start_row(guess, maps[1], steps, i, j, shifts)
+        for _ in range(ROW_STEPS):
+            _locate(field.shape, row, shifts, corner, shares)
+            _improve(corners, corner, shares, shifts, missed)
+            if FEW * _unsolved(missed, limits[1]) <= length:
+                break
+        worst = max(worst, _finish_row(field, corners, row, shifts, missed, limits))
+        _tell_row(maps[2:], i, j, shifts, out[j])
+    return worst
+
+
+@kernel
+def solve(field, guess, maps, limits, out, worst):
+    """out(m) = maps[2] @ s + maps[3] @ m, where the shift s makes s + u(maps[0] @ m + s) zero.
+
+    u is the field. maps: output index to field index; output index to that of `guess`, axis by
+    axis; then as above. guess (i, j, k, 3): shifts to start from, linear between them. limits: most
+    steps, squared change at which to stop. worst: for each slab of `out` (i, j, k, 3) the largest
+    last change, squared.
+    """
+    for i in prange(out.shape[0]):
+        worst[i] = _solve_slab(field, guess, maps, limits, np.int64(i), out[i])
+
+
+@kernel
+def solve_at(field, limits, targets, out):
+    """out[n]: the shift s with s + u(target + s) = 0; targets (n, 3) float64, limits as above."""
+    for n in prange(targets.shape[0]):
+        target = np.float32(targets[n, 0]), np.float32(targets[n, 1]), np.float32(targets[n, 2])
+        start = (ZERO, ZERO, ZERO)
+        x, y, z, _ = _solve(field, _corners(field), target, start, limits)
+        out[n, 0], out[n, 1], out[n, 2] = x, y, z
