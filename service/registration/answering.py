@@ -9,6 +9,7 @@ from service.registration.alignment import Alignment, begun, chosen, predicted, 
 from service.registration.engine import Engine
 from service.registration.fields import DisplacementField
 from service.registration.following import (
+    SETTLING_STEPS,
     Followed,
     is_jump,
     is_lost,
@@ -23,7 +24,7 @@ from service.registration.refine import Plan, plan_for
 from service.registration.schedule import Costs, Schedule
 
 # What always follows, and has to fit in the budget too.
-AFTERWARDS = ("warp", "measure")
+AFTERWARDS = ("compare", "warp", "measure")
 # Of what refinement takes besides its steps: comparing at the end.
 ENDING_SHARE = 0.35
 SEARCHED = ("rigid", "affine")
@@ -57,6 +58,7 @@ class Answering:
     ) -> None:
         """The time begins to run."""
         self.warnings: list[str] = []
+        self.steps = 0
         self.schedule = Schedule(costs, budget_s)
         self.clock = StageClock(watch)
         self._pair, self._options, self._engine = pair, options, engine
@@ -103,8 +105,11 @@ class Answering:
         searches = schedule.allows("search", afterwards=AFTERWARDS)
         with self.stage("initialise", "search" if searches else "placed") as stage:
             found = begun(pair, self._how if searches else "none", stage)
-            if self._rigid_only and (self._how not in SEARCHED or not searches):
-                found = replace(found, affine=nudged(pair, found.affine, "rigid"))
+            if not searches:
+                found = replace(found, affine=nudged(pair, found.affine, self._steps_of()))
+            elif self._rigid_only and self._how not in SEARCHED:
+                affine = nudged(pair, found.affine, "rigid", SETTLING_STEPS)
+                found = replace(found, affine=affine)
         if not self._rigid_only and schedule.allows("predict", afterwards=("refine", *AFTERWARDS)):
             with self.stage("predict") as stage:
                 found = predicted(pair, found, self._engine, stage, self.warnings)
@@ -112,10 +117,15 @@ class Answering:
             found = self._refined(found, plan_for(self._refine))
         return self._compared(found)
 
+    def _steps_of(self) -> Initialise:
+        """What Gauss-Newton steps look for where nothing is searched."""
+        return "rigid" if self._rigid_only else self._how
+
     def _follow(self, last: Followed) -> Answer | None:
         """A few steps from where the last frame ended; None where that is no start."""
         with self.stage("initialise", "follow") as stage:
-            start = warm_start(self._pair, last, self._how)
+            in_time = self.schedule.allows("follow", afterwards=AFTERWARDS)
+            start = warm_start(self._pair, last, self._steps_of() if in_time else "none")
             before = self._pair.similarity(self._pair.initial)
             stage.detail = f"from the frame before, local correlation {start.similarity:.3f}"
         if is_jump(start, last, before) and self._has_time_from_nothing():
@@ -137,7 +147,7 @@ class Answering:
         plan = replace(plan, budget_s=min(plan.budget_s, left_s))
         with self.clock.stage("refine") as stage:
             climbed = refined(self._pair, start, plan, stage.watch)
-            stage.detail = f"{climbed.steps} steps"
+        self.steps += climbed.steps
         self._costs.learn({"refine": self.clock.stages[-1].seconds - climbed.stepping_s})
         self.schedule.is_cut_short |= climbed.is_cut_short and plan.budget_s == left_s
         return start.climbed_to(climbed)

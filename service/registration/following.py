@@ -17,10 +17,11 @@ from service.registration.refine import Plan, plan_for
 # Of the similarity that answers had so far: a start below the first share is a jump; between the
 # two, steps on a coarser level come first; an answer below the third is searched for anew.
 JUMP, NEAR, LOST = 0.6, 0.8, 0.8
-# Gauss-Newton steps of the affine on the search's levels, coarse first.
-NUDGE_STEPS = (3, 2)
+# Gauss-Newton steps of the affine on the search's levels, coarse first: from the last frame's, and
+# from where headers put a pair that is not searched.
+NUDGE_STEPS, SETTLING_STEPS = (3, 2), (12, 6)
 # Steps of refinement on the finest levels, coarse first: of a near start and of a farther one.
-NEAR_STEPS, FAR_STEPS = (8,), (16, 8)
+NEAR_STEPS, FAR_STEPS = (10,), (24, 12)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +49,12 @@ def warm_start(pair: PreparedPair, last: Followed, how: Initialise) -> WarmStart
     return kept
 
 
-def nudged(pair: PreparedPair, affine: Affine, how: Initialise) -> Affine:
+def nudged(
+    pair: PreparedPair, affine: Affine, how: Initialise, steps: tuple[int, ...] = NUDGE_STEPS
+) -> Affine:
     """A few Gauss-Newton steps from an affine, without the field; see `initialise.nudge`."""
     start = pair.initial.inverse() @ affine
-    return pair.initial @ nudge(pair.fixed.scouted, pair.moving.scouted, start, how, NUDGE_STEPS)
+    return pair.initial @ nudge(pair.fixed.scouted, pair.moving.scouted, start, how, steps)
 
 
 def is_jump(start: WarmStart, last: Followed, unmoved: float) -> bool:

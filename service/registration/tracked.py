@@ -62,10 +62,14 @@ class Motion:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a step takes on this machine, measured: half of all steps, 95 of 100."""
+    """What a step takes on this machine, measured: half of all steps, 95 of 100.
+
+    `cold_s` is what one takes that has no frame before it, or cannot use it.
+    """
 
     p50_s: float
     p95_s: float
+    cold_s: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +92,7 @@ class Tracked:
         similarity_after: The same under the answer.
         is_cut_short: Whether the budget ended the work before it was done.
         is_warm: Whether the answer to the frame before was the start.
+        steps: Steps of refinement.
         warnings: What is to be known besides the verdict's reasons.
     """
 
@@ -104,6 +109,7 @@ class Tracked:
     similarity_after: float
     is_cut_short: bool = False
     is_warm: bool = False
+    steps: int = 0
     warnings: tuple[str, ...] = ()
 
 

@@ -4,7 +4,7 @@ initialise -> predict -> refine -> warp -> measure -> judge
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 
@@ -108,7 +108,17 @@ class Tracker:
         return self._told(pair, answer, way)
 
     def calibrate(self, frames: int = 3) -> Calibration:
-        """What a step takes, measured on frames made from the reference.
+        """What a step takes, measured on frames made from the reference; see `rehearse`."""
+        steps = self.rehearse(frames)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                measured: Calibration = done.value
+                return measured
+
+    def rehearse(self, frames: int = 3) -> Generator[None, None, Calibration]:
+        """Calibrate one step at a time, so that others can have the engine between two of them.
 
         Two steps before that are not counted: the first loads kernels, the second has no frame
         before it, and tells what a step from nothing costs.
@@ -121,9 +131,10 @@ class Tracker:
             begun = time.perf_counter()
             self.step(frame)
             taken.append(time.perf_counter() - begun)
+            yield
         self._last = None
         p50, p95 = np.percentile(taken[2:], [50, 95])
-        return Calibration(float(p50), float(p95))
+        return Calibration(float(p50), float(p95), taken[1])
 
     def _told(self, pair: PreparedPair, answer: Answer, way: Answering) -> Tracked:
         """The answer with what is wanted of it, and what it is worth."""
@@ -147,6 +158,7 @@ class Tracker:
             similarity_after=answer.after,
             is_cut_short=way.schedule.is_cut_short,
             is_warm=answer.is_warm,
+            steps=way.steps,
             warnings=tuple(way.warnings),
         )
 
