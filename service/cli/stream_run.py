@@ -86,13 +86,13 @@ class Run:
 
     def _send(self, source: Source, terms: LiveTerms) -> None:
         try:
-            for frame in source.frames():
+            for number, frame in enumerate(source.frames(), 1):  # as the session counts them
                 if self._has_ended.is_set():
                     return
+                self.names[number] = frame.name
                 voxels = as_announced(frame.volume, terms)
                 affine = frame.volume.grid.affine
-                number = self.session.send(voxels, affine, acquired_at=frame.acquired_at)
-                self.names[number] = frame.name
+                self.session.send(voxels, affine, acquired_at=frame.acquired_at)
         except (WarplineError, OSError) as error:
             self.error = error
         finally:

@@ -24,7 +24,7 @@ class Shown:
     """The last answers, and what became of all frames."""
 
     counters: Counters
-    is_terminal: bool = field(default_factory=sys.stderr.isatty)
+    is_terminal: bool = field(default_factory=lambda: sys.stderr.isatty())  # noqa: PLW0108 - not that of the import
     state: str = "waiting for frames"
     rows: deque[tuple[str, LiveAnswer]] = field(default_factory=lambda: deque(maxlen=ROWS))
 
