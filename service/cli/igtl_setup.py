@@ -9,7 +9,7 @@ from service.client.live_terms import LiveTerms
 from service.errors import ValidationError
 from service.igtl.bridge import Bridge
 from service.igtl.image import Coordinates
-from service.igtl.live_session import LiveOpener, Reference, turned
+from service.igtl.live_session import LiveOpener, Reference
 from service.igtl.outputs import OUTPUTS, Linear, Output, Outputs
 from service.igtl.session import Role
 from service.igtl.tally import Tally
@@ -65,7 +65,7 @@ def make_bridge(said: Said, tally: Tally) -> Bridge:
     volume = read_volume(said.reference, limits, "reference")
     for name, path in (("labels", said.labels), ("mask", said.mask)):
         if path is not None:
-            terms[name] = turned(_beside(path, volume, name, limits).data)
+            terms[name] = _beside(path, volume, name, limits).data
     if said.points is not None:
         points = read_points(said.points)
         terms["points"], names = points.positions_mm, points.ids or ()

@@ -22,8 +22,7 @@ def shown(tally: Tally, *, is_shown: bool) -> Iterator[None]:
     Where stderr is no terminal there are only the sentences.
     """
     console = screen.stderr()
-    if is_shown:
-        tally.say = lambda sentence: console.print(sentence, soft_wrap=True)
+    tally.say = lambda sentence: console.print(sentence, soft_wrap=True)
     if not (is_shown and sys.stderr.isatty()):
         yield
         return

@@ -108,7 +108,7 @@ def taken(voxels: np.ndarray) -> np.ndarray:
     wanted = np.dtype(WIDER.get(native, native.type))
     if wanted not in TAKEN:
         wanted = np.dtype(np.float32)
-    given = np.ascontiguousarray(voxels, wanted)
+    given = voxels.astype(wanted, copy=False)
     if wanted.kind == "f" and not np.isfinite(given).all():
         return np.where(np.isfinite(given), given, np.float32(0))
     return given

@@ -1,4 +1,8 @@
-"""Sessions of the live service, as the bridge uses them."""
+"""Sessions of the live service, as the bridge uses them.
+
+The service is sent axes i, j, k, as it has them of files: the order of the axes changes what a
+registration finds by hundredths of a voxel, and an answer is to equal that of `warpline register`.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -27,20 +31,20 @@ MICROSECONDS = 10**6
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """The image that every frame is registered to, with axes k, j, i as frames have."""
+    """The image that every frame is registered to. Axes i, j, k, unlike frames."""
 
     voxels: np.ndarray
     affine: Matrix4
 
     @classmethod
     def of(cls, volume: Volume) -> "Reference":
-        """A volume's voxels; not a copy where they lie as they do in files."""
-        return cls(turned(volume.data), volume.grid.affine[:, [2, 1, 0, 3]])
+        """A volume's voxels in a type that a session takes."""
+        return cls(taken(volume.data), volume.grid.affine)
 
 
-def turned(data: np.ndarray) -> np.ndarray:
-    """Voxels with axes i, j, k as axes k, j, i, in a type that a session takes."""
-    return taken(data.T)
+def turned(affine: Matrix4) -> Matrix4:
+    """The matrix of axes k, j, i as that of axes i, j, k, and the other way round."""
+    return affine[:, [2, 1, 0, 3]]
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,9 @@ class LiveOpener:
         k, j, i = first.voxels.shape
         terms: dict[str, Any] = {
             **self.terms,
-            "frame_shape": (k, j, i),
+            "frame_shape": (i, j, k),
             "frame_dtype": first.voxels.dtype,
-            "frame_affine": first.affine,
+            "frame_affine": turned(first.affine),
         }
         session = LiveSession(
             self.url,
@@ -99,7 +103,9 @@ class _Opened:
 
     def send(self, number: int, frame: Frame) -> None:
         """The session counts its frames from 1, as the bridge does."""
-        given = self._session.send(frame.voxels, frame.affine, acquired_at=_time_of(frame.stamp))
+        given = self._session.send(
+            frame.voxels.T, turned(frame.affine), acquired_at=_time_of(frame.stamp)
+        )
         if given != number:
             raise RuntimeError("The session and the bridge count frames differently.")
 
@@ -157,4 +163,7 @@ def answer_of(answer: LiveAnswer) -> Answer:
 
 
 def _placed(array: ClientPlaced | None) -> Placed | None:
-    return None if array is None else Placed(array.data, array.affine)
+    if array is None:
+        return None
+    axes = (2, 1, 0, 3)[: array.data.ndim]
+    return Placed(array.data.transpose(axes), turned(array.affine))
