@@ -10,11 +10,13 @@ from pathlib import Path
 
 from service.errors import GridMismatchError, NoOverlapError
 from service.registration.files.affine_text import read_affine
+from service.registration.files.dicom.source import is_dicom_source
 from service.registration.files.header import Header
 from service.registration.files.limits import Limits
 from service.registration.files.points_file import read_points
 from service.registration.files.volume_file import verify_file
 from service.registration.options import RegisterOptions
+from service.registration.roles import LABEL_ROLES
 
 POINT_ROLES = frozenset({"fixed_points", "moving_points", "points"})
 TRANSFORM_ROLES = frozenset({"initial_transform"})
@@ -38,6 +40,8 @@ def _check(role: str, path: Path, limits: Limits) -> Header | None:
     if role in TRANSFORM_ROLES:
         read_affine(path, role)
         return None
+    if role in LABEL_ROLES and is_dicom_source(path):
+        return None  # drawn on its image's grid, which the worker reads
     return verify_file(path, limits, role)
 
 

@@ -11,7 +11,12 @@ import numpy as np
 from service.errors import InvalidRequestError, NoContrastError
 from service.registration.fields import Affine
 from service.registration.files.affine_text import read_affine
-from service.registration.files.dicom.source import OriginJson
+from service.registration.files.dicom.source import (
+    OriginJson,
+    is_dicom_source,
+    read_dicom_labels,
+)
+from service.registration.files.header import faults_of
 from service.registration.files.limits import Limits
 from service.registration.files.points_file import read_points
 from service.registration.files.volume_file import read_image, read_label_map
@@ -24,7 +29,7 @@ from service.registration.roles import (
     REGISTER_ROLES,
     TRANSFORM_ROLE,
 )
-from service.registration.volume import Volume, require_same_grid
+from service.registration.volume import Volume, as_label_map, require_same_grid
 
 
 @dataclass(frozen=True)
@@ -68,12 +73,18 @@ def read_pair(
     """
     _require_roles(files)
     series = {"fixed": options.fixed_series, "moving": options.moving_series}
+    drawn = {role for role in files if role in LABEL_ROLES and is_dicom_source(files[role])}
     with ThreadPoolExecutor(2) as pool:
         loading = {
             role: pool.submit(_read, role, path, limits, series.get(role))
             for role, path in files.items()
+            if role not in drawn
         }
         loaded = {role: task.result() for role, task in loading.items()}
+        drawing = {
+            role: pool.submit(_read_drawn, role, files[role], limits, loaded) for role in drawn
+        }
+        loaded.update({role: task.result() for role, task in drawing.items()})
     parts: dict[str, Any] = {}
     for role, read in loaded.items():
         warnings.extend(f"{role}: {warning}" for warning in read.warnings)
@@ -131,6 +142,17 @@ def _read(role: str, path: Path, limits: Limits, series: str | None) -> _Read:
     if role in POINT_ROLES:
         return _Read(read_points(path, role), warnings)
     return _Read(read_affine(path, role), warnings)
+
+
+def _read_drawn(role: str, path: Path, limits: Limits, loaded: Mapping[str, _Read]) -> _Read:
+    """Labels that came as DICOM, which says where they lie but not on which grid."""
+    image = loaded[role.partition("_")[0]].part
+    if not isinstance(image, Volume):
+        raise InvalidRequestError("Labels need an image.", field=role)
+    warnings: list[str] = []
+    with faults_of(role):
+        labels = read_dicom_labels(path, image.grid, limits, warnings)
+    return _Read(as_label_map(labels, role), warnings)
 
 
 def _require_contrast(pair: Pair) -> None:

@@ -1,4 +1,4 @@
-"""Lists of points: our CSV, that of ANTs, and the markups of 3D Slicer.
+"""Lists of points: our CSV, that of ANTs, markups of 3D Slicer, DICOM structured reports.
 
 Ours has a header line with the columns `x_mm`, `y_mm`, `z_mm` (world, RAS+) and, if the points have
 names, `id` (or `label`); other columns are ignored. ANTs' has `x`, `y`, `z` in LPS, which only the
@@ -14,7 +14,9 @@ from typing import Any, Literal
 import numpy as np
 
 from service.errors import BadPointsError
+from service.registration.files.dicom.source import is_dicom_source, read_dicom_points
 from service.registration.files.header import faults_of
+from service.registration.files.limits import Limits
 from service.registration.files.text import decoded, numbers, read_start
 from service.registration.points import WorldPoints
 
@@ -32,7 +34,7 @@ def read_points(path: Path, field: str = "points", *, frame: Frame | None = None
     """Read points as world millimetres, RAS+.
 
     Args:
-        path: CSV, .fcsv or .mrk.json; told from the content.
+        path: CSV, .fcsv, .mrk.json or a DICOM structured report; told from the content.
         field: The part of the request that errors name.
         frame: The frame of a CSV's coordinates; needed for columns x, y, z, where ANTs means LPS.
 
@@ -40,6 +42,8 @@ def read_points(path: Path, field: str = "points", *, frame: Frame | None = None
         BadPointsError: If the file is no list of points, or its frame is unknown.
     """
     with faults_of(field):
+        if is_dicom_source(path):
+            return WorldPoints(read_dicom_points(path, Limits()))
         text = decoded(read_start(path, BadPointsError), BadPointsError)
         if text.lstrip().startswith("{"):
             return _read_markups(text)

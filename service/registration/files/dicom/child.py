@@ -51,9 +51,19 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read(request: dict[str, Any]) -> dict[str, Any]:
-    import numpy as np
+    """What was asked for: `headers`, `volume`, `labels` on a grid, or `points`."""
     from pydicom import config
 
+    config.settings.reading_validation_mode = config.IGNORE
+    files = [Path(path) for path in request["files"]]
+    if request["what"] == "points":
+        return _points(files)
+    if request["what"] == "labels":
+        return _labels(files, request)
+    return _volume(files, request)
+
+
+def _volume(files: list[Path], request: dict[str, Any]) -> dict[str, Any]:
     from service.registration.files.dicom.origin import origin_of
     from service.registration.files.dicom.pixels import value_type
     from service.registration.files.dicom.reading import (
@@ -64,18 +74,15 @@ def _read(request: dict[str, Any]) -> dict[str, Any]:
     )
     from service.registration.files.limits import Limits
 
-    config.settings.reading_validation_mode = config.IGNORE
-    found = find_volumes([Path(path) for path in request["files"]])
+    found = find_volumes(files)
     stack = chosen(found, request["series"])
-    notes = list(found.warnings)
-    limits = Limits(**request["limits"])
-    if request["voxels"] is None:
+    notes, limits = list(found.warnings), Limits(**request["limits"])
+    if request["what"] == "headers":
         grid = grid_of(stack, limits, notes)
     else:
         volume = read_stack(found, stack, limits, notes)
         grid = volume.grid
-        with Path(request["voxels"]).open("wb") as file:
-            file.write(np.ascontiguousarray(volume.data.T).data)  # i fastest
+        _keep(request["voxels"], volume.data)
     return {
         "shape": grid.shape,
         "affine": grid.affine.tolist(),
@@ -83,6 +90,33 @@ def _read(request: dict[str, Any]) -> dict[str, Any]:
         "origin": origin_of(stack, found.headers).to_json(),
         "warnings": notes,
     }
+
+
+def _labels(files: list[Path], request: dict[str, Any]) -> dict[str, Any]:
+    import numpy as np
+
+    from service.registration.files.dicom.objects_read import label_map
+    from service.registration.grid import Grid
+
+    notes: list[str] = []
+    grid = Grid(tuple(request["grid"]["shape"]), np.array(request["grid"]["affine"]))
+    labels = label_map(files, grid, notes)
+    _keep(request["voxels"], labels)
+    return {"dtype": labels.dtype.str, "warnings": notes}
+
+
+def _points(files: list[Path]) -> dict[str, Any]:
+    from service.registration.files.dicom.objects_read import marks
+
+    return {"points": marks(files).tolist(), "warnings": []}
+
+
+def _keep(path: str, data: Any) -> None:
+    """Write voxels, i fastest."""
+    import numpy as np
+
+    with Path(path).open("wb") as file:
+        file.write(np.ascontiguousarray(data.T).data)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def _classic(dataset: Any, file: int) -> Frame:
     )
 
 
-class _Groups:
+class Groups:
     """The functional groups of one frame: its own before the shared ones."""
 
     def __init__(self, own: Any, shared: Any) -> None:
@@ -106,13 +106,13 @@ def _enhanced(dataset: Any, file: int) -> Iterator[Frame]:
     shared = dataset.get("SharedFunctionalGroupsSequence")
     pixels, size = PixelFormat.of(dataset), size_of(dataset)
     for index, item in enumerate(own):
-        groups = _Groups(item, shared[0] if shared else None)
+        groups = Groups(item, shared[0] if shared else None)
         yield _enhanced_frame(dataset, groups, file, index, pixels, size)
 
 
 def _enhanced_frame(
     dataset: Any,
-    groups: _Groups,
+    groups: Groups,
     file: int,
     index: int,
     pixels: PixelFormat,

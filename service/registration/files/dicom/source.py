@@ -58,7 +58,7 @@ def read_dicom(
     with TemporaryDirectory(prefix="warpline-dicom-") as scratch:
         with _files(path, Path(scratch) / "files", limits) as files:
             voxels = Path(scratch) / "voxels"
-            answer = _asked(files, limits, series, voxels)
+            answer = _asked("volume", files, limits, series=series, voxels=str(voxels))
         if warnings is not None:
             warnings.extend(answer["warnings"])
         grid = Grid(tuple(answer["shape"]), np.array(answer["affine"]))
@@ -76,7 +76,7 @@ def inspect_dicom(path: Path, limits: Limits, *, series: str | None = None) -> H
         TemporaryDirectory(prefix="warpline-dicom-") as scratch,
         _files(path, Path(scratch) / "files", limits) as files,
     ):
-        answer = _asked(files, limits, series, None)
+        answer = _asked("headers", files, limits, series=series)
     return Header(
         format="dicom",
         grid=Grid(tuple(answer["shape"]), np.array(answer["affine"])),
@@ -85,6 +85,46 @@ def inspect_dicom(path: Path, limits: Limits, *, series: str | None = None) -> H
         data_offset=0,
         warnings=tuple(answer["warnings"]),
     )
+
+
+def read_dicom_labels(
+    path: Path, grid: Grid, limits: Limits, warnings: list[str] | None = None
+) -> Volume:
+    """Read a segmentation or a structure set onto the grid of its image.
+
+    Args:
+        path: A file, a folder or a zip archive.
+        grid: Of the image.
+        limits: As for volumes.
+        warnings: Takes a sentence for what was passed over.
+
+    Raises:
+        InvalidFileError: Its subclass says what is wrong.
+        GridMismatchError: If it does not meet the image in space.
+    """
+    with TemporaryDirectory(prefix="warpline-dicom-") as scratch:
+        voxels = Path(scratch) / "voxels"
+        with _files(path, Path(scratch) / "files", limits) as files:
+            place = {"shape": grid.shape, "affine": grid.affine.tolist()}
+            answer = _asked("labels", files, limits, grid=place, voxels=str(voxels))
+        data = np.fromfile(voxels, np.dtype(answer["dtype"]))
+    if warnings is not None:
+        warnings.extend(answer["warnings"])
+    return Volume(data.reshape(grid.shape, order="F"), grid)
+
+
+def read_dicom_points(path: Path, limits: Limits) -> np.ndarray:
+    """The points that a structured report marks, (n, 3) RAS mm.
+
+    Raises:
+        InvalidFileError: Its subclass says what is wrong.
+    """
+    with (
+        TemporaryDirectory(prefix="warpline-dicom-") as scratch,
+        _files(path, Path(scratch) / "files", limits) as files,
+    ):
+        answer = _asked("points", files, limits)
+    return np.array(answer["points"], float).reshape(-1, 3)
 
 
 @contextmanager
@@ -108,21 +148,19 @@ def _files(path: Path, folder: Path, limits: Limits) -> Iterator[list[Path]]:
         yield [path]
 
 
-def _asked(
-    files: list[Path], limits: Limits, series: str | None, voxels: Path | None
-) -> dict[str, Any]:
+def _asked(what: str, files: list[Path], limits: Limits, **more: Any) -> dict[str, Any]:
     """The child's answer.
 
     Raises:
         WarplineError: As the child says, or because it was stopped.
     """
     request = {
+        "what": what,
         "files": [str(file) for file in files],
-        "series": series,
         "limits": asdict(limits),
-        "voxels": None if voxels is None else str(voxels),
         "memory_mib": COPIES * limits.max_bytes // MIB,
         "time_s": TIME_S,
+        **more,
     }
     try:
         done = subprocess.run(
