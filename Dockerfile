@@ -26,10 +26,10 @@ COPY models models
 COPY trainer trainer
 
 FROM build AS build-gateway
-RUN /opt/warpline/bin/pip install --only-binary :all: ".[gateway]"
+RUN /opt/warpline/bin/pip install --only-binary :all: ".[gateway,dicom]"
 
 FROM build AS build-worker-cpu
-RUN /opt/warpline/bin/pip install --only-binary :all: ".[worker-cpu]"
+RUN /opt/warpline/bin/pip install --only-binary :all: ".[worker-cpu,dicom]"
 
 FROM build AS build-live
 RUN /opt/warpline/bin/pip install --only-binary :all: ".[worker-cpu,live]"
@@ -37,7 +37,7 @@ RUN /opt/warpline/bin/pip install --only-binary :all: ".[worker-cpu,live]"
 FROM build AS build-trainer
 ARG TORCH_INDEX
 RUN /opt/warpline/bin/pip install --only-binary :all: --extra-index-url "$TORCH_INDEX" \
-    ".[worker-cpu,trainer]"
+    ".[worker-cpu,dicom,trainer]"
 
 # --- gateway ----------------------------------------------------------------------------------
 
@@ -85,7 +85,7 @@ RUN apt-get update \
     && install -d -o warpline -g warpline /var/lib/warpline /var/cache/warpline
 RUN --mount=type=bind,from=build,source=/source,target=/source,rw \
     python3 -m venv /opt/warpline \
-    && /opt/warpline/bin/pip install --no-cache-dir --only-binary :all: "/source[worker-gpu]"
+    && /opt/warpline/bin/pip install --no-cache-dir --only-binary :all: "/source[worker-gpu,dicom]"
 COPY models /opt/models
 ENV PATH=/opt/warpline/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     NUMBA_CACHE_DIR=/var/cache/warpline \

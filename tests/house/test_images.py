@@ -101,8 +101,8 @@ def test_the_gateway_finds_the_live_process_where_it_listens():
 
 
 def test_the_trainer_has_one_torch_and_one_onnxruntime():
-    assert '".[worker-cpu,trainer]"' in DOCKERFILE
-    found = packages_of("worker-cpu,trainer")
+    assert '".[worker-cpu,dicom,trainer]"' in DOCKERFILE
+    found = packages_of("worker-cpu,dicom,trainer")
     assert "torch" in found
     assert not {"onnxruntime", "onnxruntime-gpu"} & found
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
