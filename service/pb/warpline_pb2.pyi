@@ -224,7 +224,7 @@ class Ticket(_message.Message):
     def __init__(self, queue: _Optional[str] = ..., priority: _Optional[int] = ..., deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class RegisterOptions(_message.Message):
-    __slots__ = ("model", "initialise", "refine", "interpolation", "label_interpolation", "fill", "seed")
+    __slots__ = ("model", "initialise", "refine", "interpolation", "label_interpolation", "fill", "seed", "allow_different_patients")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     INITIALISE_FIELD_NUMBER: _ClassVar[int]
     REFINE_FIELD_NUMBER: _ClassVar[int]
@@ -232,6 +232,7 @@ class RegisterOptions(_message.Message):
     LABEL_INTERPOLATION_FIELD_NUMBER: _ClassVar[int]
     FILL_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_DIFFERENT_PATIENTS_FIELD_NUMBER: _ClassVar[int]
     model: str
     initialise: str
     refine: str
@@ -239,7 +240,8 @@ class RegisterOptions(_message.Message):
     label_interpolation: str
     fill: float
     seed: int
-    def __init__(self, model: _Optional[str] = ..., initialise: _Optional[str] = ..., refine: _Optional[str] = ..., interpolation: _Optional[str] = ..., label_interpolation: _Optional[str] = ..., fill: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
+    allow_different_patients: bool
+    def __init__(self, model: _Optional[str] = ..., initialise: _Optional[str] = ..., refine: _Optional[str] = ..., interpolation: _Optional[str] = ..., label_interpolation: _Optional[str] = ..., fill: _Optional[float] = ..., seed: _Optional[int] = ..., allow_different_patients: _Optional[bool] = ...) -> None: ...
 
 class RegisterStart(_message.Message):
     __slots__ = ("options", "ticket", "inputs", "delivery", "wanted")
