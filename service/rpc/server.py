@@ -1,5 +1,6 @@
 """A gRPC server as every face of ours has it: limits, health, reflection, TLS where wanted."""
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from service.rpc.door import Door
 from service.settings import Settings
 
 MIB = 2**20
+SETTLE_S = 2.0
 MESSAGE_BYTES = 4 * MIB
 # Calls of all clients together; one that comes when as many are open gets RESOURCE_EXHAUSTED.
 MOST_CALLS = 4096
@@ -83,6 +85,17 @@ def _bytes_of(path: Path | None) -> bytes:
             f"The TLS file {path} cannot be read ({error.strerror}); see WARPLINE_GRPC_TLS_CERT "
             "and WARPLINE_GRPC_TLS_KEY."
         ) from None
+
+
+async def stop(server: grpc.aio.Server, grace_s: float) -> None:
+    """Take no more calls, give those that are open some time, then cancel them and see them end.
+
+    grpcio does not wait for the tasks of calls that it cancels; the loop's end would cancel them a
+    second time, amid their own ending.
+    """
+    await server.stop(grace_s)
+    if others := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(others, timeout=SETTLE_S)
 
 
 def address_of(host: str, port: int) -> str:

@@ -17,7 +17,7 @@ from service.pb import warpline_pb2 as pb
 from service.pb.warpline_pb2_grpc import add_WarplineServiceServicer_to_server
 from service.rpc.door import Door
 from service.rpc.metrics import CallMetrics
-from service.rpc.server import address_of, bind, describe, make_server
+from service.rpc.server import address_of, bind, describe, make_server, stop
 
 SERVICE = pb.DESCRIPTOR.services_by_name["WarplineService"].full_name
 # Calls that are under way get this long when the process is told to stop.
@@ -69,7 +69,7 @@ class RpcFace:
     async def _serve(self) -> None:
         desk = self._desk
         server = make_server(Door(desk.keys, desk.rates, CallMetrics(desk.metrics.registry)))
-        add_WarplineServiceServicer_to_server(Warpline(desk), server)  # type: ignore[abstract]
+        add_WarplineServiceServicer_to_server(Warpline(desk), server)
         live = LiveForward(desk.settings.live_address)
         server.add_generic_rpc_handlers((live.handler(),))
         health = await describe(server, [SERVICE, live_service.SERVICE])
@@ -80,7 +80,7 @@ class RpcFace:
         while not (self._stop.is_set() or desk.stopping.is_set()):
             await asyncio.sleep(LOOK_EVERY_S)
         await health.enter_graceful_shutdown()
-        await server.stop(self._grace_s)
+        await stop(server, self._grace_s)
         await live.close()
 
 
