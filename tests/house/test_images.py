@@ -74,9 +74,9 @@ def test_images_are_pinned():
 @pytest.mark.parametrize(
     ("extra", "never"),
     [
-        ("gateway", {"onnxruntime", "onnxruntime-openvino", "onnxruntime-gpu", "torch", "onnx"}),
-        ("worker-cpu", {"torch", "onnxruntime-gpu", "onnx"}),
-        ("worker-gpu", {"torch", "onnxruntime-openvino", "onnx"}),
+        ("gateway,dicom", {"onnxruntime", "onnxruntime-openvino", "onnxruntime-gpu", "torch", "onnx"}),
+        ("worker-cpu,dicom", {"torch", "onnxruntime-gpu", "onnx"}),
+        ("worker-gpu,dicom", {"torch", "onnxruntime-openvino", "onnx"}),
     ],
 )
 def test_extra_of_an_image_leaves_out_what_the_face_must_not_know(extra, never):
