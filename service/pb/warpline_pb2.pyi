@@ -224,7 +224,7 @@ class Ticket(_message.Message):
     def __init__(self, queue: _Optional[str] = ..., priority: _Optional[int] = ..., deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class RegisterOptions(_message.Message):
-    __slots__ = ("model", "initialise", "refine", "interpolation", "label_interpolation", "fill", "seed", "allow_different_patients")
+    __slots__ = ("model", "initialise", "refine", "interpolation", "label_interpolation", "fill", "seed", "allow_different_patients", "fixed_series", "moving_series")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     INITIALISE_FIELD_NUMBER: _ClassVar[int]
     REFINE_FIELD_NUMBER: _ClassVar[int]
@@ -233,6 +233,8 @@ class RegisterOptions(_message.Message):
     FILL_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     ALLOW_DIFFERENT_PATIENTS_FIELD_NUMBER: _ClassVar[int]
+    FIXED_SERIES_FIELD_NUMBER: _ClassVar[int]
+    MOVING_SERIES_FIELD_NUMBER: _ClassVar[int]
     model: str
     initialise: str
     refine: str
@@ -241,7 +243,9 @@ class RegisterOptions(_message.Message):
     fill: float
     seed: int
     allow_different_patients: bool
-    def __init__(self, model: _Optional[str] = ..., initialise: _Optional[str] = ..., refine: _Optional[str] = ..., interpolation: _Optional[str] = ..., label_interpolation: _Optional[str] = ..., fill: _Optional[float] = ..., seed: _Optional[int] = ..., allow_different_patients: _Optional[bool] = ...) -> None: ...
+    fixed_series: str
+    moving_series: str
+    def __init__(self, model: _Optional[str] = ..., initialise: _Optional[str] = ..., refine: _Optional[str] = ..., interpolation: _Optional[str] = ..., label_interpolation: _Optional[str] = ..., fill: _Optional[float] = ..., seed: _Optional[int] = ..., allow_different_patients: _Optional[bool] = ..., fixed_series: _Optional[str] = ..., moving_series: _Optional[str] = ...) -> None: ...
 
 class RegisterStart(_message.Message):
     __slots__ = ("options", "ticket", "inputs", "delivery", "wanted")
@@ -644,6 +648,18 @@ class RollBackModelResponse(_message.Message):
     version: str
     model: Model
     def __init__(self, version: _Optional[str] = ..., model: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
+
+class DeleteModelRequest(_message.Message):
+    __slots__ = ("name", "version")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
+
+class DeleteModelResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class FileAddress(_message.Message):
     __slots__ = ("url", "path")

@@ -120,6 +120,11 @@ class WarplineServiceStub:
                 request_serializer=service_dot_pb_dot_warpline__pb2.RollBackModelRequest.SerializeToString,
                 response_deserializer=service_dot_pb_dot_warpline__pb2.RollBackModelResponse.FromString,
                 _registered_method=True)
+        self.DeleteModel = channel.unary_unary(
+                '/warpline.v1.WarplineService/DeleteModel',
+                request_serializer=service_dot_pb_dot_warpline__pb2.DeleteModelRequest.SerializeToString,
+                response_deserializer=service_dot_pb_dot_warpline__pb2.DeleteModelResponse.FromString,
+                _registered_method=True)
         self.CreateDataset = channel.unary_unary(
                 '/warpline.v1.WarplineService/CreateDataset',
                 request_serializer=service_dot_pb_dot_warpline__pb2.CreateDatasetRequest.SerializeToString,
@@ -272,6 +277,13 @@ class WarplineServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteModel(self, request, context):
+        """Forget a version that a training made; shipped ones, and those in use, stay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateDataset(self, request, context):
         """Make a data set for trainings, of an uploaded archive or of files that lie elsewhere.
         """
@@ -394,6 +406,11 @@ def add_WarplineServiceServicer_to_server(servicer, server):
                     servicer.RollBackModel,
                     request_deserializer=service_dot_pb_dot_warpline__pb2.RollBackModelRequest.FromString,
                     response_serializer=service_dot_pb_dot_warpline__pb2.RollBackModelResponse.SerializeToString,
+            ),
+            'DeleteModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteModel,
+                    request_deserializer=service_dot_pb_dot_warpline__pb2.DeleteModelRequest.FromString,
+                    response_serializer=service_dot_pb_dot_warpline__pb2.DeleteModelResponse.SerializeToString,
             ),
             'CreateDataset': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateDataset,
@@ -881,6 +898,33 @@ class WarplineService:
             '/warpline.v1.WarplineService/RollBackModel',
             service_dot_pb_dot_warpline__pb2.RollBackModelRequest.SerializeToString,
             service_dot_pb_dot_warpline__pb2.RollBackModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/warpline.v1.WarplineService/DeleteModel',
+            service_dot_pb_dot_warpline__pb2.DeleteModelRequest.SerializeToString,
+            service_dot_pb_dot_warpline__pb2.DeleteModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

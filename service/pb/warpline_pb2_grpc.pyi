@@ -81,6 +81,8 @@ class WarplineServiceStub:
     """Point an alias of a model, such as `production`, to a version."""
     RollBackModel: _grpc.UnaryUnaryMultiCallable[_warpline_pb2.RollBackModelRequest, _warpline_pb2.RollBackModelResponse]
     """Undo the last move of an alias."""
+    DeleteModel: _grpc.UnaryUnaryMultiCallable[_warpline_pb2.DeleteModelRequest, _warpline_pb2.DeleteModelResponse]
+    """Forget a version that a training made; shipped ones, and those in use, stay."""
     CreateDataset: _grpc.UnaryUnaryMultiCallable[_warpline_pb2.CreateDatasetRequest, _warpline_pb2.CreateDatasetResponse]
     """Make a data set for trainings, of an uploaded archive or of files that lie elsewhere."""
     GetDataset: _grpc.UnaryUnaryMultiCallable[_warpline_pb2.GetDatasetRequest, _warpline_pb2.GetDatasetResponse]
@@ -134,6 +136,8 @@ class WarplineServiceAsyncStub(WarplineServiceStub):
     """Point an alias of a model, such as `production`, to a version."""
     RollBackModel: _aio.UnaryUnaryMultiCallable[_warpline_pb2.RollBackModelRequest, _warpline_pb2.RollBackModelResponse]  # type: ignore[assignment]
     """Undo the last move of an alias."""
+    DeleteModel: _aio.UnaryUnaryMultiCallable[_warpline_pb2.DeleteModelRequest, _warpline_pb2.DeleteModelResponse]  # type: ignore[assignment]
+    """Forget a version that a training made; shipped ones, and those in use, stay."""
     CreateDataset: _aio.UnaryUnaryMultiCallable[_warpline_pb2.CreateDatasetRequest, _warpline_pb2.CreateDatasetResponse]  # type: ignore[assignment]
     """Make a data set for trainings, of an uploaded archive or of files that lie elsewhere."""
     GetDataset: _aio.UnaryUnaryMultiCallable[_warpline_pb2.GetDatasetRequest, _warpline_pb2.GetDatasetResponse]  # type: ignore[assignment]
@@ -286,6 +290,14 @@ class WarplineServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_warpline_pb2.RollBackModelResponse, _abc.Awaitable[_warpline_pb2.RollBackModelResponse]]:
         """Undo the last move of an alias."""
+
+    @_abc_1.abstractmethod
+    def DeleteModel(
+        self,
+        request: _warpline_pb2.DeleteModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_warpline_pb2.DeleteModelResponse, _abc.Awaitable[_warpline_pb2.DeleteModelResponse]]:
+        """Forget a version that a training made; shipped ones, and those in use, stay."""
 
     @_abc_1.abstractmethod
     def CreateDataset(

@@ -26,6 +26,7 @@ from service.errors import (
     UnavailableError,
 )
 from service.pb import warpline_pb2 as pb
+from service.registration.options import RegisterOptions
 from tests.fakes.breaking_wire import BreakingWire
 from tests.fakes.rpc_service import FakeService, serve_fake
 
@@ -263,6 +264,10 @@ def test_jobs_are_listed_and_cancelled(world: World, pair: dict[str, Path]) -> N
 def test_a_full_disk_is_worth_another_try(world: World, pair: dict[str, Path]) -> None:
     world.service.failures["Register"] = [StorageFullError()]
     assert world.client.register(**pair).state == "queued"
+
+
+def test_every_option_of_the_science_has_its_field() -> None:
+    assert set(RegisterOptions.model_fields) == set(pb.RegisterOptions.DESCRIPTOR.fields_by_name)
 
 
 @pytest.mark.parametrize(
