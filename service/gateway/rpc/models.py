@@ -11,7 +11,7 @@ from service.gateway.rpc.clerk import Clerk
 from service.gateway.rpc.messages import json_text, timestamp
 from service.jobs.model import PRODUCTION
 from service.pb import warpline_pb2 as pb
-from service.stores import promotion
+from service.stores import deletion, promotion
 from service.stores.library import LibraryModel
 
 
@@ -50,6 +50,16 @@ class Models(Clerk):
             away_from=order.version,
         )
         return pb.RollBackModelResponse(version=found.version, model=model_message(found))
+
+    async def DeleteModel(
+        self, request: pb.DeleteModelRequest, context: Any
+    ) -> pb.DeleteModelResponse:
+        """Forget a version that a training made, and its files."""
+        models, stores = self.desk.models, self.desk.stores
+        await run_in_threadpool(
+            deletion.delete_model, models, stores.jobs, stores.blobs, request.name, request.version
+        )
+        return pb.DeleteModelResponse()
 
 
 def _promote(desk: Desk, request: pb.PromoteModelRequest) -> pb.PromoteModelResponse:

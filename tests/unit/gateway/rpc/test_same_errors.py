@@ -59,6 +59,18 @@ def upload_reference(upload_id: str) -> dict[str, pb.FileReference]:
             "/v1/models/discrete/rollback",
             {},
         ),
+        (
+            pb.DeleteModelRequest(name="discrete", version="1"),
+            "DELETE",
+            "/v1/models/discrete/1",
+            None,
+        ),
+        (
+            pb.DeleteModelRequest(name="nosuch", version="1"),
+            "DELETE",
+            "/v1/models/nosuch/1",
+            None,
+        ),
         (pb.GetDatasetRequest(dataset_id=NOBODYS), "GET", f"/v1/datasets/{NOBODYS}", None),
         (pb.DeleteDatasetRequest(dataset_id=NOBODYS), "DELETE", f"/v1/datasets/{NOBODYS}", None),
         (
