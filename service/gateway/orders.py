@@ -105,10 +105,14 @@ OrderT = TypeVar("OrderT", RegisterOrder, WarpOrder)
 
 @dataclass(frozen=True)
 class Submission(Generic[OrderT]):
-    """An order with the files that came with it, by role."""
+    """An order with the files that came with it, by role.
+
+    `at_hand` are files of uploads among its inputs that need not be fetched from the store.
+    """
 
     order: OrderT
     arrivals: dict[str, Arrival] = field(default_factory=dict)
+    at_hand: dict[str, Path] = field(default_factory=dict)
 
     @property
     def roles(self) -> set[str]:

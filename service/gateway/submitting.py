@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from service.gateway.desk import Desk
 from service.gateway.inputs import Keeper
+from service.gateway.orders import Submission
 from service.gateway.spool import Arrival
 from service.jobs.job import InputFile, Job, Queue, Request
 from service.jobs.model import NewModel
@@ -52,15 +53,15 @@ class Taken:
 
 
 def local_paths(
-    desk: Desk, arrivals: Mapping[str, Arrival], inputs: Mapping[str, InputFile], folder: Path
+    desk: Desk, order: Submission[Any], inputs: Mapping[str, InputFile], folder: Path
 ) -> dict[str, Path]:
     """Every file where it can be read; objects of the store are fetched into `folder`.
 
     Addresses are left out: the worker fetches them, and so it checks them.
     """
-    paths = {role: arrival.path for role, arrival in arrivals.items()}
+    paths = {role: arrival.path for role, arrival in order.arrivals.items()} | order.at_hand
     for role, file in inputs.items():
-        if file.key is not None:
+        if file.key is not None and role not in paths:
             paths[role] = folder / f"stored-{role}"
             desk.stores.blobs.get_file(file.key, paths[role])
     return paths

@@ -33,7 +33,7 @@ def take_in_registration(
     order.require("fixed", "moving")
     require_model(desk.models, order.order.options.model)
     inputs = _referred(desk, owner, order)
-    headers = check_files(local_paths(desk, order.arrivals, inputs, folder), desk.file_limits)
+    headers = check_files(local_paths(desk, order, inputs, folder), desk.file_limits)
     check_pair(headers, order.order.options, is_placed="initial_transform" in order.roles)
     options = order.order.options.model_dump(mode="json")
     return submit(
@@ -78,7 +78,7 @@ def take_in_warp(
     """
     transforms = _transforms(desk, owner, order.order)
     inputs = _referred(desk, owner, order)
-    check_files(local_paths(desk, order.arrivals, inputs, folder), desk.file_limits)
+    check_files(local_paths(desk, order, inputs, folder), desk.file_limits)
     return submit(
         desk,
         owner,

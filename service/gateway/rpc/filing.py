@@ -1,6 +1,7 @@
 """The files of one call, one after the other: begun or gone on with, taken, kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
@@ -77,8 +78,9 @@ class Filing:
             BodyTooLargeError, StorageFullError: If there is no room for it.
         """
         self.require_whole()
-        upload = await run_in_threadpool(self._upload, start)
         self._role = start.role
+        with self._role_told():
+            upload = await run_in_threadpool(self._upload, start)
         self._told(opened_message(upload, start.role))
         if upload.is_complete:
             self.uploads[self._role] = upload
@@ -136,17 +138,23 @@ class Filing:
                 "file's last byte.",
                 field="chunk",
             )
-        size = await self._receiving.take(chunk)
-        if self._receiving.is_whole:
-            await self._finish(self._receiving)
+        with self._role_told():
+            size = await self._receiving.take(chunk)
+            if self._receiving.is_whole:
+                await self._finish(self._receiving)
         return size
 
-    async def _finish(self, receiving: Receiving) -> None:
+    @contextmanager
+    def _role_told(self) -> Iterator[None]:
+        """Name the role in errors, where there is one: a call may bring many files."""
         try:
-            await receiving.finish()
+            yield
         except WarplineError as error:
             error.field = self._role or error.field
             raise
+
+    async def _finish(self, receiving: Receiving) -> None:
+        await receiving.finish()
         self._receiving = None
         growing = receiving.growing
         self.uploads[self._role] = growing.upload

@@ -1,7 +1,7 @@
 """`WatchJob`: what happens to a job, as it happens."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,7 @@ class Watching(Clerk):
             yield answer
 
 
-async def watch(desk: Desk, job: Job, after: int = 0) -> AsyncIterator[pb.WatchJobResponse]:
+async def watch(desk: Desk, job: Job, after: int = 0) -> AsyncGenerator[pb.WatchJobResponse, None]:
     """What happens to a job after an event number; ends with the job.
 
     Raises:
