@@ -114,7 +114,7 @@ class FakeTracker:
 @asynccontextmanager
 async def serving(engines: FakeEngines, **settings: Any) -> AsyncIterator[LiveServer]:
     """A server on a free port, with one engine that is the fake."""
-    chosen = Settings(live_port=0, live_http_port=0, **settings)
+    chosen = Settings(**{"live_port": 0, "live_http_port": 0} | settings)
     server = LiveServer(chosen, load=lambda _config: engines)  # type: ignore[arg-type]
     await server.start()
     try:

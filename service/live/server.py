@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2
 
-from service.errors import LiveFullError, LiveStoppingError
+from service.errors import ConfigurationError, LiveFullError, LiveStoppingError
 from service.keys import Keys, Rates
 from service.live.audit import Audit
 from service.live.connection import Connection
@@ -130,11 +130,21 @@ class LiveServer:
         servicer = LiveServicer(desk, keys, config.live_max_connections)
         self._server.add_generic_rpc_handlers((servicer.handler(),))
         self._health = await describe(self._server, [SERVICE])
-        self.port = bind(self._server, address_of(config.live_host, config.live_port))
+        self.port = self._bind()
         self._turns.start()
         self._expiring = asyncio.create_task(self._expire())
         await self._server.start()
         self._is_ready = True
+
+    def _bind(self) -> int:
+        """Without TLS: whoever needs it comes through the gateway."""
+        try:
+            address = address_of(self._config.live_host, self._config.live_port)
+            return bind(self._server, address)
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                error.detail.replace("WARPLINE_GRPC_PORT", "WARPLINE_LIVE_PORT")
+            ) from None
 
     async def stop(self) -> None:
         """Finish the frame that is being registered, tell every session, end."""

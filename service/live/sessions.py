@@ -80,7 +80,13 @@ class Sessions:
         self._audit.refused(owner, reason)
 
     def ready(self, session: Session) -> None:
-        """A session's reference is prepared."""
+        """A session's reference is prepared; says what the figures of its rehearsal leave out."""
+        others = sum(other.state == "ready" for other in self.all() if other is not session)
+        if others and session.ready is not None:
+            session.ready.warnings.append(
+                f"Sessions that share this engine: {others} more. A frame may have to wait for a "
+                "frame of each of them; the expected times are without that."
+            )
         self._audit.note("ready", session)
 
     def ended(self, session: Session, reason: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -26,6 +27,7 @@ from service.registration.grid import Grid
 from service.registration.models_folder import ModelFolder
 from service.registration.options import RegisterOptions
 from service.registration.pipeline import register_files
+from service.registration.volume import Volume
 from tests.live_client import LiveClient, chunks, frame, header
 from tests.phantoms import PhantomPair, phantom_pair
 from tests.servers import free_port
@@ -132,12 +134,13 @@ async def answers(client: LiveClient, pair: PhantomPair, numbers: range) -> list
     return found
 
 
-def registered(pair: PhantomPair, folder: Path) -> DisplacementField:
-    """What `warpline register` gives for the phantom with the same options."""
+def registered(
+    fixed: Volume, moving: Volume, options: RegisterOptions, folder: Path
+) -> DisplacementField:
+    """What `warpline register` gives for a pair."""
     files = {"fixed": folder / "fixed.nii.gz", "moving": folder / "moving.nii.gz"}
-    write_volume(files["fixed"], pair.fixed)
-    write_volume(files["moving"], pair.moving)
-    options = RegisterOptions(initialise="none", refine="none")
+    write_volume(files["fixed"], fixed)
+    write_volume(files["moving"], moving)
     register_files(files, options, folder / "out", ModelFolder(provider="cpu"))
     return read_field(folder / "out" / "ddf.nii.gz", Limits())
 
@@ -152,7 +155,8 @@ def test_the_field_that_comes_back_is_that_of_warpline_register(live, pair, tmp_
             still_mm = np.linalg.norm(pair.truth.vectors_mm, axis=-1)
             inside = pair.fixed_labels.data > 0
             assert off_mm[inside].mean() < 0.7 * still_mm[inside].mean()
-            theirs = registered(pair, tmp_path)
+            options = RegisterOptions(initialise="none", refine="none")
+            theirs = registered(pair.fixed, pair.moving, options, tmp_path)
             apart_mm = np.abs(ours.vectors_mm - theirs.vectors_mm).max()
             assert apart_mm < 0.01 * GRID.spacing_mm.min()
             assert head.similarity_after > head.similarity_before
@@ -164,6 +168,47 @@ def test_the_field_that_comes_back_is_that_of_warpline_register(live, pair, tmp_
                 await client.read()
 
     asyncio.run(test())
+
+
+@pytest.mark.real_data
+def test_a_beating_heart_is_registered_frame_by_frame_as_by_warpline_register(
+    live, shared_data, tmp_path
+):
+    series = nib.load(shared_data / "heart_tee_4d" / "greedy_img4d.nii.gz")
+    voxels = np.ascontiguousarray(np.asarray(series.dataobj, np.float32))
+    phases = [np.ascontiguousarray(voxels[..., phase]) for phase in (0, 3, 5)]
+    grid = Grid(phases[0].shape, series.affine)
+    chosen = pb.RegisterOptions(initialise="moments", refine="none")
+
+    async def test() -> list[Any]:
+        async with LiveClient(live.target) as client:
+            lies = header(phases[0], grid.affine)
+            await client.open(
+                role=pb.REFERENCE_ROLE_MOVING,
+                reference=lies,
+                frame=lies,
+                options=chosen,
+                outputs=pb.LiveOutputs(field=pb.FIELD_OUTPUT_FULL),
+            )
+            await client.send(*chunks(phases[0], pb.VOXEL_TARGET_REFERENCE))
+            await client.expect("ready")
+            found = []
+            for number, phase in enumerate(phases[1:], 1):
+                await client.send(*frame(number, phase))
+                found.append((await client.answer())[1][pb.VOXEL_TARGET_FIELD])
+            await client.send(pb.LiveRequest(close=pb.Close()))
+            return found
+
+    for number, (ours, phase) in enumerate(zip(asyncio.run(test()), phases[1:], strict=True)):
+        (tmp_path / str(number)).mkdir()
+        theirs = registered(
+            Volume(phase, grid),
+            Volume(phases[0], grid),
+            RegisterOptions(initialise="moments", refine="none"),
+            tmp_path / str(number),
+        )
+        apart_voxels = np.abs(ours - theirs.vectors_mm).max() / grid.spacing_mm.min()
+        assert apart_voxels < 0.01
 
 
 def test_heartbeats_come_back_before_the_frame_that_was_sent_before_them(live, pair):

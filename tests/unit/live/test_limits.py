@@ -49,6 +49,22 @@ def test_one_key_may_have_so_many_sessions_and_others_are_not_held_up():
     run(test())
 
 
+def test_a_session_is_told_with_how_many_it_shares_the_engine():
+    async def test():
+        async with serving(FakeEngines()) as server:
+            one, two = LiveClient(target(server)), LiveClient(target(server))
+            await ready(one)
+            await ready(two)
+            told = [next(m.ready for m in c.seen if m.HasField("ready")) for c in (one, two)]
+            assert list(told[0].warnings) == []
+            (warning,) = told[1].warnings
+            assert "1 more" in warning
+            await one.close()
+            await two.close()
+
+    run(test())
+
+
 def test_the_machine_may_have_so_many_sessions():
     async def test():
         async with (
@@ -198,6 +214,16 @@ def test_a_stop_finishes_the_running_frame_and_tells_every_session():
             assert (closed.problem.code, closed.is_kept) == ("live-stopping", False)
             assert reason(await client.ended()) == ("UNAVAILABLE", "live-stopping")
             await stopping
+
+    run(test())
+
+
+def test_a_grpc_port_that_is_taken_is_said_so():
+    async def test():
+        async with serving(FakeEngines()) as server:
+            with pytest.raises(ConfigurationError, match="WARPLINE_LIVE_PORT"):
+                async with serving(FakeEngines(), live_port=server.port):
+                    pass
 
     run(test())
 

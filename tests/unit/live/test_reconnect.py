@@ -7,6 +7,7 @@ import weakref
 import grpc
 import pytest
 
+from service.live import connection
 from service.pb import warpline_pb2 as pb
 from tests.live_client import LiveClient, chunks, frame
 from tests.live_fakes import FakeEngines, answered, image, ready, run, serving, target, until, wish
@@ -238,5 +239,30 @@ def test_a_silent_client_is_cut_and_its_session_kept():
             async with LiveClient(target(server)) as client:
                 await client.open(session_id=opened.session_id)
                 await answered(client, 1)
+
+    run(test())
+
+
+def test_a_client_that_reads_nothing_is_let_go_and_goes_on_later(monkeypatch):
+    monkeypatch.setattr(connection, "GOODBYE_S", 0.1)
+    shape = (128, 128, 64)
+
+    async def test():
+        large = pb.ArrayHeader(grid=wish()["frame"].grid, voxel_type=2)
+        large.grid.shape[:] = shape
+        async with serving(FakeEngines(), live_idle_timeout_s=0.5) as server:
+            client = LiveClient(target(server))
+            opened = await client.open(**wish(reference=large, frame=large))
+            await client.send(*chunks(image(1, shape), pb.VOXEL_TARGET_REFERENCE))
+            await client.expect("ready")
+            for number in range(1, 5):  # each answer has 4 MiB, and nobody reads them
+                await client.send(*frame(number, image(number, shape)))
+            session = server.sessions.all()[0]
+            await until(lambda: session.answered == 4)
+            await until(lambda: session.listener is None)
+            async with LiveClient(target(server)) as again:
+                await again.open(session_id=opened.session_id)
+                assert [(await again.answer())[0].number for _ in range(4)] == [1, 2, 3, 4]
+            await client.close()
 
     run(test())
