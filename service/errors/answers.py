@@ -159,6 +159,12 @@ class QuotaExceededError(LimitError):
     slug = "quota-exceeded"
 
 
+class TooManyCallsError(LimitError):
+    """Too many calls of this key are open at once."""
+
+    slug = "too-many-calls"
+
+
 class BodyTooLargeError(LimitError):
     """The request body is larger than this service accepts."""
 

@@ -10,15 +10,22 @@ import inspect
 import logging
 import time
 import traceback
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from service.errors import InternalError, MethodNotAllowedError, ValidationError, WarplineError
+from service.errors import (
+    InternalError,
+    MethodNotAllowedError,
+    TooManyCallsError,
+    ValidationError,
+    WarplineError,
+)
 from service.keys import Keys, Rates
 from service.rpc.calls import Call
 from service.rpc.metrics import CallMetrics
@@ -30,6 +37,10 @@ PUBLIC = (
     "/grpc.reflection.v1alpha.ServerReflection/",
     "/grpc.reflection.v1.ServerReflection/",
 )
+
+# Of the calls that a server has open, one key may have so many; the rest is for others.
+MOST_PER_KEY = 512
+RETRY_AFTER_S = 1.0
 
 Context = Any  # grpc.aio.ServicerContext is generic in its stubs only
 Handler = Any
@@ -45,6 +56,8 @@ class Door(grpc.aio.ServerInterceptor):
     keys: Keys
     rates: Rates
     metrics: CallMetrics
+    most_per_key: int = MOST_PER_KEY
+    _open: Counter[str] = field(default_factory=Counter)  # calls, by owner
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Handler]], handler_call_details: Any
@@ -99,11 +112,20 @@ class Door(grpc.aio.ServerInterceptor):
 
     def _admit(self, call: Call) -> None:
         if not call.method.startswith(PUBLIC):
-            call.owner = self.keys.owner(call.key)
-            self.rates.take(call.owner)
+            owner = self.keys.owner(call.key)
+            self.rates.take(owner)
+            if self._open[owner] >= self.most_per_key:
+                raise TooManyCallsError(
+                    f"This key has {self.most_per_key} calls open; end some of them.",
+                    retry_after_s=RETRY_AFTER_S,
+                )
+            call.owner = owner
+            self._open[owner] += 1
         call.enter()
 
     def _record(self, call: Call, code: str, seconds: float) -> None:
+        if call.owner is not None:
+            self._open[call.owner] -= 1
         self.metrics.end(call.method, code, seconds)
         access.info("gRPC %s %s %.1f ms %s", call.method, code, seconds * 1000, call.request_id)
 

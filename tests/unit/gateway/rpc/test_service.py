@@ -18,6 +18,7 @@ from service.errors import ConfigurationError
 from service.gateway.rpc.serving import RpcFace
 from service.pb import warpline_pb2 as pb
 from service.pb.warpline_pb2_grpc import WarplineServiceStub
+from service.settings import Settings
 from tests.unit.gateway.rpc.conftest import ENTRIES, KEYS, WITHIN_S, Rpc, bearer
 
 ROOT = Path(__file__).parents[4]
@@ -191,6 +192,13 @@ def test_with_a_certificate_only_tls_gets_in(make_api: Callable[..., Any], tmp_p
             with pytest.raises(grpc.RpcError) as caught:
                 WarplineServiceStub(plain).GetLimits(pb.GetLimitsRequest(), timeout=WITHIN_S)
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_outside_loopback_there_must_be_keys_and_a_certificate_has_a_key(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="API keys"):
+        Settings(host="192.0.2.1", grpc_port=8081)
+    with pytest.raises(ValueError, match="go together"):
+        Settings(grpc_tls_cert=tmp_path / "cert.pem")
 
 
 def test_what_cannot_be_listened_with_is_told_at_the_start(
