@@ -53,6 +53,8 @@ class Bridge:
         self._canvases: WeakKeyDictionary[Connection, Canvas] = WeakKeyDictionary()
         self._latest = Latest()
         self._stop = threading.Event()
+        self._newest: Frame | None = None  # without an answer when its session was lost
+        self._tried_again: Frame | None = None
         self.peers = Peers(self._take, tally, limits)
 
     def run(self, answers: int | None = None) -> None:
@@ -74,6 +76,7 @@ class Bridge:
                     wait_s = FIRST_WAIT_S
                 if failure is not None:
                     self._lost(failure)
+                    self._again()
                     self._stop.wait(wait_s)
                     wait_s = min(2 * wait_s, LONGEST_WAIT_S)
         finally:
@@ -112,6 +115,7 @@ class Bridge:
         except WarplineError as error:
             if not error.retryable:
                 raise
+            self._newest = first
             return error
         self._tally.service = "live"
         link = _Link(session)
@@ -127,6 +131,7 @@ class Bridge:
             link.is_ending = True
             session.close()
             reader.join()
+            self._newest = link.unanswered()
         return link.failure
 
     def _feed(self, link: "_Link", first: Frame, answers: int | None) -> None:
@@ -145,6 +150,7 @@ class Bridge:
         try:
             for event in link.session.events():
                 if isinstance(event, Answer):
+                    link.answered = event.number
                     self._pass_on(event, link.sent.get(event.number))
                 else:
                     self._tally.unanswered(event)
@@ -161,6 +167,13 @@ class Bridge:
             self.peers.send(messages)
         self._tally.answered(answer)
 
+    def _again(self) -> None:
+        """Give the frame that was lost with its session another chance, but not a third one."""
+        frame = self._newest
+        if frame is not None and frame is not self._tried_again:
+            self._tried_again = frame
+            self._mailbox.put_back(frame)
+
     def _lost(self, error: WarplineError) -> None:
         self._tally.service = "lost; trying again"
         self._tally.add(reconnects=1)
@@ -175,6 +188,7 @@ class _Link:
     session: Session
     sent: OrderedDict[int, Frame] = field(default_factory=OrderedDict)
     number: int = 0
+    answered: int = 0  # the newest frame that was
     is_ending: bool = False
     failure: WarplineError | None = None
 
@@ -185,3 +199,7 @@ class _Link:
         if len(self.sent) > REMEMBERED:
             self.sent.popitem(last=False)
         return self.number
+
+    def unanswered(self) -> Frame | None:
+        """The newest frame, if it has no answer."""
+        return self.sent.get(self.number) if self.answered < self.number else None
