@@ -33,7 +33,7 @@ BEFORE_OPENED_S = 5.0
 # Connections that end with a complaint, one after the other without an answer between.
 MOST_COMPLAINTS = 5
 # Damage on the way, or a silence: another connection goes on.
-MENDED_BY_ANOTHER = (ChecksumMismatchError, ChunkOrderError, SessionIdleError, UnavailableError)
+MENDED_BY_ANOTHER = (ChecksumMismatchError, ChunkOrderError, SessionIdleError)
 
 
 @dataclass(frozen=True)
@@ -170,9 +170,10 @@ class LiveTalk:
         if isinstance(failure.error, SessionNotFoundError) and self.session_id:
             self._reopen()
             return 0.0
-        self._complaints += not failure.is_lost
-        is_mended = isinstance(failure.error, MENDED_BY_ANOTHER)
-        if not failure.is_lost and (not is_mended or self._complaints > MOST_COMPLAINTS):
+        is_damage = isinstance(failure.error, MENDED_BY_ANOTHER)
+        self._complaints += is_damage
+        is_away = failure.is_lost or isinstance(failure.error, UnavailableError)
+        if not is_away and not (is_damage and self._complaints <= MOST_COMPLAINTS):
             self.error = failure.error
             return None
         if self._away_since_s is None:
