@@ -108,6 +108,7 @@ class FrameDoor:
                 "A frame came without credit for it. Send as many frames as were granted."
             )
         self._credit -= 1
+        self._whole = None
         if self._filling is not None:
             self._give_up(
                 self._filling,

@@ -81,7 +81,11 @@ class Sessions:
 
     def ready(self, session: Session) -> None:
         """A session's reference is prepared; says what the figures of its rehearsal leave out."""
-        others = sum(other.state == "ready" for other in self.all() if other is not session)
+        others = sum(
+            other.state == "ready" and other.listener is not None
+            for other in self.all()
+            if other is not session
+        )
         if others and session.ready is not None:
             session.ready.warnings.append(
                 f"Sessions that share this engine: {others} more. A frame may have to wait for a "

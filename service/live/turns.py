@@ -1,12 +1,14 @@
 """One engine for all sessions: they take turns, one piece of work at a time."""
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 Result = TypeVar("Result")
+logger = logging.getLogger(__name__)
 
 
 class Run(Protocol):
@@ -67,8 +69,17 @@ class Turns:
                 self._someone.clear()
                 await self._someone.wait()
                 continue
-            self._playing = player = self._line.popleft()
-            goes_on = await player.turn(self.run)
-            self._playing = None
-            if goes_on:
+            player = self._line.popleft()
+            if await self._turn_of(player):
                 self.ask(player)
+
+    async def _turn_of(self, player: Player) -> bool:
+        """One turn. A defect in it must not keep the others from theirs."""
+        self._playing = player
+        try:
+            return await player.turn(self.run)
+        except Exception as error:
+            logger.error("unexpected %s in a turn", type(error).__name__)
+            return False
+        finally:
+            self._playing = None

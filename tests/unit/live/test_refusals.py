@@ -207,6 +207,22 @@ def test_a_frame_that_seemed_whole_and_is_larger_is_refused_and_never_answered()
     run(test())
 
 
+def test_a_frame_that_is_sent_twice_is_answered_once():
+    async def test():
+        engines = FakeEngines()
+        async with serving(engines) as server, LiveClient(target(server)) as client:
+            await ready(client)
+            engines.gate.clear()
+            await client.send(*frame(2, image(2)), *frame(2, image(2)))
+            refused = (await client.expect("refused", "answer")).refused
+            assert refused.problem.code == "frame-out-of-order"
+            engines.gate.set()
+            assert (await client.answer())[0].number == 2
+            await answered(client, 3)
+
+    run(test())
+
+
 BAD_ORDER = {
     "a chunk first": ([chunk_of(1)], "live-protocol"),
     "a frame first": ([start(1)], "live-protocol"),
