@@ -22,7 +22,7 @@ class Counts:
 class Breaks:
     """A defect."""
 
-    async def turn(self, run: Run) -> bool:
+    async def turn(self, run: Run) -> bool:  # noqa: ARG002
         raise ValueError("a defect")
 
 
