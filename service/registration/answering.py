@@ -34,12 +34,16 @@ FADING = 0.02
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """A transform, and how alike the pair is where it was placed and where it is now."""
+    """A transform, and how alike the pair is where it was placed and where it is now.
+
+    `is_best` where nothing better was found from nothing either.
+    """
 
     alignment: Alignment
     before: float
     after: float
     is_warm: bool = False
+    is_best: bool = True
 
 
 class Answering:
@@ -90,7 +94,7 @@ class Answering:
         if is_lost(followed.after, last) and self._has_time_from_nothing():
             self._warn("became much less alike than those before, and was registered from nothing.")
             anew = self._from_nothing()
-            return anew if anew.after > followed.after else followed
+            return anew if anew.after > followed.after else replace(followed, is_best=True)
         return followed
 
     def _warn(self, what: str) -> None:
@@ -104,7 +108,7 @@ class Answering:
         pair, schedule = self._pair, self.schedule
         searches = schedule.allows("search", afterwards=AFTERWARDS)
         with self.stage("initialise", "search" if searches else "placed") as stage:
-            found = begun(pair, self._how if searches else "none", stage)
+            found = begun(pair, self._how if searches else self._unsearched(), stage)
             if not searches:
                 found = replace(found, affine=nudged(pair, found.affine, self._steps_of()))
             elif self._rigid_only and self._how not in SEARCHED:
@@ -117,27 +121,36 @@ class Answering:
             found = self._refined(found, plan_for(self._refine))
         return self._compared(found)
 
+    def _unsearched(self) -> Initialise:
+        """Where headers put the pair; centred, if it does not meet there and would be searched."""
+        meets = self._pair.fixed.grid.overlaps(self._pair.moving.scouted.grid)
+        return "none" if meets or self._how == "none" else "centre"
+
     def _steps_of(self) -> Initialise:
         """What Gauss-Newton steps look for where nothing is searched."""
         return "rigid" if self._rigid_only else self._how
 
     def _follow(self, last: Followed) -> Answer | None:
         """A few steps from where the last frame ended; None where that is no start."""
-        with self.stage("initialise", "follow") as stage:
-            in_time = self.schedule.allows("follow", afterwards=AFTERWARDS)
+        # The field's steps are worth more than the affine's, which are left out first.
+        first = () if self._refine == "none" else ("refine",)
+        in_time = self.schedule.allows("follow", afterwards=(*first, *AFTERWARDS))
+        with self.stage("initialise", "follow" if in_time else "kept") as stage:
             start = warm_start(self._pair, last, self._steps_of() if in_time else "none")
             before = self._pair.similarity(self._pair.initial)
             stage.detail = f"from the frame before, local correlation {start.similarity:.3f}"
-        if is_jump(start, last, before) and self._has_time_from_nothing():
-            return None
+        if is_jump(start, last, before):
+            if self._has_time_from_nothing():
+                return None
+            self._warn("lies far from the one before, and there was no time to begin from nothing.")
         found = start.alignment
         if self._refine != "none":
             found = self._refined(found, warm_plan(self._refine, start, last))
         with self.stage("measure", "compare"):
             after = self._pair.similarity(found.affine, found.field)
         if after < start.similarity:
-            return Answer(start.alignment, before, start.similarity, is_warm=True)
-        return Answer(found, before, after, is_warm=True)
+            found, after = start.alignment, start.similarity
+        return Answer(found, before, after, is_warm=True, is_best=False)
 
     def _refined(self, start: Alignment, plan: Plan) -> Alignment:
         """As far as the plan and the time go."""
@@ -165,8 +178,8 @@ class Answering:
 
 
 def expected_similarity(answer: Answer, last: Followed | None) -> float:
-    """What the next answer is measured by: goes up at once, and down slowly with a warm answer."""
+    """What the next answer is measured by: the best that there is, or else slow to go down."""
     after = answer.after if math.isfinite(answer.after) else 0.0
-    if last is None or not answer.is_warm:
+    if last is None or answer.is_best:
         return after
     return max(after, last.similarity + FADING * (after - last.similarity))

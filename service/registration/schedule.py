@@ -7,6 +7,8 @@ Clock = Callable[[], float]
 
 # A cost goes up at once and comes down slowly, by this share of the difference.
 FORGETTING = 0.1
+# What is left out is not measured: its cost is doubted a little each time, until it is tried again.
+DOUBT = 0.02
 # Costs vary from frame to frame; so much more is set aside.
 RESERVE = 1.15
 
@@ -22,6 +24,11 @@ class Costs:
         for name, seconds in taken.items():
             known = self._seconds.get(name, 0.0)
             self._seconds[name] = max(seconds, known + FORGETTING * (seconds - known))
+
+    def doubt(self, *names: str) -> None:
+        """Think a little better of stages that were left out."""
+        for name in names:
+            self._seconds[name] = (1 - DOUBT) * self._seconds.get(name, 0.0)
 
     def of(self, *names: str) -> float:
         """What these stages will take together, with a reserve."""
@@ -58,4 +65,5 @@ class Schedule:
         if self.left_s(*afterwards) >= self._costs.of(*names):
             return True
         self.is_cut_short = True
+        self._costs.doubt(*names)
         return False

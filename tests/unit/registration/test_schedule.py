@@ -35,6 +35,15 @@ def test_a_stage_is_allowed_when_it_and_what_must_follow_fit() -> None:
     assert schedule.is_cut_short
 
 
+def test_what_is_left_out_is_tried_again_after_a_while() -> None:
+    costs, clock = Costs(), Hands()
+    costs.learn({"search": 1.0})
+    tries = 0
+    while not Schedule(costs, 0.8, clock=clock).allows("search", afterwards=()):
+        tries += 1
+    assert 10 < tries < 50
+
+
 def test_without_a_budget_everything_is_allowed() -> None:
     costs = Costs()
     costs.learn({"search": 1e9})

@@ -162,6 +162,33 @@ def test_the_rigid_part_alone_is_found(
     assert answer.motion.shift_mm[1] == pytest.approx(3.0, abs=0.3)
 
 
+def test_what_became_less_alike_for_good_is_checked_once_and_then_followed(
+    reference: Volume, engine: Engine, rng: np.random.Generator
+) -> None:
+    following = tracker(reference, engine)
+    noise = 60 * rng.standard_normal(SHAPE).astype(np.float32)
+    told = []
+    for amount, share in ((0.5, 0), (0.55, 0), (0.6, 1), (0.65, 1), (0.7, 1), (0.75, 1)):
+        frame = moved(reference, reference.grid, amount)[0]
+        answer = following.step(frame.with_data(frame.data + np.float32(share) * noise))
+        told.append(any("from nothing" in warning for warning in answer.warnings))
+    assert told == [False, False, True, False, False, False]
+
+
+def test_without_time_a_pair_whose_fields_of_view_do_not_meet_is_centred(
+    reference: Volume, engine: Engine
+) -> None:
+    away = reference.grid.affine.copy()
+    away[:3, 3] += 1000.0
+    frame = Volume(moved(reference, reference.grid, 0.5)[0].data, Grid(SHAPE, away))
+    following = tracker(reference, engine, warm=False)
+    following.step(frame)  # learns what it costs
+    answer = following.step(frame, budget_s=1e-3)
+    assert answer.is_cut_short
+    assert answer.similarity_after > 0.5
+    np.testing.assert_allclose(answer.motion.shift_mm, -1000.0, atol=5.0)
+
+
 @pytest.mark.parametrize("warm", [True, False])
 def test_with_no_time_the_answer_is_still_no_worse_than_the_start(
     reference: Volume, engine: Engine, warm: bool
