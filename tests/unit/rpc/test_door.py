@@ -52,9 +52,11 @@ def met(
         )
         port = bind(server, "127.0.0.1:0")
         await server.start()
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            await talk(channel)
-        await stop(server, 1.0)
+        try:
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                await talk(channel)
+        finally:
+            await stop(server, 1.0)
 
     asyncio.run(run())
     return lambda method: metrics.registry.get_sample_value(
