@@ -1,15 +1,14 @@
 """Where a request's files wait until they are stored: a folder that goes with the request."""
 
 import hashlib
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
 
+from service.gateway.leftovers import HeldFolders
 from service.gateway.limits import require_room
 from service.gateway.spool_files import SpoolFile, spool_file
 from service.stores.local_blobs import full_disk_told
@@ -67,28 +66,23 @@ class Sink:
         return Arrival(self.path, self.size, self._digest.hexdigest())
 
 
-@dataclass(frozen=True)
 class Spool:
     """The gateway's scratch space, on the data folder's disk."""
 
-    root: Path
-    min_free_mib: int
-
-    def __post_init__(self) -> None:
-        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    def __init__(self, root: Path, min_free_mib: int) -> None:
+        """Make the folder if it is not there."""
+        self.root = root
+        self.min_free_mib = min_free_mib
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folders = HeldFolders(root)
 
     def require_room(self, wanted_bytes: int = 0) -> None:
         """Raises StorageFullError while the disk is nearly full."""
         require_room(self.root, self.min_free_mib, wanted_bytes)
 
-    @contextmanager
-    def folder(self) -> Iterator[Path]:
+    def folder(self) -> AbstractContextManager[Path]:
         """A folder that only this process reads and that is gone afterwards, errors or not."""
-        made = Path(tempfile.mkdtemp(dir=self.root))
-        try:
-            yield made
-        finally:
-            shutil.rmtree(made, ignore_errors=True)
+        return self._folders.folder()
 
 
 async def pour(stream: AsyncIterator[bytes], sink: Sink) -> None:
