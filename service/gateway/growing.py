@@ -19,7 +19,7 @@ LARGEST_PIECE_BYTES = 32 * MIB
 
 
 class Growing:
-    """The bytes of one sender. Its methods wait for disks; `write` may run beside another one."""
+    """The bytes of one sender. Methods wait for disks; `acknowledge` may run beside others."""
 
     def __init__(self, stores: Stores, upload: Upload, folder: Path) -> None:
         """Begin after the bytes that the upload has.
@@ -55,8 +55,16 @@ class Growing:
         return self._sink.path if is_here else None
 
     def write(self, chunks: Sequence[bytes]) -> None:
-        """Write these bytes after those that are there."""
-        self._sink.write(*chunks)
+        """Write these bytes after those that are there; `sum_up` wants them too."""
+        self._sink.put(chunks)
+
+    def sum_up(self, chunks: Sequence[bytes]) -> None:
+        """Count these bytes in the file's SHA-256; it may run beside `write`.
+
+        Of a file that began elsewhere the sum is taken when it is put together.
+        """
+        if self._begun.received == 0:
+            self._sink.sum_up(chunks)
 
     def acknowledge(self) -> Upload:
         """Make what has been written survive this process and, on a local disk, a power cut.

@@ -1,7 +1,7 @@
 """Where a request's files wait until they are stored: a folder that goes with the request."""
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,18 +42,24 @@ class Sink:
         self._file = spool_file(self.path, is_large=self.expected >= LARGE_BYTES)
 
     def write(self, *chunks: bytes) -> None:
-        """Write these bytes after those that are there.
+        """Write these bytes after those that are there, and sum them up.
 
         Raises:
             StorageFullError: If the disk is full.
         """
-        size = 0
+        self.sum_up(chunks)
+        self.put(chunks)
+
+    def sum_up(self, chunks: Sequence[bytes]) -> None:
+        """The half of `write` that takes the processor; it may run beside `put`."""
         for chunk in chunks:
             self._digest.update(chunk)
-            size += len(chunk)
+
+    def put(self, chunks: Sequence[bytes]) -> None:
+        """The half of `write` that waits for the disk."""
         with full_disk_told():
             self._file.write(chunks)
-        self.size += size
+        self.size += sum(map(len, chunks))
 
     def flush(self) -> None:
         """Onto the disk, all that has been written until now."""

@@ -129,7 +129,10 @@ class Receiving:
             batch, self._waiting, self._waiting_bytes = self._waiting, [], 0
             self._went.set()
             if batch:
-                await run_in_threadpool(self.growing.write, batch)
+                await asyncio.gather(
+                    run_in_threadpool(self.growing.write, batch),
+                    run_in_threadpool(self.growing.sum_up, batch),
+                )
                 self._wrote.set()
             elif not self._has_ended:
                 self._came.clear()

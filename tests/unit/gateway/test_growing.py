@@ -64,6 +64,7 @@ def test_one_sender_needs_no_second_copy(api: Api, tmp_path: Path) -> None:
     one = sender(api.stores, upload, tmp_path)
     for start in range(0, len(DATA), 2**20):
         one.write([DATA[start : start + 2**20]])
+        one.sum_up([DATA[start : start + 2**20]])
         one.acknowledge()
     assert again(api.stores, upload).received == len(DATA) - 1  # the last byte is `finish`'s
     assert len(api.stores.blobs.list("uploads/")) == 1
