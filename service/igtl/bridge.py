@@ -14,7 +14,7 @@ from service.igtl.mailbox import Mailbox
 from service.igtl.outputs import OURS, Outputs
 from service.igtl.peers import Peers, status_message
 from service.igtl.queries import Latest
-from service.igtl.session import Answer, Opener, Session
+from service.igtl.session import Answer, Opener, Session, Unanswered
 from service.igtl.tally import Tally
 from service.igtl.wire import Message
 
@@ -154,6 +154,7 @@ class Bridge:
                     self._pass_on(event, link.sent.get(event.number))
                 else:
                     self._tally.unanswered(event)
+                    self._tell(event)
             if not link.is_ending:
                 link.failure = UnavailableError("The live session ended by itself.")
         except WarplineError as error:
@@ -166,6 +167,12 @@ class Bridge:
             self._latest.keep(messages)
             self.peers.send(messages)
         self._tally.answered(answer)
+
+    def _tell(self, event: Unanswered) -> None:
+        """Tell the peers why a frame was refused; that one was overtaken is no news to them."""
+        if event.code:
+            message = status_message(StatusCode.UNKNOWN_ERROR, event.code, event.reason)
+            self.peers.send([message])
 
     def _again(self) -> None:
         """Give the frame that was lost with its session another chance, but not a third one."""

@@ -126,6 +126,8 @@ class Peers:
         try:
             while not self._stop.is_set() and self._read_one(connection):
                 pass
+        except MemoryError:
+            self._tally.fault("memory", "There is no room for a message; its connection is ended.")
         finally:
             with self._lock:
                 self._connections.discard(connection)

@@ -2,7 +2,7 @@
 
 import struct
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from service.igtl.connection import Limits
 from service.igtl.contents import unpack_status, unpack_transform
 from service.igtl.image import pack_image
 from service.igtl.outputs import Outputs
+from service.igtl.session import Unanswered
 from service.igtl.tally import Tally
 from service.igtl.wire import HEADER, Message, pack
 from tests.fakes.igtl_peers import (
@@ -309,6 +310,46 @@ def test_frames_without_an_answer_are_counted():
     with running(service) as made, peer_of(made.port) as peer:
         peer.send(image())
         wait_for(lambda: made.tally.overtaken == 1)
+
+
+def refused(number, frame):
+    return Unanswered(1, "no-overlap", "The frame lies elsewhere.")
+
+
+def test_a_frame_that_is_refused_is_told():
+    with running(FakeService(refused)) as made, peer_of(made.port) as peer:
+        peer.send(image())
+        assert status_of(peer) == (2, 0, "no-overlap", "The frame lies elsewhere.")
+        wait_for(lambda: made.tally.refused == 1)
+
+
+def damaged_somewhere(random):
+    """A message of which some bytes, or the end, are other ones; half of them with a right CRC."""
+    message = image() if random.random() < 0.7 else Message("GET_TRANS", b"x")
+    body = bytearray(pack(message, 2)[58:] if random.random() < 0.5 else message.content)
+    for _ in range(random.integers(1, 6)):
+        body[random.integers(min(len(body), 90))] = random.integers(256)
+    data = bytearray(pack(Message(message.kind, bytes(body), "Image")))
+    data[1] = random.choice([1, 2, 3])
+    if random.random() < 0.5:
+        data[random.integers(len(data))] ^= 1 << random.integers(8)
+    return bytes(data[: random.integers(len(data))] if random.random() < 0.1 else data)
+
+
+def test_nothing_that_arrives_breaks_the_bridge():
+    random = np.random.default_rng(5)
+    service = FakeService()
+    with running(service, limits=Limits(most_bytes=1 << 22, stall_s=0.05)) as made:
+        for _ in range(60):
+            with peer_of(made.port) as peer, suppress(ConnectionError):
+                peer.send(*(damaged_somewhere(random) for _ in range(4)))
+        wait_for(lambda: made.tally.peers == 0)
+        with peer_of(made.port) as peer:
+            peer.send(image(stamp=77 << 32))
+            while peer.receive_kind("TRANSFORM").stamp != 77 << 32:
+                pass
+    assert made.tally.faults["igtl-checksum"] > 10
+    assert made.error is None
 
 
 @contextmanager
