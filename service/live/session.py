@@ -3,6 +3,7 @@
 import logging
 import secrets
 import time
+from collections import deque
 from collections.abc import Generator, Iterator
 from functools import partial
 
@@ -20,6 +21,7 @@ from service.registration.tracked import Calibration
 logger = logging.getLogger(__name__)
 
 LEAST_BUDGET_S = 1e-3
+MOST_UNTOLD = 64  # frames refused while nobody was connected
 
 Rehearsal = Generator[None, None, Calibration]
 
@@ -71,6 +73,7 @@ class Session:
         self._rehearsal: Rehearsal | None = None
         self._preparing_s = 0.0
         self._registering: Frame | None = None
+        self.untold: deque[tuple[int, WarplineError]] = deque(maxlen=MOST_UNTOLD)
 
     @property
     def state(self) -> str:
@@ -97,6 +100,8 @@ class Session:
         """Go on with this connection; gives the one that it had."""
         before, self.listener = self.listener, listener
         self.door.reconnect()
+        while self.untold:
+            listener.refused(*self.untold.popleft())
         return before
 
     def disconnect(self, listener: Listener) -> None:
@@ -221,7 +226,9 @@ class Session:
 
     def _refuse(self, number: int, error: WarplineError) -> None:
         self._metrics.refused(error.slug)
-        if self.listener is not None:
+        if self.listener is None:
+            self.untold.append((number, error))
+        else:
             self.listener.refused(number, error)
 
 

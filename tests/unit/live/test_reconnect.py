@@ -10,7 +10,18 @@ import pytest
 from service.live import connection
 from service.pb import warpline_pb2 as pb
 from tests.live_client import LiveClient, chunks, frame
-from tests.live_fakes import FakeEngines, answered, image, ready, run, serving, target, until, wish
+from tests.live_fakes import (
+    FAIL_AT,
+    FakeEngines,
+    answered,
+    image,
+    ready,
+    run,
+    serving,
+    target,
+    until,
+    wish,
+)
 from tests.unit.live.test_refusals import reason
 
 ADA, BOB = "wl_ada", "wl_bob"
@@ -81,15 +92,18 @@ def test_frames_that_had_arrived_are_answered_on_the_next_connection():
             async with LiveClient(target(server)) as client:
                 opened = await ready(client)
                 engines.gate.clear()
-                await client.send(*frame(1, image(1)), *frame(2, image(2)))
+                await client.send(*frame(1, image(1)), *frame(2, image(FAIL_AT)))
                 await client.send(pb.LiveRequest(frame=pb.FrameStart(number=3)))
                 await client.send(pb.LiveRequest(heartbeat=pb.Heartbeat(nonce=1)))
                 await client.expect("heartbeat")
             await until(lambda: server.sessions.all()[0].listener is None)
             engines.gate.set()
+            await until(lambda: server.sessions.all()[0].untold)
             async with LiveClient(target(server)) as client:
                 await client.open(session_id=opened.session_id, last_answer=0)
-                assert [(await client.answer())[0].number for _ in range(2)] == [1, 2]
+                refused = (await client.expect("refused")).refused
+                assert (refused.number, refused.problem.code) == (2, "model-not-found")
+                assert (await client.answer())[0].number == 1
                 # The third one was cut off: it may be sent again.
                 await answered(client, 3)
 
@@ -211,6 +225,28 @@ async def nothing_is_left(engines: FakeEngines) -> None:
         return not any(ref() is not None for ref in gone)
 
     await until(is_gone)
+
+
+def test_a_client_that_goes_away_in_the_middle_of_an_answer_is_no_defect(caplog):
+    shape = (128, 128, 64)
+
+    async def test():
+        large = pb.ArrayHeader(grid=wish()["frame"].grid, voxel_type=2)
+        large.grid.shape[:] = shape
+        async with serving(FakeEngines()) as server:
+            for _ in range(10):
+                client = LiveClient(target(server))
+                await client.open(**wish(reference=large, frame=large))
+                await client.send(*chunks(image(1, shape), pb.VOXEL_TARGET_REFERENCE))
+                await client.send(*frame(1, image(1, shape)), *frame(2, image(2, shape)))
+                await client.expect("chunk")
+                await client.close()
+                await until(lambda: not any(s.listener for s in server.sessions.all()))
+                for session in server.sessions.all():
+                    session.end()
+
+    run(test())
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_a_call_that_is_cancelled_leaves_its_session():
