@@ -27,7 +27,7 @@ from service.errors import (
 )
 from service.pb import warpline_pb2 as pb
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
 REFUSALS_KEPT = 100
 BEFORE_OPENED_S = 5.0
 # Connections that end with a complaint, one after the other without an answer between.
@@ -66,7 +66,8 @@ class LiveTalk:
         self.is_closing = False
         self.error: WarplineError | None = None
         """Why the session is over, if it is for another reason than that it was closed."""
-        self._is_ready = self._has_opened = self._has_asked = self._has_said_close = False
+        self._is_ready = self._has_opened = self._has_been_open = False
+        self._has_asked = self._has_said_close = False
         self._parts: deque[VoxelSending] = deque()
         self._sending: VoxelSending | None = None
         self._arriving: Arriving | None = None
@@ -197,9 +198,10 @@ class LiveTalk:
         self.frames.counters.reopened += 1
 
     def _opened(self, opened: pb.Opened) -> None:
-        if self._away_since_s is not None:
+        if self._has_been_open:
             self.frames.counters.reconnects += 1
-        self._has_opened, self._away_since_s = True, None
+        self._has_opened = self._has_been_open = True
+        self._away_since_s = None
         self.session_id = opened.session_id
         if opened.HasField("idle_timeout"):
             self._beat_every_s = opened.idle_timeout.ToMilliseconds() / 4000
