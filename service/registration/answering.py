@@ -146,8 +146,10 @@ class Answering:
         found = start.alignment
         if self._refine != "none":
             found = self._refined(found, warm_plan(self._refine, start, last))
-        with self.stage("measure", "compare"):
-            after = self._pair.similarity(found.affine, found.field)
+        after = start.similarity
+        if found is not start.alignment:
+            with self.stage("measure", "compare"):
+                after = self._pair.similarity(found.affine, found.field)
         if after < start.similarity:
             found, after = start.alignment, start.similarity
         return Answer(found, before, after, is_warm=True, is_best=False)
