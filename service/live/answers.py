@@ -51,7 +51,7 @@ def answer_of(frame: Frame, tracked: Tracked, wanted: Wanted) -> Answer:
         number=frame.number,
         acquired_at=frame.acquired_at,
         verdict=VERDICTS[tracked.verdict.status],
-        reasons=tracked.verdict.reasons,
+        reasons=[*tracked.verdict.reasons, *tracked.warnings],
         motion=pb.Motion(
             shift_mm=point_of(tracked.motion.shift_mm),
             rotation_deg=tracked.motion.rotation_deg,

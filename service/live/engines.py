@@ -65,7 +65,8 @@ class Engines:
         """Load a model and every kernel, by registering frames that are made up.
 
         Raises:
-            ModelNotFoundError: If there is no such model.
+            ModelNotFoundError, ModelInvalidError, ProviderUnavailableError, UnavailableError: As
+                `load`.
         """
         options, grid = RegisterOptions(model=model), _grid()
         wanted = Wanted(field="full", warped_image=True, warped_labels=True)
@@ -75,7 +76,7 @@ class Engines:
         Tracker(
             reference,
             grid,
-            self._shipped.load(model),
+            self._models().load(model),
             options,
             role="moving",
             wanted=wanted,
