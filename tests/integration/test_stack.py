@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+import grpc
 import httpx
 import nibabel as nib
 import numpy as np
@@ -25,6 +26,8 @@ import pytest
 import yaml
 from scipy.ndimage import gaussian_filter, shift
 
+from service.pb import warpline_pb2 as pb
+from service.pb.warpline_pb2_grpc import LiveServiceStub, WarplineServiceStub
 from service.settings import Settings
 from service.stores.build import open_stores
 from tests.balls import losses_of, packed, small_training, write_balls
@@ -49,6 +52,8 @@ class Addresses:
     s3_port: int
     bucket: str
     port: int
+    grpc_port: int
+    live_port: int
 
 
 def environment(service: str, chosen: dict[str, str], at: Addresses) -> dict[str, str]:
@@ -69,12 +74,17 @@ def environment(service: str, chosen: dict[str, str], at: Addresses) -> dict[str
         "redis://broker:6379/0": at.redis_url,
         "http://objects:8333": f"http://127.0.0.1:{at.s3_port}",
         "s3://warpline": f"s3://{at.bucket}",
+        "live:8090": f"127.0.0.1:{at.live_port}",
     }
     for (name, text), (theirs, ours) in product(made.items(), loopback.items()):
         if theirs in text:
             made[name] = text.replace(theirs, ours)
     if "WARPLINE_HOST" in made:
         made |= {"WARPLINE_HOST": "127.0.0.1", "WARPLINE_PORT": str(at.port)}
+        made["WARPLINE_GRPC_PORT"] = str(at.grpc_port)
+    if "WARPLINE_LIVE_HOST" in made:
+        made |= {"WARPLINE_LIVE_HOST": "127.0.0.1", "WARPLINE_LIVE_PORT": str(at.live_port)}
+        made["WARPLINE_LIVE_HTTP_PORT"] = str(free_port())
     return made
 
 
@@ -147,7 +157,11 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
 @pytest.fixture
 def stack(redis_server, postgres_url, s3_server, tmp_path) -> Iterator[Stack]:
     at = Addresses(
-        postgres_url, redis_server.url, s3_server.port, s3_server.new_bucket(), free_port()
+        postgres_url,
+        redis_server.url,
+        s3_server.port,
+        s3_server.new_bucket(),
+        *(free_port() for _ in range(3)),
     )
     chosen = {
         "POSTGRES_PASSWORD": "of-no-use-here",
@@ -229,6 +243,40 @@ def events(http: httpx.Client, job_id: str) -> list[dict]:
         assert stream.headers["content-type"].startswith("text/event-stream")
         found += [json.loads(line[5:]) for line in stream.iter_lines() if line.startswith("data:")]
     return found
+
+
+def test_grpc_sees_the_same_jobs_and_passes_live_sessions_on(http, stack, pair):
+    sent = {role: (role, getattr(pair, role).read_bytes()) for role in ("fixed", "moving")}
+    job = http.post("/v1/register", files=sent, data={"refine": "fast"}).json()["id"]
+    key = (("authorization", f"Bearer {KEY}"),)
+    live = stack.start("live")
+    with grpc.insecure_channel(f"127.0.0.1:{stack.at.grpc_port}") as channel:
+        warpline = WarplineServiceStub(channel)
+        watch = warpline.WatchJob(pb.WatchJobRequest(job_id=job), metadata=key, timeout=90)
+        last = [answer.event for answer in watch if answer.HasField("event")][-1]
+        assert last.type == "succeeded", last
+        asked = pb.ListResultsRequest(job_id=job)
+        files = {one.name: one for one in warpline.ListResults(asked, metadata=key).files}
+        warped = httpx.get(files["warped.nii.gz"].url).content
+        assert hashlib.sha256(warped).digest() == files["warped.nii.gz"].sha256
+        beat = pb.LiveRequest(heartbeat=pb.Heartbeat(nonce=5))
+        until = time.monotonic() + 60
+        while (answered := nonce(channel, beat, key)) is None:
+            assert time.monotonic() < until, stack.log("live")
+            time.sleep(0.2)
+        assert answered == 5
+    stop(live)
+
+
+def nonce(channel: grpc.Channel, beat: pb.LiveRequest, key: tuple) -> int | None:
+    """What the live process answers; None while it is away."""
+    try:
+        session = LiveServiceStub(channel).Live(iter([beat]), metadata=key, timeout=30)
+        return next(session).heartbeat.nonce
+    except grpc.RpcError as error:
+        if error.code() is not grpc.StatusCode.UNAVAILABLE:
+            raise
+        return None
 
 
 def test_a_pair_goes_through_the_whole_stack(http, stack, pair):
