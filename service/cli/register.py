@@ -3,10 +3,11 @@
 import atexit
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from threading import Thread
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pydantic
 import typer
@@ -14,7 +15,7 @@ import typer
 from service.cli import screen
 from service.cli.results import filling, read_report, show_report
 from service.cli.shared_options import ApiKey, Json, Url, connect, is_rpc
-from service.errors import ValidationError
+from service.errors import ValidationError, WarplineError
 from service.registration.options import (
     InitialiseChoice,
     Interpolation,
@@ -23,6 +24,9 @@ from service.registration.options import (
 )
 from service.registration.report import Report
 from service.registration.roles import REGISTER_ROLES
+
+if TYPE_CHECKING:
+    from service.registration.models_folder import Models
 
 FIELDS = RegisterOptions.model_fields
 LOOKS, MATCHING = "How values are carried over", "How the pair is aligned"
@@ -168,18 +172,38 @@ def here(
 def _register_here(
     files: dict[str, Path], options: RegisterOptions, folder: Path, watch: screen.Watch
 ) -> Report:
+    """Import, link and open side by side: what takes longest is begun first."""
     from service.cli.kernels import note_first_run
-    from service.cli.models_here import engines_here
-    from service.registration.files.limits import Limits
     from service.registration.kernels import ahead
-    from service.registration.pipeline import register_files
-    from service.settings import Settings
 
     note_first_run()
-    settings = Settings()
-    limits = Limits(settings.max_voxels, settings.max_axis)
-    with engines_here(settings) as models, ahead.loading():
-        return register_files(files, options, folder, models, limits=limits, watch=watch)
+    with ahead.loading():
+        from service.cli.models_here import engines_here
+        from service.settings import Settings
+
+        settings = Settings()
+        with engines_here(settings) as models, opening(models, options.model):
+            from service.registration.files.limits import Limits
+            from service.registration.pipeline import register_files
+
+            limits = Limits(settings.max_voxels, settings.max_axis)
+            return register_files(files, options, folder, models, limits=limits, watch=watch)
+
+
+@contextmanager
+def opening(models: "Models", ref: str) -> Iterator[None]:
+    """Open a model meanwhile; whoever loads it then waits for it, or meets the same error."""
+
+    def load() -> None:
+        with suppress(WarplineError):
+            models.load(ref)
+
+    thread = Thread(target=load, name="model")
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 @contextmanager

@@ -76,10 +76,10 @@ def _of_images(pair: Pair, products: Products) -> Figures:
 
 def _of_labels(fixed: Volume | None, moving: Volume | None, products: Products) -> Figures:
     before, after = products.labels_before, products.warped_labels
-    if moving is None or before is None or after is None:
+    if moving is None or after is None:
         return {}
     figures: Figures = {"label_volume_change": _named(label_volume_change(after, moving))}
-    if fixed is not None:
+    if fixed is not None and before is not None:
         for when, labels in (("before", before), ("after", after)):
             overlaps = _of_fixed(dice(fixed, labels), fixed)
             figures[f"dice_{when}"] = _named(overlaps)

@@ -6,6 +6,7 @@ read -> initialise -> predict -> refine -> warp -> measure -> judge -> draw -> w
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from service.registration.alignment import align
 from service.registration.delivery import deliver, write_all, write_report
@@ -15,15 +16,16 @@ from service.registration.files.limits import Limits
 from service.registration.measure import evidence, measure
 from service.registration.models_folder import Models
 from service.registration.options import RegisterOptions
-from service.registration.page import render_page
 from service.registration.pair import Pair, read_pair
-from service.registration.pictures import Pictures, Scene, draw_pictures, overlay_picture
 from service.registration.products import Products, produce
 from service.registration.progress import StageClock, Watch, unwatched
 from service.registration.provenance import provenance
 from service.registration.quality import judge
 from service.registration.regularity import Regularity, regularity
 from service.registration.report import ModelUsed, Report, VerdictReport
+
+if TYPE_CHECKING:
+    from service.registration.pictures import Pictures
 
 
 def register_files(
@@ -67,7 +69,7 @@ def register_files(
         writing = background.submit(deliver, products, folder)
         with clock.stage("measure") as stage:
             shape = regularity(products.ddf, pair.fixed_mask)
-            drawing = background.submit(_drawn, _scene(pair, products, shape))
+            drawing = background.submit(_drawn, pair, products, shape)
             metrics = measure(pair, alignment, products, shape, stage.watch)
             verdict = judge(evidence(metrics, pair, alignment.affine))
         with clock.stage("draw") as stage:
@@ -91,32 +93,26 @@ def register_files(
         files=written,
         provenance=made[0],
     )
-    (folder / "report.html").write_text(render_page(report, pictures), encoding="utf-8")
+    _write_page(report, pictures, folder)
     write_report(report, folder)
     return report
 
 
-def _drawn(scene: Scene) -> tuple[Pictures, bytes]:
-    return draw_pictures(scene), overlay_picture(scene)
+def _drawn(pair: Pair, products: Products, shape: Regularity) -> "tuple[Pictures, bytes]":
+    # What draws is imported meanwhile, too.
+    from service.registration.drawing import drawn
+
+    return drawn(pair, products, shape)
+
+
+def _write_page(report: Report, pictures: "Pictures", folder: Path) -> None:
+    from service.registration.page import render_page
+
+    (folder / "report.html").write_text(render_page(report, pictures), encoding="utf-8")
 
 
 def _write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
-
-
-def _scene(pair: Pair, products: Products, shape: Regularity) -> Scene:
-    labels, before, after = pair.fixed_labels, products.labels_before, products.warped_labels
-    return Scene(
-        fixed=pair.fixed,
-        before=products.before.data,
-        warped=products.warped.data,
-        displacement_mm=products.ddf.vectors_mm,
-        jacobian=shape.determinants.data,
-        affine=products.affine.matrix,
-        fixed_labels=None if labels is None else labels.data,
-        labels_before=None if before is None else before.data,
-        warped_labels=None if after is None else after.data,
-    )
 
 
 def _model_used(engine: Engine) -> ModelUsed:

@@ -22,7 +22,8 @@ class Products:
     """All on the fixed grid, except `inverse_ddf`, which lies on the moving one.
 
     `before` is the moving image where its header (or the caller's transform) puts it. `ddf` is the
-    whole transform, affine included. `points` are the fixed points in moving space,
+    whole transform, affine included. `labels_before` are there to be compared with fixed labels.
+    `points` are the fixed points in moving space,
     `points_in_fixed` the moving points in fixed space.
     """
 
@@ -53,7 +54,7 @@ def produce(pair: Pair, alignment: Alignment, options: RegisterOptions) -> Produ
         before=resample(pair.moving, grid, affine=pair.initial, fill=options.fill),
         warped=warp(pair.moving, ddf, interpolation=options.interpolation, fill=options.fill),
         labels_before=None
-        if labels is None
+        if labels is None or pair.fixed_labels is None
         else resample(labels, grid, affine=pair.initial, interpolation="nearest"),
         warped_labels=_labels(labels, alignment, ddf, options),
         points=None if pair.fixed_points is None else pair.fixed_points.moved(ddf),

@@ -2,8 +2,8 @@
 
 The measure is that of `kernels.descent`, summed over the fixed mask: a voxel that the affine sends
 out of the moving volume counts as 0, so that a small overlap gains nothing. Volumes are planes with
-a margin of two voxels in which the mask is 0, as there. One candidate runs on one thread;
-candidates run side by side.
+a margin of two voxels in which the mask is 0, as there. Planes run side by side, and every loop
+writes one array, so that it becomes SIMD.
 
 With d = dcc/dW and b its curvature (the middle window's share of both), a change of the voxel index
 x by D (x, 1) changes the sum by g^T D with the Gauss-Newton normal equations
@@ -18,6 +18,8 @@ from service.registration.kernels.launch import device, kernel
 EPSILON = 1e-3  # of the variance of the whole image, which callers scale to 1
 MARGIN = 2
 SUMS = 6  # of m, m F, m F^2, m W, m W^2, m F W
+LANES = 16  # partial sums, so that adding up vectorises in a fixed order
+ZERO, HALF, ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
 
 
 @device
@@ -38,154 +40,256 @@ def _box_plane(x, nk, scratch, out):
 
 
 @device
-def _pull_row(moving, matrix, i, j, warped, mask):
-    """Sample one row; where the sample leaves the moving volume or its mask, zero `mask`.
+def _clamped(position, last):
+    """A position within [0, last]; written so that it becomes two instructions."""
+    position = position if position > ZERO else ZERO
+    return position if position < last else last
 
-    `moving`: (values, 1 where they count).
+
+@device
+def _locate(shape, start, step, first, floats, places):
+    """Where LANES samples lie that begin at voxel `first` of a row.
+
+    floats: shares along i, j, k, and 1 where the sample is inside; places: the lower corner in
+    memory, and the nearest voxel; LANES entries of each, one after the other.
     """
-    values, valid = moving
-    ni, nj, nk = values.shape
-    one = np.float32(1.0)
-    for k in range(warped.size):
-        x = matrix[0, 0] * i + matrix[0, 1] * j + matrix[0, 2] * k + matrix[0, 3]
-        y = matrix[1, 0] * i + matrix[1, 1] * j + matrix[1, 2] * k + matrix[1, 3]
-        z = matrix[2, 0] * i + matrix[2, 1] * j + matrix[2, 2] * k + matrix[2, 3]
-        if x < -0.5 or y < -0.5 or z < -0.5 or x > ni - 0.5 or y > nj - 0.5 or z > nk - 0.5:
-            mask[k] = 0.0
-        x, y, z = min(max(x, 0.0), ni - 1.0), min(max(y, 0.0), nj - 1.0), min(max(z, 0.0), nk - 1.0)
-        a, c, e = int(x), int(y), int(z)
-        b, d, f = min(a + 1, ni - 1), min(c + 1, nj - 1), min(e + 1, nk - 1)
-        fx, fy, fz = np.float32(x - a), np.float32(y - c), np.float32(z - e)
-        gx, gy, gz = one - fx, one - fy, one - fz
-        near = (values[a, c, e] * gz + values[a, c, f] * fz) * gy + (
-            values[a, d, e] * gz + values[a, d, f] * fz
-        ) * fy
-        far = (values[b, c, e] * gz + values[b, c, f] * fz) * gy + (
-            values[b, d, e] * gz + values[b, d, f] * fz
-        ) * fy
-        warped[k] = near * gx + far * fx
-        mask[k] *= valid[int(x + 0.5), int(y + 0.5), int(z + 0.5)]
+    x0, y0, z0 = start
+    dx, dy, dz = step
+    ni, nj, nk = np.int32(shape[0] - 1), np.int32(shape[1] - 1), np.int32(shape[2] - 1)
+    top = np.int32(max(ni - 1, 0)), np.int32(max(nj - 1, 0)), np.int32(max(nk - 1, 0))
+    stride_i, stride_j = np.int32(shape[1] * shape[2]), np.int32(shape[2])
+    for lane in range(LANES):
+        at = np.float32(np.int32(first + lane))
+        x, y, z = x0 + dx * at, y0 + dy * at, z0 + dz * at
+        u, v = _clamped(x, np.float32(ni)), _clamped(y, np.float32(nj))
+        w = _clamped(z, np.float32(nk))
+        a, b, c = min(np.int32(u), top[0]), min(np.int32(v), top[1]), min(np.int32(w), top[2])
+        floats[lane] = u - np.float32(a)
+        floats[LANES + lane] = v - np.float32(b)
+        floats[2 * LANES + lane] = w - np.float32(c)
+        off = max(abs(x - u), abs(y - v), abs(z - w))
+        floats[3 * LANES + lane] = ONE if off <= HALF else ZERO
+        places[lane] = np.int32(np.int32(np.int32(a * stride_i) + np.int32(b * stride_j)) + c)
+        a, b, c = np.int32(u + HALF), np.int32(v + HALF), np.int32(w + HALF)
+        near = np.int32(np.int32(np.int32(a * stride_i) + np.int32(b * stride_j)) + c)
+        places[LANES + lane] = near
 
 
 @device
-def _sums(fixed, nk, warped, mask, out):
-    """out[0:6]: sums over j and k, plane by plane, of what SUMS lists."""
-    rows = np.empty((2, fixed.shape[1]), np.float32)
+def _sample(flat, strides, floats, places, out):
+    """LANES trilinear samples."""
+    di, dj, dk = strides
+    for lane in range(LANES):
+        p = np.uint32(places[lane])
+        fx, fy, fz = floats[lane], floats[LANES + lane], floats[2 * LANES + lane]
+        gx, gy, gz = ONE - fx, ONE - fy, ONE - fz
+        q, r = np.uint32(p + dj), np.uint32(p + di)
+        s = np.uint32(r + dj)
+        near = (flat[p] * gz + flat[np.uint32(p + dk)] * fz) * gy
+        near += (flat[q] * gz + flat[np.uint32(q + dk)] * fz) * fy
+        far = (flat[r] * gz + flat[np.uint32(r + dk)] * fz) * gy
+        far += (flat[s] * gz + flat[np.uint32(s + dk)] * fz) * fy
+        out[lane] = near * gx + far * fx
+
+
+@device
+def _warp_plane(moving, matrix, i, nk, warped, mask):
+    """Sample plane i, trilinear; zero the mask where samples are outside or do not count."""
+    shape, flat, counts = moving[0].shape, moving[0].reshape(-1), moving[1].reshape(-1)
+    strides = (
+        np.uint32(shape[1] * shape[2] if shape[0] > 1 else 0),
+        np.uint32(shape[2] if shape[1] > 1 else 0),
+        np.uint32(1 if shape[2] > 1 else 0),
+    )
+    floats, places = np.empty(4 * LANES, np.float32), np.empty(2 * LANES, np.int32)
+    sampled = np.empty(LANES, np.float32)
+    step = np.float32(matrix[0, 2]), np.float32(matrix[1, 2]), np.float32(matrix[2, 2])
+    for j in range(warped.size // nk):
+        start = (
+            np.float32(matrix[0, 0] * i + matrix[0, 1] * j + matrix[0, 3]),
+            np.float32(matrix[1, 0] * i + matrix[1, 1] * j + matrix[1, 3]),
+            np.float32(matrix[2, 0] * i + matrix[2, 1] * j + matrix[2, 3]),
+        )
+        for first in range(0, nk, LANES):
+            _locate(shape, start, step, first, floats, places)
+            _sample(flat, strides, floats, places, sampled)
+            at = j * nk + first
+            for lane in range(min(LANES, nk - first)):
+                warped[at + lane] = sampled[lane]
+                near = np.uint32(places[LANES + lane])
+                mask[at + lane] *= floats[3 * LANES + lane] * counts[near]
+
+
+@device
+def _sums(images, nk, i, rows, out):
+    """out[0:6, i]: sums over j and k of plane i of what SUMS lists; `rows` is scratch."""
     product, scratch = rows[0], rows[1]
-    for i in range(fixed.shape[0]):
-        f, w, m = fixed[i], warped[i], mask[i]
-        _box_plane(m, nk, scratch, out[0, i])
-        for t in range(product.size):
-            product[t] = m[t] * f[t]
-        _box_plane(product, nk, scratch, out[1, i])
-        for t in range(product.size):
-            product[t] = product[t] * f[t]
-        _box_plane(product, nk, scratch, out[2, i])
-        for t in range(product.size):
-            product[t] = m[t] * w[t]
-        _box_plane(product, nk, scratch, out[3, i])
-        for t in range(product.size):
-            product[t] = product[t] * w[t]
-        _box_plane(product, nk, scratch, out[4, i])
-        for t in range(product.size):
-            product[t] = m[t] * f[t] * w[t]
-        _box_plane(product, nk, scratch, out[5, i])
+    f, w, m = images[0][i], images[1][i], images[2][i]
+    _box_plane(m, nk, scratch, out[0, i])
+    for t in range(product.size):
+        product[t] = m[t] * f[t]
+    _box_plane(product, nk, scratch, out[1, i])
+    for t in range(product.size):
+        product[t] = product[t] * f[t]
+    _box_plane(product, nk, scratch, out[2, i])
+    for t in range(product.size):
+        product[t] = m[t] * w[t]
+    _box_plane(product, nk, scratch, out[3, i])
+    for t in range(product.size):
+        product[t] = product[t] * w[t]
+    _box_plane(product, nk, scratch, out[4, i])
+    for t in range(product.size):
+        product[t] = m[t] * f[t] * w[t]
+    _box_plane(product, nk, scratch, out[5, i])
 
 
 @device
-def _slopes(images, sums, i, rows):
-    """rows[0] = d, rows[1] = b on plane i, rows[2:8] are scratch; gives the plane's sum of cc."""
-    fixed, warped, mask = images
-    eps, one, zero = np.float32(EPSILON), np.float32(1.0), np.float32(0.0)
+def _moments_of_windows(sums, mask, i, rows):
+    """rows: 1 / N (0 outside the mask), mean F, variance F + eps, mean W, variance W + eps, cov."""
     for q in range(SUMS):
-        s, total = sums[q], rows[q + 2]
+        s, total = sums[q], rows[q]
+        s0, s1, s2, s3, s4 = s[i - 2], s[i - 1], s[i], s[i + 1], s[i + 2]
         for t in range(total.size):
-            total[t] = s[i - 2, t] + s[i - 1, t] + s[i, t] + s[i + 1, t] + s[i + 2, t]
-    correlation = zero
-    for t in range(rows.shape[1]):
-        if mask[i, t] > 0:
-            n1 = one / rows[2, t]
-            mf, mw = rows[3, t] * n1, rows[5, t] * n1
-            vf = max(rows[4, t] * n1 - mf * mf, zero) + eps
-            vw = max(rows[6, t] * n1 - mw * mw, zero) + eps
-            covariance = rows[7, t] * n1 - mf * mw
-            a = covariance / (vf * vw)
-            rows[1, t] = a * a * vf
-            rows[0, t] = a * (fixed[i, t] - mf) - rows[1, t] * (warped[i, t] - mw)
-            correlation += a * covariance
-        else:
-            rows[0, t] = zero
-            rows[1, t] = zero
+            total[t] = s0[t] + s1[t] + s2[t] + s3[t] + s4[t]
+    n1, mf, vf, mw, vw, covariance = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5]
+    eps, m = np.float32(EPSILON), mask[i]
+    for t in range(n1.size):
+        n1[t] = (m[t] if m[t] > ZERO else ZERO) / max(n1[t], ONE)
+    for t in range(mf.size):
+        mf[t] *= n1[t]
+    for t in range(mw.size):
+        mw[t] *= n1[t]
+    for t in range(vf.size):
+        vf[t] = max(vf[t] * n1[t] - mf[t] * mf[t], ZERO) + eps
+    for t in range(vw.size):
+        vw[t] = max(vw[t] * n1[t] - mw[t] * mw[t], ZERO) + eps
+    for t in range(covariance.size):
+        covariance[t] = covariance[t] * n1[t] - mf[t] * mw[t]
+
+
+@device
+def _correlation_sum(a, vf, vw):
+    """Sum of cc = a^2 (var F + eps) (var W + eps)."""
+    lanes = np.zeros(LANES, np.float32)
+    for block in range(a.size // LANES):
+        for lane in range(LANES):
+            t = np.uint32(block * LANES + lane)
+            lanes[lane] += a[t] * a[t] * vf[t] * vw[t]
+    total = ZERO
+    for lane in range(LANES):
+        total += lanes[lane]
+    return total  # what is left over lies in the margin, where a is 0
+
+
+@device
+def _slopes(fixed, warped, i, rows):
+    """From `_moments_of_windows`, rows[0] = d and rows[5] = b on plane i; gives the sum of cc."""
+    mf, vf, mw, vw, a, d = rows[1], rows[2], rows[3], rows[4], rows[5], rows[0]
+    f, w = fixed[i], warped[i]
+    for t in range(a.size):
+        a[t] = a[t] / (vf[t] * vw[t])
+    correlation = _correlation_sum(a, vf, vw)
+    for t in range(d.size):
+        d[t] = a[t] * (f[t] - mf[t])
+    for t in range(a.size):
+        a[t] = a[t] * a[t] * vf[t]
+    for t in range(d.size):
+        d[t] -= a[t] * (w[t] - mw[t])
     return correlation
 
 
 @device
-def _row_moments(slopes, warped, i, j, nk, moments):
-    """Sums over one row: b g g^T (6 products) times 1, k, k^2; d g (3) times 1, k."""
-    moments[:] = 0
-    for k in range(MARGIN, nk - MARGIN):
-        t = j * nk + k
-        b, d = slopes[1, t], slopes[0, t]
-        x = np.float32(0.5) * (warped[i + 1, t] - warped[i - 1, t])
-        y = np.float32(0.5) * (warped[i, t + nk] - warped[i, t - nk])
-        z = np.float32(0.5) * (warped[i, t + 1] - warped[i, t - 1])
-        products = (b * x * x, b * x * y, b * x * z, b * y * y, b * y * z, b * z * z)
-        weight = np.float32(k)
-        for q in range(6):
-            moments[q] += products[q]
-            moments[6 + q] += products[q] * weight
-            moments[12 + q] += products[q] * weight * weight
-        for q, g in enumerate((x, y, z)):
-            moments[18 + q] += d * g
-            moments[21 + q] += d * g * weight
+def _load_products(d, b, planes, at, block):
+    """block: the gradient of W along i, j, k, then b and d, of LANES voxels from `at` on."""
+    before, own, after, nk = planes
+    for lane in range(LANES):
+        block[lane] = HALF * (after[at + lane] - before[at + lane])
+    for lane in range(LANES):
+        block[LANES + lane] = HALF * (own[at + lane + nk] - own[at + lane - nk])
+    for lane in range(LANES):
+        block[2 * LANES + lane] = HALF * (own[at + lane + 1] - own[at + lane - 1])
+    for lane in range(LANES):
+        block[3 * LANES + lane] = b[at + lane]
+    for lane in range(LANES):
+        block[4 * LANES + lane] = d[at + lane]
 
 
 @device
-def _add_row(moments, i, j, matrix, vector):
-    """Add one row's moments to the normal equations; unknown 4 p + q is D[p, q]."""
+def _add_products(block, j, added):
+    """Add b g g^T (6) times 1, j, j^2 to added[0:18], d g (3) times 1, j to added[18:24]."""
+    weight, square = np.float32(j), np.float32(j * j)
+    for lane in range(LANES):
+        x, y, z = block[lane], block[LANES + lane], block[2 * LANES + lane]
+        b, d = block[3 * LANES + lane], block[4 * LANES + lane]
+        bx, by, bz = b * x, b * y, b * z
+        products = (bx * x, bx * y, bx * z, by * y, by * z, bz * z)
+        for q, value in enumerate(products):
+            added[q * LANES + lane] += value
+            added[(6 + q) * LANES + lane] += value * weight
+            added[(12 + q) * LANES + lane] += value * square
+        for q, value in enumerate((d * x, d * y, d * z)):
+            added[(18 + q) * LANES + lane] += value
+            added[(21 + q) * LANES + lane] += value * weight
+
+
+@device
+def _plane_moments(d, b, planes, moments):
+    """moments[n, power]: each sum of `_add_products` over the plane, times 1, k, k^2."""
+    nk = planes[3]
+    block, added = np.empty(5 * LANES, np.float32), np.empty(24 * LANES, np.float32)
+    moments[:] = 0.0
+    for first in range(0, nk, LANES):
+        added[:] = ZERO
+        for j in range(MARGIN, d.size // nk - MARGIN):
+            _load_products(d, b, planes, j * nk + first, block)
+            _add_products(block, j, added)
+        for n in range(24):
+            for lane in range(min(LANES, nk - first)):
+                k, value = np.float64(first + lane), np.float64(added[n * LANES + lane])
+                moments[n, 0] += value
+                moments[n, 1] += value * k
+                moments[n, 2] += value * k * k
+
+
+@device
+def _add_plane(moments, i, normal):
+    """The plane's share of the normal equations; unknown 4 p + q is D[p, q]."""
     pairs = np.array([[0, 1, 2], [1, 3, 4], [2, 4, 5]])
-    place = np.array([i, j, 1.0, 1.0])  # index k is in the moments
     for p in range(3):
         for a in range(4):
-            power = 1 if a == 2 else 0
-            vector[4 * p + a] += place[a] * moments[18 + 3 * power + p]
+            ones, js, ks = np.float64(i if a == 0 else 1), int(a == 1), int(a == 2)
+            normal[4 * p + a, 12] = ones * moments[18 + 3 * js + p, ks]
             for q in range(3):
                 for b in range(4):
-                    both = power + (1 if b == 2 else 0)
-                    value = place[a] * place[b] * moments[6 * both + pairs[p, q]]
-                    matrix[4 * p + a, 4 * q + b] += value
+                    weight = ones * np.float64(i if b == 0 else 1)
+                    n = 6 * (js + int(b == 1)) + pairs[p, q]
+                    normal[4 * p + a, 4 * q + b] = weight * moments[n, ks + int(b == 2)]
 
 
 @device
-def _evaluate(fixed, mask, moving, matrix, nk, normal):
-    """Mean cc over the fixed mask under one affine; fills the normal equations if there is room.
+def _count(mask):
+    total = ZERO
+    for value in mask:
+        total += value
+    return total
 
-    `matrix` takes voxels of the padded fixed planes to moving voxels; `normal`: (n, 12, 13), of
-    which the last column is the right-hand side; nothing is done for n = 0.
-    """
-    ni, size = fixed.shape
-    warped, own = np.empty((ni, size), np.float32), mask.copy()
-    for i in range(ni):
-        for j in range(size // nk):
-            row = slice(j * nk, (j + 1) * nk)
-            _pull_row(moving, matrix, i, j, warped[i, row], own[i, row])
-    sums = np.empty((SUMS, ni, size), np.float32)
-    _sums(fixed, nk, warped, own, sums)
-    rows, moments = np.empty((8, size), np.float32), np.empty(24, np.float64)
-    total, counted = 0.0, 0.0
-    left, right = np.zeros((12, 12)), np.zeros(12)
-    for i in range(MARGIN, ni - MARGIN):
-        total += _slopes((fixed, warped, own), sums, i, rows)
-        for voxel in mask[i]:
-            counted += voxel
-        if normal.shape[0] > 0:
-            for j in range(MARGIN, size // nk - MARGIN):
-                _row_moments(rows, warped, i, j, nk, moments)
-                _add_row(moments, i, j, left, right)
-    if normal.shape[0] > 0:
-        normal[0, :, :12] = left
-        normal[0, :, 12] = right
-    return total / max(counted, 1.0)
+
+@device
+def _total(values):
+    total = 0.0
+    for value in values:
+        total += value
+    return total
+
+
+@device
+def _add_parts(parts, out):
+    """The sum of the planes' shares, always in the same order."""
+    out[:] = 0.0
+    for part in parts:
+        for p in range(12):
+            for q in range(13):
+                out[p, q] += part[p, q]
 
 
 @kernel
@@ -193,10 +297,30 @@ def evaluate(fixed, mask, moving, matrices, nk, normals):
     """The mean cc of every candidate; `normals` (n, 12, 13) is filled when it is not empty.
 
     `fixed`, `mask`: padded planes; `moving`: (values, 1 where they count), 3-D; `matrices`:
-    (n, 3, 4) from padded fixed voxels to moving ones.
+    (n, 3, 4) from padded fixed voxels to moving ones. Of `normals` the last column is the
+    right-hand side.
     """
-    scores = np.zeros(matrices.shape[0])
-    for n in prange(matrices.shape[0]):
-        own = normals[n : n + 1]
-        scores[n] = _evaluate(fixed, mask, moving, matrices[n], nk, own)
+    count, (ni, size) = matrices.shape[0], fixed.shape
+    scores, counted = np.zeros(count), np.zeros(ni)
+    warped, own = np.empty((ni, size), np.float32), np.empty((ni, size), np.float32)
+    sums, totals = np.empty((SUMS, ni, size), np.float32), np.zeros(ni)
+    parts = np.zeros((ni if normals.shape[0] > 0 else 0, 12, 13))
+    for n in range(count):
+        for i in prange(ni):
+            rows = np.empty((2, size), np.float32)
+            own[i] = mask[i]
+            _warp_plane(moving, matrices[n], np.int64(i), nk, warped[i], own[i])
+            _sums((fixed, warped, own), nk, np.int64(i), rows, sums)
+        for i in prange(MARGIN, ni - MARGIN):
+            rows = np.empty((SUMS, size), np.float32)
+            _moments_of_windows(sums, own, np.int64(i), rows)
+            totals[i] = _slopes(fixed, warped, np.int64(i), rows)
+            counted[i] = _count(mask[i])
+            if parts.shape[0] > 0:
+                planes, moments = (warped[i - 1], warped[i], warped[i + 1], nk), np.empty((24, 3))
+                _plane_moments(rows[0], rows[5], planes, moments)
+                _add_plane(moments, np.int64(i), parts[i])
+        scores[n] = _total(totals) / max(_total(counted), 1.0)
+        if parts.shape[0] > 0:
+            _add_parts(parts, normals[n])
     return scores
