@@ -8,7 +8,12 @@ from collections.abc import Generator, Sequence
 
 import numpy as np
 
-from service.errors import InvalidPairError, InvalidRequestError, NoContrastError
+from service.errors import (
+    InvalidPairError,
+    InvalidRequestError,
+    NoContrastError,
+    NonFiniteVoxelsError,
+)
 from service.registration.answering import Answer, Answering, expected_similarity
 from service.registration.carried import Wish, carry
 from service.registration.engine import Engine
@@ -62,6 +67,7 @@ class Tracker:
             GridMismatchError: If its labels or mask lie on another grid than its image.
             InvalidRequestError: If labels or points are wanted that the reference does not have, or
                 labels of a fixed reference, which are warped nowhere.
+            NonFiniteVoxelsError: If a voxel of the reference is NaN or infinite.
             InvalidPairError: If the model needs moving labels and there are none.
         """
         self._reference = reference
@@ -89,6 +95,7 @@ class Tracker:
 
         Raises:
             InvalidRequestError: If the frame has another shape.
+            NonFiniteVoxelsError: If a voxel is NaN or infinite.
             NoContrastError: If it is constant.
             NoOverlapError: If it does not meet the reference.
         """
@@ -231,7 +238,13 @@ def _check(reference: Reference, role: Role, wanted: Wanted, engine: Engine) -> 
 
 
 def _require_contrast(image: Volume, name: str) -> None:
-    if image.data.min() == image.data.max():
+    low, high = image.data.min(), image.data.max()
+    if not (np.isfinite(low) and np.isfinite(high)):  # either is NaN when a voxel is
+        raise NonFiniteVoxelsError(
+            f"A voxel of the {name} is not a finite number. Replace NaN and infinity first.",
+            field=name,
+        )
+    if low == high:
         raise NoContrastError(
             f"Every voxel of the {name} has the same value: there is nothing to align.", field=name
         )

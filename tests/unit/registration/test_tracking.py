@@ -146,7 +146,7 @@ def test_the_half_field_is_every_second_vector_of_the_full_one(
     np.testing.assert_allclose(sent.astype(np.float32), half.vectors_mm, atol=0.01)
 
 
-def test_a_frame_of_another_shape_or_without_contrast_is_refused(
+def test_a_frame_of_another_shape_without_contrast_or_with_nan_is_refused(
     pair: PhantomPair, engine: Engine
 ) -> None:
     tracker = navigator(pair, engine, Wanted())
@@ -154,6 +154,10 @@ def test_a_frame_of_another_shape_or_without_contrast_is_refused(
         tracker.step(pair.moving)
     with pytest.raises(NoContrastError):
         tracker.step(pair.fixed.with_data(np.ones_like(pair.fixed.data)))
+    broken = pair.fixed.data.copy()
+    broken[3, 4, 5] = np.nan
+    with pytest.raises(InvalidRequestError, match="finite"):
+        tracker.step(pair.fixed.with_data(broken))
 
 
 def test_what_does_not_fit_together_is_refused_at_once(pair: PhantomPair, engine: Engine) -> None:
