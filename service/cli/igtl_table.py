@@ -55,7 +55,7 @@ def _rows(tally: Tally) -> dict[str, str]:
         "answers": f"{tally.answers}  {_counts(tally.verdicts)}",
         "dropped": f"{tally.overtaken} overtaken, {tally.refused} refused",
         "latency": f"{half:.0f} ms, p95 {most:.0f} ms" if is_timed else "",
-        "bad messages": _counts(tally.faults),
+        "faults": _counts(tally.faults),
     }
     if (last := tally.last) is not None:
         rows["motion"] = f"{last.motion_median_mm:.1f} mm, at most {last.motion_max_mm:.1f} mm"

@@ -19,7 +19,7 @@ from service.igtl.tally import Tally
 from service.igtl.wire import Message
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 10.0
-REMEMBERED = 256  # frames that an answer may still come to
+REMEMBERED = 16  # frames that an answer may still come to; they are large
 
 
 class Bridge:
@@ -115,7 +115,8 @@ class Bridge:
         except WarplineError as error:
             if not error.retryable:
                 raise
-            self._newest = first
+            self._mailbox.put_back(first)
+            self._newest = None
             return error
         self._tally.service = "live"
         link = _Link(session)
@@ -150,8 +151,7 @@ class Bridge:
         try:
             for event in link.session.events():
                 if isinstance(event, Answer):
-                    link.answered = event.number
-                    self._pass_on(event, link.sent.get(event.number))
+                    self._pass_on(event, link.settle(event.number))
                 else:
                     self._tally.unanswered(event)
                     self._tell(event)
@@ -206,6 +206,14 @@ class _Link:
         if len(self.sent) > REMEMBERED:
             self.sent.popitem(last=False)
         return self.number
+
+    def settle(self, number: int) -> Frame | None:
+        """The frame that is answered; those before it, which will have no answer, are let go."""
+        self.answered = number
+        frame = self.sent.pop(number, None)
+        for older in [known for known in list(self.sent) if known < number]:
+            self.sent.pop(older, None)
+        return frame
 
     def unanswered(self) -> Frame | None:
         """The newest frame, if it has no answer."""

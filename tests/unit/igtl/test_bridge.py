@@ -7,12 +7,18 @@ from contextlib import contextmanager, suppress
 import numpy as np
 import pytest
 
-from service.errors import BudgetTooShortError, LiveFullError, UnavailableError
+from service.errors import (
+    BudgetTooShortError,
+    ConfigurationError,
+    LiveFullError,
+    UnavailableError,
+)
 from service.igtl import bridge as bridge_module
 from service.igtl import peers as peers_module
 from service.igtl.bridge import Bridge
 from service.igtl.connection import Limits
 from service.igtl.contents import unpack_status, unpack_transform
+from service.igtl.frames import Frame
 from service.igtl.image import pack_image
 from service.igtl.outputs import Outputs
 from service.igtl.session import Unanswered
@@ -279,8 +285,7 @@ def test_a_service_that_is_away_is_tried_again():
         peer.send(image())
         assert status_of(peer)[2] == "live-full"
         assert status_of(peer)[2] == "unavailable"
-        peer.send(image())  # the first one had its second chance
-        assert status_of(peer)[2] == "pass"
+        assert status_of(peer)[2] == "pass"  # the image has waited
 
 
 def test_a_frame_that_is_lost_with_its_session_gets_another_chance():
@@ -310,6 +315,23 @@ def test_frames_without_an_answer_are_counted():
     with running(service) as made, peer_of(made.port) as peer:
         peer.send(image())
         wait_for(lambda: made.tally.overtaken == 1)
+
+
+def test_every_frame_is_answered_where_that_is_wanted():
+    service = FakeService()
+    with running(service, takes_every=True) as made, peer_of(made.port) as peer:
+        wanted = list(range(1, 31))
+        for stamp in wanted:
+            peer.send(image(stamp=stamp))
+        assert [peer.receive_kind("TRANSFORM").stamp for _ in wanted[:1]] == [1]
+        wait_for(lambda: made.tally.answers == 30)
+    assert [frame.stamp for frame in service.sessions[0].frames.values()] == wanted
+    assert made.tally.overtaken == 0
+
+
+def test_a_port_that_is_taken_is_told():
+    with running() as made, pytest.raises(ConfigurationError, match="Choose another"):
+        made.bridge.peers.listen(made.port, "127.0.0.1")
 
 
 def refused(number, frame):
@@ -425,3 +447,15 @@ def test_an_image_in_sub_volumes_is_a_frame():
         peer.send(*parts)
         assert status_of(peer)[2] == "pass"
     assert (service.sessions[0].frames[1].voxels == VOXELS).all()
+
+
+def test_frames_are_let_go_once_they_can_have_no_answer():
+    link = bridge_module._Link(FakeService()(None))
+    frames = [Frame(VOXELS, PLACE, stamp) for stamp in range(1, 41)]
+    assert [link.remember(frame) for frame in frames] == list(range(1, 41))
+    assert len(link.sent) == bridge_module.REMEMBERED
+    assert link.settle(39) is frames[38]
+    assert list(link.sent.values()) == [frames[39]]
+    assert link.unanswered() is frames[39]
+    assert link.settle(40) is frames[39]
+    assert link.unanswered() is None
