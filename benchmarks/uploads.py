@@ -104,8 +104,10 @@ def messages(data: bytes, chunk_bytes: int) -> Iterator[pb.UploadRequest]:
     yield pb.UploadRequest(start=pb.FileStart(size_bytes=len(data)))
     for offset in range(0, len(data), chunk_bytes):
         piece = bytes(view[offset : offset + chunk_bytes])
-        chunk = pb.FileChunk(offset=offset, data=piece, crc32=isal_zlib.crc32(piece))
-        yield pb.UploadRequest(chunk=chunk)
+        request = pb.UploadRequest()  # filled in place: a chunk made first would be copied into it
+        request.chunk.offset, request.chunk.data = offset, piece
+        request.chunk.crc32 = isal_zlib.crc32(piece)
+        yield request
 
 
 def send(port: int, data: bytes, chunk_bytes: int = MIB) -> tuple[float, pb.FileReceived]:

@@ -54,11 +54,11 @@ class Growing:
         is_here = self.upload.is_complete and self._begun.received == 0
         return self._sink.path if is_here else None
 
-    def write(self, chunks: Sequence[bytes]) -> None:
+    def write(self, chunks: Sequence[bytes | memoryview]) -> None:
         """Write these bytes after those that are there; `sum_up` wants them too."""
         self._sink.put(chunks)
 
-    def sum_up(self, chunks: Sequence[bytes]) -> None:
+    def sum_up(self, chunks: Sequence[bytes | memoryview]) -> None:
         """Count these bytes in the file's SHA-256; it may run beside `write`.
 
         Of a file that began elsewhere the sum is taken when it is put together.

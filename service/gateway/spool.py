@@ -41,7 +41,7 @@ class Sink:
     def __post_init__(self) -> None:
         self._file = spool_file(self.path, is_large=self.expected >= LARGE_BYTES)
 
-    def write(self, *chunks: bytes) -> None:
+    def write(self, *chunks: bytes | memoryview) -> None:
         """Write these bytes after those that are there, and sum them up.
 
         Raises:
@@ -50,12 +50,12 @@ class Sink:
         self.sum_up(chunks)
         self.put(chunks)
 
-    def sum_up(self, chunks: Sequence[bytes]) -> None:
+    def sum_up(self, chunks: Sequence[bytes | memoryview]) -> None:
         """The half of `write` that takes the processor; it may run beside `put`."""
         for chunk in chunks:
             self._digest.update(chunk)
 
-    def put(self, chunks: Sequence[bytes]) -> None:
+    def put(self, chunks: Sequence[bytes | memoryview]) -> None:
         """The half of `write` that waits for the disk."""
         with full_disk_told():
             self._file.write(chunks)

@@ -21,7 +21,7 @@ _local = threading.local()
 class SpoolFile(Protocol):
     """A new file that is written from its start to its end."""
 
-    def write(self, chunks: Sequence[bytes]) -> None:
+    def write(self, chunks: Sequence[bytes | memoryview]) -> None:
         """Write these bytes after those that are there."""
         ...
 
@@ -55,7 +55,7 @@ class PlainFile:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
-    def write(self, chunks: Sequence[bytes]) -> None:
+    def write(self, chunks: Sequence[bytes | memoryview]) -> None:
         left = [memoryview(chunk) for chunk in chunks if chunk]
         while left:
             written = os.writev(self._descriptor, left[:MOST_BUFFERS])
@@ -80,11 +80,11 @@ class DirectFile:
         self._rest = b""  # what follows them
         self._lock = threading.Lock()
 
-    def write(self, chunks: Sequence[bytes]) -> None:
+    def write(self, chunks: Sequence[bytes | memoryview]) -> None:
         with self._lock:
             self._write(chunks)
 
-    def _write(self, chunks: Sequence[bytes]) -> None:
+    def _write(self, chunks: Sequence[bytes | memoryview]) -> None:
         buffer, filled = _buffer(), len(self._rest)
         buffer[:filled] = self._rest
         for piece in _pieces(chunks, BUFFER_BYTES - filled):
@@ -131,7 +131,7 @@ class DirectFile:
             os.close(self._descriptor)
 
 
-def _pieces(chunks: Sequence[bytes], first: int) -> Iterator[memoryview]:
+def _pieces(chunks: Sequence[bytes | memoryview], first: int) -> Iterator[memoryview]:
     """The chunks cut so that a buffer with room for `first` bytes, and then others, are filled."""
     room = first
     for chunk in chunks:

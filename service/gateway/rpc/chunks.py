@@ -6,17 +6,20 @@ from isal import isal_zlib
 
 from service.errors import ChecksumMismatchError, ChunkOrderError, ChunkSizeError
 from service.gateway.limits import MIB
+from service.gateway.rpc.quick_chunks import QuickChunk
 from service.pb import warpline_pb2 as pb
 
 MOST_CHUNK_BYTES = MIB
 
+Chunk = pb.FileChunk | QuickChunk
 
-def crc32_of(data: bytes) -> int:
+
+def crc32_of(data: bytes | memoryview) -> int:
     """CRC-32 as in zlib."""
     return int(isal_zlib.crc32(data))
 
 
-def checked(chunk: pb.FileChunk, expected: int, size: int) -> bytes:
+def checked(chunk: Chunk, expected: int, size: int) -> bytes | memoryview:
     """The chunk's bytes.
 
     Args:

@@ -11,6 +11,7 @@ from service.gateway.announcing import announced
 from service.gateway.desk import Desk
 from service.gateway.growing import Growing
 from service.gateway.parts import Parts
+from service.gateway.rpc.chunks import Chunk
 from service.gateway.rpc.clerk import uuid_of
 from service.gateway.rpc.messages import timestamp
 from service.gateway.rpc.receiving import Receiving
@@ -125,7 +126,7 @@ class Filing:
                 "The upload is of a file with another SHA-256.", field="sha256"
             ) from None
 
-    async def take(self, chunk: pb.FileChunk) -> int:
+    async def take(self, chunk: Chunk) -> int:
         """Take a chunk of the file that was started last and give its size.
 
         Raises:

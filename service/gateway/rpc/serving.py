@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from service.gateway.desk import Desk
 from service.gateway.rpc import live as live_service
 from service.gateway.rpc.live import LiveForward
+from service.gateway.rpc.quick_chunks import quick_handlers
 from service.gateway.rpc.servicer import Warpline
 from service.pb import warpline_pb2 as pb
 from service.pb.warpline_pb2_grpc import add_WarplineServiceServicer_to_server
@@ -69,7 +70,9 @@ class RpcFace:
     async def _serve(self) -> None:
         desk = self._desk
         server = make_server(Door(desk.keys, desk.rates, CallMetrics(desk.metrics.registry)))
-        add_WarplineServiceServicer_to_server(Warpline(desk), server)
+        servicer = Warpline(desk)
+        add_WarplineServiceServicer_to_server(servicer, server)
+        server.add_registered_method_handlers(SERVICE, quick_handlers(servicer))
         live = LiveForward(desk.settings.live_address)
         server.add_generic_rpc_handlers((live.handler(),))
         health = await describe(server, [SERVICE, live_service.SERVICE])
