@@ -8,6 +8,7 @@ latencies are of this machine; what counts is what is added to the engine's own 
 
 import argparse
 import asyncio
+import contextlib
 import json
 import multiprocessing
 import os
@@ -44,6 +45,7 @@ from service.registration.rehearsal import rehearsal_frames
 from service.registration.tracked import Reference, Wanted
 from service.registration.tracking import Tracker
 from service.registration.volume import Volume
+from service.rpc.allocator import keep_message_buffers
 
 CHUNK = 2**20
 MIB = 2**20
@@ -79,14 +81,25 @@ def running(folder: Path) -> Iterator[Stack]:
         if line.startswith("}"):
             break
     try:
-        children = psutil.Process(process.pid).children()
-        live = next(child for child in children if child.cmdline()[-1] == "live")
+        live = live_process(process.pid)
         port = live.environ()["WARPLINE_LIVE_PORT"]
         proxied = f"grpc://{json.loads(text)['grpc']}"
         yield Stack(proxied, f"grpc://127.0.0.1:{port}", live)
     finally:
         process.terminate()
         process.wait(60)
+
+
+def live_process(parent: int) -> psutil.Process:
+    """The live process of a stack that has just come up."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        for child in psutil.Process(parent).children():
+            with contextlib.suppress(psutil.Error):
+                if child.cmdline()[-1:] == ["live"]:
+                    return child
+        time.sleep(0.1)
+    raise SystemExit("no live process was started")
 
 
 def scene(size: int) -> Volume:
@@ -245,6 +258,8 @@ class Discard(WarplineServiceServicer):
 def serve_discard(port: "multiprocessing.Queue[int]") -> None:
     """The bare server, in a process of its own."""
 
+    keep_message_buffers()
+
     async def serve() -> None:
         server = grpc.aio.server()
         add_WarplineServiceServicer_to_server(Discard(), server)
@@ -266,8 +281,10 @@ async def upload_gb_s(target: str, mib: int, *, is_checked: bool) -> float:
         yield pb.UploadRequest(start=pb.FileStart(size_bytes=mib * CHUNK))
         for number in range(mib):
             sum_ = isal_zlib.crc32(data) if is_checked else crc
-            chunk = pb.FileChunk(offset=number * CHUNK, data=data, crc32=sum_)
-            yield pb.UploadRequest(chunk=chunk)
+            request = pb.UploadRequest()
+            chunk = request.chunk
+            chunk.offset, chunk.data, chunk.crc32 = number * CHUNK, data, sum_
+            yield request
 
     async with grpc.aio.insecure_channel(target) as channel:
         begun = time.perf_counter()
@@ -348,6 +365,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=0.0)
     parser.add_argument("--only", choices=("uploads", "frames", "transport", "steady"))
     arguments = parser.parse_args()
+    keep_message_buffers()
     with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as stack:
         if arguments.only in (None, "uploads"):
             uploads(stack, arguments.upload_mib, arguments.rounds)

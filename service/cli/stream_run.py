@@ -32,6 +32,7 @@ from service.client.live_answers import LiveAnswer
 from service.client.live_talk import Readiness
 from service.client.live_terms import LiveTerms
 from service.errors import WarplineError
+from service.rpc.allocator import keep_message_buffers
 
 LOG = "answers.jsonl"
 POLL_S = 0.2
@@ -127,6 +128,7 @@ class Run:
 
 def run(said: Said, wish: Wish) -> int:
     """Stream until there are no more frames, or Ctrl-C; gives the number of answers."""
+    keep_message_buffers()
     limits = limits_here()
     prepared = prepare(said, limits)
     with ExitStack() as opened:

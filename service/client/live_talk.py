@@ -223,11 +223,11 @@ class LiveTalk:
 
     def _next_voxels(self) -> pb.LiveRequest | None:
         while self._parts:
-            if (chunk := self._parts[0].next()) is not None:
-                return pb.LiveRequest(chunk=chunk)
+            if (request := self._parts[0].next()) is not None:
+                return request
             self._parts.popleft()
-        if self._sending is not None and (chunk := self._sending.next()) is not None:
-            return pb.LiveRequest(chunk=chunk)
+        if self._sending is not None and (request := self._sending.next()) is not None:
+            return request
         self._sending = None
         if not self._is_ready or (frame := self.frames.next()) is None:
             return None

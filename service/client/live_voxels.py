@@ -26,16 +26,17 @@ class VoxelSending:
         self._data = voxels.reshape(-1).view(np.uint8).data
         self._offset = offset
 
-    def next(self) -> pb.VoxelChunk | None:
-        """The next chunk; None after the last one."""
+    def next(self) -> pb.LiveRequest | None:
+        """The next chunk; None after the last one.
+
+        The message is filled where it lies; a chunk that is put in afterwards is copied.
+        """
         if self._offset >= len(self._data):
             return None
-        offset, data = self._offset, bytes(self._data[self._offset : self._offset + CHUNK_BYTES])
+        data = bytes(self._data[self._offset : self._offset + CHUNK_BYTES])
+        request = pb.LiveRequest()
+        chunk = request.chunk
+        chunk.target, chunk.frame, chunk.offset = self._target, self._frame, self._offset
+        chunk.data, chunk.crc32 = data, isal_zlib.crc32(data)
         self._offset += len(data)
-        return pb.VoxelChunk(
-            target=self._target,
-            frame=self._frame,
-            offset=offset,
-            data=data,
-            crc32=isal_zlib.crc32(data),
-        )
+        return request

@@ -1,11 +1,12 @@
 """Files on their way to the server, over as many broken streams as it takes; without I/O."""
 
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
+
+from isal import isal_zlib
 
 from service.client.orders import sha256_of
 from service.errors import InvalidRequestError
@@ -13,7 +14,22 @@ from service.pb import warpline_pb2 as pb
 
 CHUNK_BYTES = 2**20
 SentBytes = Callable[[int, int], object]
-Part = pb.FileStart | pb.FileChunk
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Bytes of a file that are next."""
+
+    offset: int
+    data: bytes
+
+    def fill(self, chunk: pb.FileChunk) -> None:
+        """Write them into a message where it lies; one that is put in afterwards is copied."""
+        chunk.offset, chunk.data = self.offset, self.data
+        chunk.crc32 = isal_zlib.crc32(self.data)
+
+
+Part = pb.FileStart | Piece
 
 
 @dataclass
@@ -58,7 +74,7 @@ class FileSending:
             )
         return None if self._next is None or self.is_sent else self._chunk(self._next)
 
-    def _chunk(self, offset: int) -> pb.FileChunk:
+    def _chunk(self, offset: int) -> Piece:
         if self._source is None:
             self._source = self.path.open("rb")
         self._source.seek(offset)
@@ -66,7 +82,7 @@ class FileSending:
         if not data:
             raise InvalidRequestError("The file became shorter while it was sent.", field=self.role)
         self._next = offset + len(data)
-        return pb.FileChunk(offset=offset, data=data, crc32=zlib.crc32(data))
+        return Piece(offset, data)
 
     def opened(self, told: pb.FileOpened) -> None:
         """Go on from where the server says that it is."""

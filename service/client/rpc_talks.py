@@ -1,11 +1,11 @@
 """The streams of the API that carry files and follow jobs."""
 
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 from google.protobuf.message import Message
+from isal import isal_zlib
 
 from service.client.rpc_sending import Sending
 from service.client.rpc_steps import Talk
@@ -30,7 +30,11 @@ class UploadTalk(Talk):
         part = self._sending.next_part()
         if isinstance(part, pb.FileStart):
             return pb.UploadRequest(start=part)
-        return None if part is None else pb.UploadRequest(chunk=part)
+        if part is None:
+            return None
+        request = pb.UploadRequest()
+        part.fill(request.chunk)
+        return request
 
     @property
     def has_said_all(self) -> bool:
@@ -79,7 +83,9 @@ class RegisterTalk(Talk):
         if isinstance(part, pb.FileStart):
             return pb.RegisterRequest(file=part)
         if part is not None:
-            return pb.RegisterRequest(chunk=part)
+            request = pb.RegisterRequest()
+            part.fill(request.chunk)
+            return request
         if self._sending.has_sent_all and not self._has_submitted:
             self._has_submitted = True
             return pb.RegisterRequest(submit=pb.Submit())
@@ -167,7 +173,7 @@ class DownloadTalk(Talk):
             self._part.touch()
             return bool(response.file.size_bytes > self._reached)
         chunk = response.chunk
-        if chunk.offset != self._reached or zlib.crc32(chunk.data) != chunk.crc32:
+        if chunk.offset != self._reached or isal_zlib.crc32(chunk.data) != chunk.crc32:
             raise ChecksumMismatchError("A part of a result arrived damaged.", field=chunk.name)
         if self._file is None:
             self._file = self._part.open("ab")

@@ -43,7 +43,7 @@ def test_the_last_axis_is_the_fastest_whatever_lies_in_memory():
 def test_chunks_follow_one_another_from_any_byte():
     voxels = np.random.default_rng(0).integers(0, 9, 3 * CHUNK_BYTES // 2, np.uint8)
     sending = VoxelSending(pb.VOXEL_TARGET_FRAME, 7, voxels.reshape(1, 1, -1), offset=100)
-    chunks = list(iter(sending.next, None))
+    chunks = [request.chunk for request in iter(sending.next, None)]
     assert [chunk.offset for chunk in chunks] == [100, 100 + CHUNK_BYTES]
     assert b"".join(chunk.data for chunk in chunks) == voxels[100:].tobytes()
     assert all(chunk.crc32 == zlib.crc32(chunk.data) for chunk in chunks)
