@@ -229,6 +229,7 @@ def discrete_card(config: DiscreteConfig, sha256: str, figures: tuple[Figure, ..
         ),
         evaluation=figures,
         licence="Apache-2.0",
+        spared_from=0.5,
     )
 
 

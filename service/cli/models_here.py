@@ -30,7 +30,10 @@ def engines_here(settings: Settings) -> Iterator[Models]:
     with stores_here(settings) as stores:
         if stores is None:
             yield ModelFolder(
-                settings.models_dir, provider=settings.provider, threads=settings.threads
+                settings.models_dir,
+                provider=settings.provider,
+                threads=settings.threads,
+                is_late=True,
             )
             return
         from service.worker.registration import models_of

@@ -182,7 +182,7 @@ def _register_here(
         from service.settings import Settings
 
         settings = Settings()
-        with engines_here(settings) as models, opening(models, options.model):
+        with engines_here(settings) as models, opening(models, options):
             from service.registration.files.limits import Limits
             from service.registration.pipeline import register_files
 
@@ -191,12 +191,14 @@ def _register_here(
 
 
 @contextmanager
-def opening(models: "Models", ref: str) -> Iterator[None]:
+def opening(models: "Models", options: RegisterOptions) -> Iterator[None]:
     """Open a model meanwhile; whoever loads it then waits for it, or meets the same error."""
 
     def load() -> None:
         with suppress(WarplineError):
-            models.load(ref)
+            engine = models.load(options.model)
+            if options.refine == "none":  # else it may not be needed
+                engine.start()
 
     thread = Thread(target=load, name="model")
     thread.start()

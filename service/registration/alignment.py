@@ -28,6 +28,8 @@ Answer = Literal["initialise", "network", "refine"]
 
 # Fields of view that share less than this are no pair.
 LEAST_OVERLAP = 1e-3
+# Aligned by an affine, two images of one contrast correlate better than this.
+SAME_CONTRAST = 0.92
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +60,9 @@ def align(
 
     What the network says is kept only where it makes the pair more alike than the initial affine
     alone does, which catches a model outside its training, unless its card says `accept: always`;
-    refinement never returns what is less alike. A network that segments gives labels and leaves the
-    transform as it was initialised.
+    refinement never returns what is less alike. Where refinement follows, a network is not run on a
+    pair that is as alike as its card's `spared_from`. A network that segments gives labels and
+    leaves the transform as it was initialised.
 
     Raises:
         NoOverlapError: If the two fields of view do not meet once they are initialised.
@@ -82,12 +85,13 @@ def align_prepared(
     """As `align`, of images of which one may have been made ready before."""
     with clock.stage("initialise") as stage:
         start = begun(pair, chosen(options, engine), stage)
+    plan = None if options.refine == "none" else plan_for(options.refine)
     with clock.stage("predict") as stage:
-        found = predicted(pair, start, engine, stage, warnings)
-    if options.refine == "none" or engine.card.output.kind == "warped_label":
+        found, plan = predicted_if_needed(pair, start, Wanted(engine, plan), stage, warnings)
+    if plan is None or engine.card.output.kind == "warped_label":
         return found
     with clock.stage("refine") as stage:
-        climbed = refined(pair, found, plan_for(options.refine), stage.watch)
+        climbed = refined(pair, found, plan, stage.watch)
         stage.detail = str(options.refine)
     return found.climbed_to(climbed)
 
@@ -103,6 +107,42 @@ def begun(pair: PreparedPair, how: Initialise, stage: RunningStage) -> Alignment
     stage.detail = f"{how}, {overlap:.0%} of the fixed field of view covered"
     nothing = DisplacementField.zero(pair.fixed.grid.coarsened(COMPARED_VOXELS))
     return Alignment(affine, nothing, "initialise")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is still to be done from a start: the network, and refinement by this plan, if any."""
+
+    engine: Engine
+    plan: Plan | None
+
+
+def predicted_if_needed(
+    pair: PreparedPair,
+    start: Alignment,
+    wanted: Wanted,
+    stage: RunningStage,
+    warnings: list[str],
+) -> tuple[Alignment, Plan | None]:
+    """What `predicted` gives, or the start and more to refine where the card spares the network."""
+    engine, plan = wanted.engine, wanted.plan
+    if plan is not None and _is_spared(pair, start, engine, stage):
+        return start, plan.from_further()
+    return predicted(pair, start, engine, stage, warnings), plan
+
+
+def _is_spared(pair: PreparedPair, start: Alignment, engine: Engine, stage: RunningStage) -> bool:
+    """Whether the pair is so alike already that the card says to leave the network out.
+
+    It must be of one contrast, too: where values are changed otherwise, refinement alone finds
+    less than from the network's start.
+    """
+    enough = engine.card.spared_from
+    if enough is None:
+        return False
+    alike, whole = pair.similarity(start.affine), pair.correlation(start.affine)
+    stage.detail = f"not needed: local correlation {alike:.3f}, correlation {whole:.3f} before it"
+    return alike >= enough and whole >= SAME_CONTRAST
 
 
 def predicted(

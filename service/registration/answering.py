@@ -5,7 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from service.registration.alignment import Alignment, begun, chosen, predicted, refined
+from service.registration.alignment import (
+    Alignment,
+    Wanted,
+    begun,
+    chosen,
+    predicted_if_needed,
+    refined,
+)
 from service.registration.engine import Engine
 from service.registration.fields import DisplacementField
 from service.registration.following import (
@@ -114,11 +121,13 @@ class Answering:
             elif self._rigid_only and self._how not in SEARCHED:
                 affine = nudged(pair, found.affine, "rigid", SETTLING_STEPS)
                 found = replace(found, affine=affine)
+        plan = None if self._refine == "none" else plan_for(self._refine)
         if not self._rigid_only and schedule.allows("predict", afterwards=("refine", *AFTERWARDS)):
             with self.stage("predict") as stage:
-                found = predicted(pair, found, self._engine, stage, self.warnings)
-        if self._refine != "none":
-            found = self._refined(found, plan_for(self._refine))
+                wanted = Wanted(self._engine, plan)
+                found, plan = predicted_if_needed(pair, found, wanted, stage, self.warnings)
+        if plan is not None:
+            found = self._refined(found, plan)
         return self._compared(found)
 
     def _unsearched(self) -> Initialise:

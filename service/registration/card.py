@@ -153,6 +153,14 @@ class Card(_Part):
         "points alone, between contrasts that correlation cannot judge.",
     )
 
+    spared_from: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="The local correlation after the initial alignment from which the model is not "
+        "run where refinement follows, which then reaches as much. Without it, always run.",
+    )
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         """Roles and axes are those of the kind of output."""
@@ -209,7 +217,7 @@ class Card(_Part):
 
     def written(self) -> str:
         """What `card.json` holds; an optional part that is not said is left out."""
-        optional = {"initialise", "moving_intensity", "accept"}
+        optional = {"initialise", "moving_intensity", "accept", "spared_from"}
         unsaid = {name for name in optional if getattr(self, name) is None}
         return self.model_dump_json(indent=2, exclude=unsaid) + "\n"
 

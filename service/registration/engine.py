@@ -7,9 +7,10 @@ labels on the fixed image's own grid.
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float32
@@ -31,31 +32,12 @@ from service.registration.model_grid import (
 from service.registration.models_folder import ProviderChoice
 from service.registration.progress import Watch, unwatched
 from service.registration.promises import require_promised
+from service.registration.providers import PROVIDER_NAMES, require_provider
 from service.registration.resample import integrate, resample
 from service.registration.volume import Volume, as_label_map
 
 __all__ = ["Engine", "choose_provider", "model_grid", "output_grid", "require_provider"]
 
-PROVIDER_NAMES: Final[dict[Provider, str]] = {
-    "cuda": "CUDAExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
-    "cpu": "CPUExecutionProvider",
-}
-# Shape arithmetic belongs on the CPU; these do the work, and on a GPU must run there.
-HEAVY_OPS: Final = {
-    "AveragePool",
-    "Conv",
-    "ConvTranspose",
-    "Einsum",
-    "FusedMatMul",
-    "Gemm",
-    "GridSample",
-    "InstanceNormalization",
-    "MatMul",
-    "MaxPool",
-    "Resize",
-    "Softmax",
-}
 # A matrix that shrinks volumes below this, or mirrors, aligns nothing.
 LEAST_DETERMINANT = 1e-3
 # A voxel belongs to a label from this probability on.
@@ -85,6 +67,7 @@ class Engine:
         *,
         provider: ProviderChoice = "auto",
         threads: int | None = None,
+        is_late: bool = False,
     ) -> None:
         """Start a session.
 
@@ -93,6 +76,7 @@ class Engine:
             graph: `model.onnx`; its checksum is `ModelFolder.load`'s business.
             provider: `auto` takes the first of the card's providers that is installed.
             threads: By default all cores.
+            is_late: Start at the first run only, which then raises what else this does.
 
         Raises:
             ModelInvalidError: If the graph does not load or differs from the card.
@@ -101,11 +85,38 @@ class Engine:
             MissingExtraError: If onnxruntime is not installed.
         """
         self.card = card
-        self.provider = choose_provider(card, provider)
+        self._wanted = provider
         self._graph = graph
         self._threads = threads or len(os.sched_getaffinity(0))
         self._lock = Lock()
-        self._session, self._process = self._start(), os.getpid()
+        self._session: Any = None
+        self._process = 0
+        if not is_late:
+            self.start()
+
+    @cached_property
+    def provider(self) -> Provider:
+        """Where it runs, or would run.
+
+        Raises:
+            ProviderUnavailableError, MissingExtraError: As `Engine`.
+        """
+        return choose_provider(self.card, self._wanted)
+
+    @property
+    def has_started(self) -> bool:
+        """Whether there is a session in this process."""
+        return self._process == os.getpid()
+
+    def start(self) -> None:
+        """Have a session in this process: one does not outlive a fork.
+
+        Raises:
+            ModelInvalidError, ProviderUnavailableError, MissingExtraError: As `Engine`.
+        """
+        with self._lock:
+            if not self.has_started:
+                self._session, self._process = self._start(), os.getpid()
 
     def grid(self, fixed: Grid) -> Grid:
         """The model grid of a fixed image, before padding."""
@@ -269,9 +280,7 @@ class Engine:
         return np.ascontiguousarray(padded, dtype=np.float32)[None, None]
 
     def _run(self, feed: dict[str, np.ndarray]) -> np.ndarray:
-        with self._lock:
-            if self._process != os.getpid():  # a session does not outlive a fork
-                self._session, self._process = self._start(), os.getpid()
+        self.start()
         output: np.ndarray = self._session.run([self.card.output.name], feed)[0]
         expected = self._promised(_spatial(feed, self.card.ndim))
         if output.shape != expected:
@@ -347,33 +356,6 @@ def choose_provider(card: Card, wanted: ProviderChoice) -> Provider:
         f"The onnxruntime of this installation has no {wanted} provider for this model. "
         "Install the extra worker-cpu or worker-gpu."
     )
-
-
-def require_provider(session: Any, provider: Provider) -> None:
-    """Refuse a session that runs elsewhere than it was asked to.
-
-    onnxruntime falls back to the CPU with a log line when a provider cannot start, and puts
-    single nodes there that a provider lacks.
-
-    Raises:
-        ProviderUnavailableError: If the provider did not start, or if, on a GPU, an operator that
-            does real work was left to the CPU.
-    """
-    name = PROVIDER_NAMES[provider]
-    if name not in session.get_providers():
-        raise ProviderUnavailableError(f"The {provider} provider did not start on this machine.")
-    if provider != "cuda":
-        return
-    strayed = {
-        node.op_type
-        for part in session.get_provider_graph_assignment_info()
-        if part.ep_name != name
-        for node in part.get_nodes()
-    } & HEAVY_OPS
-    if strayed:
-        raise ProviderUnavailableError(
-            f"On {provider}, these operators would run on the CPU: {', '.join(sorted(strayed))}."
-        )
 
 
 def _spatial(feed: dict[str, np.ndarray], ndim: int) -> tuple[int, ...]:

@@ -67,6 +67,7 @@ class ModelFolder:
         *,
         provider: ProviderChoice = "auto",
         threads: int | None = None,
+        is_late: bool = False,
     ) -> None:
         """Look into `root`; nothing is read yet.
 
@@ -74,10 +75,12 @@ class ModelFolder:
             root: By default the shipped models.
             provider: Where engines run, if `load` does not say.
             threads: Of each engine, if `load` does not say; by default all cores.
+            is_late: Let engines that may not be needed start at their first run.
         """
         self.root = default_models_dir() if root is None else root
         self._provider = provider
         self._threads = threads
+        self._is_late = is_late
         self._engines: dict[tuple[Path, ProviderChoice, int | None], Engine] = {}
         self._lock = Lock()
 
@@ -128,7 +131,10 @@ class ModelFolder:
         with self._lock:
             if chosen not in self._engines:
                 card = self._read_card(name, version)
-                self._engines[chosen] = open_engine(card, folder / GRAPH, *chosen[1:])
+                is_late = self._is_late and card.spared_from is not None
+                self._engines[chosen] = open_engine(
+                    card, folder / GRAPH, *chosen[1:], is_late=is_late
+                )
             return self._engines[chosen]
 
     def aliases(self, name: str) -> dict[str, str]:
@@ -221,7 +227,14 @@ def _version_order(version: str) -> tuple[tuple[int, int | str], ...]:
     return tuple((0, int(part)) if part.isdigit() else (1, part) for part in parts)
 
 
-def open_engine(card: Card, graph: Path, provider: ProviderChoice, threads: int | None) -> "Engine":
+def open_engine(
+    card: Card,
+    graph: Path,
+    provider: ProviderChoice,
+    threads: int | None,
+    *,
+    is_late: bool = False,
+) -> "Engine":
     """Check the checksum, then make the engine, which checks the rest.
 
     Raises:
@@ -241,4 +254,4 @@ def open_engine(card: Card, graph: Path, provider: ProviderChoice, threads: int 
             f"The graph of model {card.name}/{card.version} is not the one its card describes "
             "(sha256 differs). Install the model again."
         )
-    return Engine(card, graph, provider=provider, threads=threads)
+    return Engine(card, graph, provider=provider, threads=threads, is_late=is_late)

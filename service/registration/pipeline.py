@@ -77,7 +77,8 @@ def register_files(
             stage.detail = "beside measuring"
         with clock.stage("write") as stage:
             told = VerdictReport(status=verdict.status, reasons=verdict.reasons)
-            made = provenance(files, options, provider=engine.provider), _model_used(engine)
+            ran_on = engine.provider if engine.has_started else "cpu"
+            made = provenance(files, options, provider=ran_on), _model_used(engine)
             more = dicom_writers(pair, products, metrics, told, made)
             more["overlay.png"] = lambda path: _write(path, overlay)
             written = writing.result() | write_all(more, folder)

@@ -12,7 +12,7 @@ import numpy as np
 from service.registration.engine import Engine, Seen
 from service.registration.fields import Affine, DisplacementField
 from service.registration.grid import Grid
-from service.registration.metrics import Windows
+from service.registration.metrics import Windows, ncc
 from service.registration.model_grid import no_finer
 from service.registration.options import RegisterOptions
 from service.registration.refine import (
@@ -40,6 +40,8 @@ class Resolutions:
     @classmethod
     def of(cls, fixed: Grid, engine: Engine, options: RegisterOptions) -> "Resolutions":
         plan = FAST if options.refine == "none" else plan_for(options.refine)
+        if engine.card.spared_from is not None:
+            plan = plan.from_further()
         spacings = level_spacings(fixed, plan)
         return cls(engine.grid(fixed), tuple(spacings))
 
@@ -160,6 +162,12 @@ class PreparedPair:
         if field is None:
             return self.fixed.windows.lncc(resample(moving, grid, affine=affine))
         return self.fixed.windows.lncc(warp(moving, field, grid, affine=affine))
+
+    def correlation(self, affine: Affine) -> float:
+        """Pearson's, on the same copies: near 1 where contrasts are alike and the pair is near."""
+        moving, grid = self.moving.compared, self.fixed.compared.grid
+        warped = resample(moving, grid, affine=affine)
+        return ncc(self.fixed.compared, warped, self.fixed.compared_mask)
 
 
 def prepare_fixed(

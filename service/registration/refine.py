@@ -38,7 +38,12 @@ class Plan:
     steps: tuple[int, ...]
     budget_s: float = float("inf")
 
+    def from_further(self) -> "Plan":
+        """With a coarser level first, for a start that no network has made."""
+        return replace(self, steps=(FURTHER_STEPS, *self.steps))
 
+
+FURTHER_STEPS = 30
 FAST = Plan(1_000_000, (40, 24))
 BEST = Plan(12_000_000, (60, 40, 20))
 

@@ -37,7 +37,11 @@ QUICK = RegisterOptions(refine="fast", initialise="none")
 
 @pytest.fixture(scope="module")
 def models() -> ModelFolder:
-    return ModelFolder(provider="cpu")
+    """The shipped models; the network is always asked, so that it is under test."""
+    folder = ModelFolder(provider="cpu")
+    engine = folder.load("discrete")  # which is kept
+    engine.card = engine.card.model_copy(update={"spared_from": None})
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +187,7 @@ def test_a_field_that_makes_things_worse_is_dropped_with_a_warning(
     class Astray:
         """An engine whose network is outside its training."""
 
-        card, provider = models.load("discrete").card, "cpu"
+        card, provider, has_started = models.load("discrete").card, "cpu", True
 
         def grid(self, fixed: Grid) -> Grid:
             return fixed.resampled(8.0)
@@ -205,6 +209,32 @@ def test_a_field_that_makes_things_worse_is_dropped_with_a_warning(
     report = register_files(files, options, tmp_path, models)
     assert report.answered_by == "network"
     assert report.metrics.max_displacement_mm == pytest.approx(15 * 3**0.5, abs=1e-3)
+
+
+def test_a_network_is_not_asked_about_a_pair_that_is_alike_unless_nothing_follows(
+    sent: dict[str, Path], tmp_path: Path
+) -> None:
+    class Unasked:
+        """The discrete model, for which any pair is alike enough."""
+
+        def load(self, ref: str) -> object:
+            engine = ModelFolder(provider="cpu", is_late=True).load(ref)
+            engine.card = engine.card.model_copy(update={"spared_from": 0.01})
+            self.engine = engine
+            return engine
+
+        def folder(self, ref: str) -> Path:
+            return ModelFolder().folder(ref)
+
+    files, models = {role: sent[role] for role in ("fixed", "moving")}, Unasked()
+    for refine in ("fast", "none"):
+        options = QUICK.model_copy(update={"refine": refine})
+        report = register_files(files, options, tmp_path / refine, models)
+        predict = next(stage for stage in report.stages if stage.name == "predict")
+        is_asked = refine == "none"
+        assert predict.detail.startswith("not needed") != is_asked
+        assert models.engine.has_started == is_asked
+        assert report.answered_by == ("network" if is_asked else "refine")
 
 
 def test_a_watcher_that_raises_stops_the_work_and_leaves_no_report(
