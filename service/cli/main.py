@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from service.cli import screen
+from service.cli import leaving, screen
 from service.cli.commands import Commands
 from service.cli.shared_options import JSON_KEY
 from service.errors import InternalError, WarplineError
@@ -66,5 +66,14 @@ app = typer.Typer(
 def _warpline() -> None: ...
 
 
+def run() -> None:
+    """The command line, as a process of its own."""
+    try:
+        app()
+    except SystemExit as end:
+        leaving.leave(end.code)
+        raise
+
+
 if __name__ == "__main__":
-    app()
+    run()

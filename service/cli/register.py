@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pydantic
 import typer
 
-from service.cli import screen
+from service.cli import leaving, screen
 from service.cli.results import filling, read_report, show_report
 from service.cli.shared_options import ApiKey, Json, Url, connect, is_rpc
 from service.errors import ValidationError, WarplineError
@@ -166,7 +166,9 @@ def here(
 ) -> Report:
     """Register in this process."""
     with uncollected():
-        return _register_here(files, options, folder, watch)
+        report = _register_here(files, options, folder, watch)
+    leaving.allow()
+    return report
 
 
 def _register_here(
