@@ -9,6 +9,7 @@ import pydantic
 
 from service.errors import UnavailableError, WarplineError
 from service.live.server import LiveServer
+from service.rpc.allocator import keep_message_buffers
 from service.settings import Settings, settings
 
 # A compiled kernel holds no lock, but between two of them Python code does: frames that arrive wait
@@ -40,6 +41,7 @@ def main() -> int:
         stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="WARNING"
     )
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    keep_message_buffers()
     try:
         chosen = settings()
         logging.getLogger("service").setLevel(chosen.log_level)
