@@ -54,7 +54,13 @@ class Alignment:
 
 
 def align(
-    pair: Pair, options: RegisterOptions, engine: Engine, clock: StageClock, warnings: list[str]
+    pair: Pair,
+    options: RegisterOptions,
+    engine: Engine,
+    clock: StageClock,
+    warnings: list[str],
+    *,
+    fixed: PreparedFixed | None = None,
 ) -> Alignment:
     """Find the transform of a pair: affine, network, refinement, each no worse than the last.
 
@@ -62,14 +68,15 @@ def align(
     alone does, which catches a model outside its training, unless its card says `accept: always`;
     refinement never returns what is less alike. Where refinement follows, a network is not run on a
     pair that is as alike as its card's `spared_from`. A network that segments gives labels and
-    leaves the transform as it was initialised.
+    leaves the transform as it was initialised. `fixed` is the pair's fixed image, if it was made
+    ready before.
 
     Raises:
         NoOverlapError: If the two fields of view do not meet once they are initialised.
         InvalidPairError: If the model needs moving labels or single slices and has none.
     """
     require_labels(pair, engine)
-    fixed = PreparedFixed(pair.fixed, pair.fixed_mask, engine, options)
+    fixed = fixed or PreparedFixed(pair.fixed, pair.fixed_mask, engine, options)
     moving = PreparedMoving(pair.moving, pair.moving_mask, fixed.resolutions, pair.initial)
     prepared = PreparedPair(fixed, moving, pair.moving_labels)
     return align_prepared(prepared, options, engine, clock, warnings)

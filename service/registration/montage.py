@@ -1,19 +1,16 @@
 """Putting views side by side, with letters, as PNG."""
 
-import struct
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from isal import isal_zlib
 from PIL import Image, ImageDraw, ImageFont
 
 from service.registration.colours import Rgb
+from service.registration.png import rgb_png
 from service.registration.views import View
 
 GAP_PX = 10
 LETTER_RGB = (235, 200, 90)
-PNG_START, PNG_LEVEL = b"\x89PNG\r\n\x1a\n", 2
-FILTER_UP, RGB = 2, 2
 
 
 def row_size(some: list[View]) -> tuple[int, int]:
@@ -81,23 +78,5 @@ def encoded(pictures: dict[str, Image.Image]) -> dict[str, bytes]:
 
 
 def png(picture: Image.Image) -> bytes:
-    """An RGB picture as PNG, quickly rather than as small as can be.
-
-    Every row is told by what it adds to the row above it, and deflated by ISA-L.
-
-    Source: PNG specification, third edition, 5.2 (chunks), 9.2 (filter type 2, Up).
-    """
-    rows = np.asarray(picture).reshape(picture.height, -1)
-    filtered = np.empty((picture.height, rows.shape[1] + 1), np.uint8)
-    filtered[:, 0] = FILTER_UP
-    filtered[:1, 1:] = rows[:1]
-    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
-    size = struct.pack(">IIBBBBB", picture.width, picture.height, 8, RGB, 0, 0, 0)
-    deflated = isal_zlib.compress(filtered.data, PNG_LEVEL)
-    parts = ((b"IHDR", size), (b"IDAT", deflated), (b"IEND", b""))
-    return PNG_START + b"".join(_chunk(*part) for part in parts)
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    checksum = isal_zlib.crc32(data, isal_zlib.crc32(kind))
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
+    """An RGB picture as PNG, quickly rather than as small as can be; see `rgb_png`."""
+    return rgb_png(np.asarray(picture))

@@ -54,7 +54,12 @@ class Pair:
 
 
 def read_pair(
-    files: Mapping[str, Path], options: RegisterOptions, limits: Limits, warnings: list[str]
+    files: Mapping[str, Path],
+    options: RegisterOptions,
+    limits: Limits,
+    warnings: list[str],
+    *,
+    known: "Mapping[str, Read] | None" = None,
 ) -> Pair:
     """Read every file of a pair, two at a time, and check that they belong together.
 
@@ -63,6 +68,7 @@ def read_pair(
         options: Say which series of DICOM, and whether patients may differ.
         limits: What is refused as too large.
         warnings: What is odd but not wrong is added here.
+        known: Files that were read before, by role; see `read_files`.
 
     Raises:
         InvalidRequestError: If a needed role is missing or a role is unknown.
@@ -72,19 +78,7 @@ def read_pair(
         PatientMismatchError: If DICOM images are of different patients, and that is not allowed.
     """
     _require_roles(files)
-    series = {"fixed": options.fixed_series, "moving": options.moving_series}
-    drawn = {role for role in files if role in LABEL_ROLES and is_dicom_source(files[role])}
-    with ThreadPoolExecutor(2) as pool:
-        loading = {
-            role: pool.submit(_read, role, path, limits, series.get(role))
-            for role, path in files.items()
-            if role not in drawn
-        }
-        loaded = {role: task.result() for role, task in loading.items()}
-        drawing = {
-            role: pool.submit(_read_drawn, role, files[role], limits, loaded) for role in drawn
-        }
-        loaded.update({role: task.result() for role, task in drawing.items()})
+    loaded = read_files(files, options, limits, known=known)
     parts: dict[str, Any] = {}
     for role, read in loaded.items():
         warnings.extend(f"{role}: {warning}" for warning in read.warnings)
@@ -100,6 +94,33 @@ def read_pair(
             image = pair.fixed if role.startswith("fixed") else pair.moving
             require_same_grid(labels, image, role)
     return pair
+
+
+def read_files(
+    files: Mapping[str, Path],
+    options: RegisterOptions,
+    limits: Limits,
+    *,
+    known: "Mapping[str, Read] | None" = None,
+) -> "dict[str, Read]":
+    """Read files, two at a time, but for those that are known; raises as `read_pair`."""
+    series = {"fixed": options.fixed_series, "moving": options.moving_series}
+    loaded = dict(known or {})
+    drawn = {role for role in files if role in LABEL_ROLES and is_dicom_source(files[role])}
+    with ThreadPoolExecutor(2) as pool:
+        loading = {
+            role: pool.submit(_read, role, path, limits, series.get(role))
+            for role, path in files.items()
+            if role not in drawn and role not in loaded
+        }
+        loaded.update({role: task.result() for role, task in loading.items()})
+        drawing = {
+            role: pool.submit(_read_drawn, role, files[role], limits, loaded)
+            for role in drawn
+            if role not in loaded
+        }
+        loaded.update({role: task.result() for role, task in drawing.items()})
+    return {role: loaded[role] for role in files}
 
 
 def _require_roles(files: Mapping[str, Path]) -> None:
@@ -123,7 +144,7 @@ def _require_same_patient(pair: Pair) -> None:
 
 
 @dataclass(frozen=True)
-class _Read:
+class Read:
     """One file, with what is odd about it and, of DICOM, where it comes from."""
 
     part: Volume | WorldPoints | Affine
@@ -131,20 +152,20 @@ class _Read:
     origin: OriginJson | None = field(default=None, repr=False)
 
 
-def _read(role: str, path: Path, limits: Limits, series: str | None) -> _Read:
+def _read(role: str, path: Path, limits: Limits, series: str | None) -> Read:
     warnings: list[str] = []
     if role in IMAGE_ROLES:
         image, origin = read_image(path, limits, role, warnings, series=series)
         # In the order that kernels walk, once and for all: in files i runs fastest.
-        return _Read(image.with_data(np.ascontiguousarray(image.data)), warnings, origin)
+        return Read(image.with_data(np.ascontiguousarray(image.data)), warnings, origin)
     if role in LABEL_ROLES:
-        return _Read(read_label_map(path, limits, role, warnings), warnings)
+        return Read(read_label_map(path, limits, role, warnings), warnings)
     if role in POINT_ROLES:
-        return _Read(read_points(path, role), warnings)
-    return _Read(read_affine(path, role), warnings)
+        return Read(read_points(path, role), warnings)
+    return Read(read_affine(path, role), warnings)
 
 
-def _read_drawn(role: str, path: Path, limits: Limits, loaded: Mapping[str, _Read]) -> _Read:
+def _read_drawn(role: str, path: Path, limits: Limits, loaded: Mapping[str, Read]) -> Read:
     """Labels that came as DICOM, which says where they lie but not on which grid."""
     image = loaded[role.partition("_")[0]].part
     if not isinstance(image, Volume):
@@ -152,7 +173,7 @@ def _read_drawn(role: str, path: Path, limits: Limits, loaded: Mapping[str, _Rea
     warnings: list[str] = []
     with faults_of(role):
         labels = read_dicom_labels(path, image.grid, limits, warnings)
-    return _Read(as_label_map(labels, role), warnings)
+    return Read(as_label_map(labels, role), warnings)
 
 
 def _require_contrast(pair: Pair) -> None:

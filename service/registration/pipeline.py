@@ -13,6 +13,7 @@ from service.registration.delivery import deliver, write_all, write_report
 from service.registration.dicom_results import dicom_writers
 from service.registration.engine import Engine
 from service.registration.files.limits import Limits
+from service.registration.kept_fixed import KeptFixed
 from service.registration.measure import evidence, measure
 from service.registration.models_folder import Models
 from service.registration.options import RegisterOptions
@@ -37,6 +38,7 @@ def register_files(
     limits: Limits | None = None,
     watch: Watch = unwatched,
     job_id: str | None = None,
+    kept: KeptFixed | None = None,
 ) -> Report:
     """Register the pair in `files` and write its results into `folder`.
 
@@ -48,6 +50,7 @@ def register_files(
         limits: What is refused as too large.
         watch: Told the stage and the fraction of the whole; may raise to stop the work.
         job_id: Goes into the report.
+        kept: Keeps the fixed image and what is made of it for the next pair with the same.
 
     Raises:
         InvalidRequestError: If the pair cannot be registered; see `pair.read_pair`, `align`.
@@ -59,9 +62,11 @@ def register_files(
     with ThreadPoolExecutor(1) as background:
         opening = background.submit(models.load, options.model)
         with clock.stage("read"):
-            pair = read_pair(files, options, limits or Limits(), warnings)
+            known = {} if kept is None else kept.known(files, options, limits or Limits())
+            pair = read_pair(files, options, limits or Limits(), warnings, known=known)
         engine = opening.result()
-    alignment = align(pair, options, engine, clock, warnings)
+    fixed = None if kept is None else kept.prepared(pair, options, engine)
+    alignment = align(pair, options, engine, clock, warnings, fixed=fixed)
     with clock.stage("warp"):
         products = produce(pair, alignment, options)
     with ThreadPoolExecutor(2) as background:

@@ -1,0 +1,1 @@
+"""Many images registered to one: their figures in one table, and one page to look through."""
