@@ -61,6 +61,14 @@ class Settings(BaseSettings):
         "", description="Origins of web pages that may call, comma separated."
     )
 
+    # Archives
+    pacs_file: Path | None = Field(
+        None, description="TOML file that names the archives (PACS) to talk to, see docs/pacs.md."
+    )
+    pacs_store_h: float = Field(
+        72, gt=0, description="How long results are offered again to an archive that is away."
+    )
+
     grpc_port: int | None = Field(
         None,
         ge=0,

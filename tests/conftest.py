@@ -9,7 +9,7 @@ import pytest
 
 from service.registration.grid import Grid
 
-pytest_plugins = ["tests.servers"]
+pytest_plugins = ["tests.servers", "tests.archives"]
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 

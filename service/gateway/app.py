@@ -19,6 +19,7 @@ from service.gateway.rest import (
     objects,
     register,
     results,
+    storing,
     train,
     uploads,
     warp,
@@ -29,6 +30,7 @@ from service.gateway.spool import Spool
 from service.gateway.web import home, reference
 from service.jobs.intake import Intake
 from service.keys import Keys, Rates
+from service.pacs.peers import Peers
 from service.registration.models_folder import ModelFolder
 from service.settings import Settings
 from service.stores.build import Stores, open_stores
@@ -43,6 +45,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     jobs.router,
     events.router,
     results.router,
+    storing.router,
     objects.router,
     models.router,
     service_routes.router,
@@ -104,6 +107,7 @@ def make_desk(settings: Settings, stores: Stores) -> Desk:
         metrics=Metrics(),
         keys=Keys.of(settings),
         rates=Rates(settings.requests_per_minute),
+        peers=Peers.of(settings),
     )
 
 

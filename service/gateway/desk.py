@@ -10,6 +10,7 @@ from service.gateway.metrics import Metrics
 from service.gateway.spool import Spool
 from service.jobs.intake import Intake
 from service.keys import Keys, Rates
+from service.pacs.peers import Peers
 from service.registration.files.limits import Limits
 from service.settings import Settings
 from service.stores.build import Stores
@@ -28,6 +29,7 @@ class Desk:
     metrics: Metrics
     keys: Keys
     rates: Rates  # shared by all faces, so that a key has one allowance
+    peers: Peers = field(default_factory=Peers)
     stopping: Event = field(default_factory=Event)  # long answers end when it is set
 
     @property

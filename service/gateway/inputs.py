@@ -7,10 +7,12 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from service.errors import UploadIncompleteError, UrlNotAllowedError
+from service.errors import PacsUnknownError, UploadIncompleteError, UrlNotAllowedError
+from service.gateway.desk import Desk
 from service.gateway.orders import Reference
 from service.gateway.spool import Arrival
-from service.jobs.job import InputFile
+from service.jobs.job import InputFile, PacsSeries
+from service.pacs.peers import Peers
 from service.settings import Settings
 from service.stores.build import Stores
 
@@ -103,13 +105,31 @@ def from_url(settings: Settings, url: str, role: str) -> InputFile:
     return InputFile(url=url)
 
 
-def referred(
-    stores: Stores, settings: Settings, owner: str, references: Mapping[str, Reference]
-) -> dict[str, InputFile]:
+def from_pacs(peers: Peers, owner: str, reference: Reference, role: str) -> InputFile:
+    """A series in an archive as an input; the worker fetches it.
+
+    Raises:
+        PacsUnknownError: If there is no such archive for this caller.
+    """
+    try:
+        peers.peer(reference.pacs or "", owner)
+    except PacsUnknownError as error:
+        error.field = f"/inputs/{role}/pacs"
+        raise
+    series = PacsSeries(
+        pacs=reference.pacs or "", study=reference.study or "", series=reference.series or ""
+    )
+    return InputFile(pacs=series)
+
+
+def referred(desk: Desk, owner: str, references: Mapping[str, Reference]) -> dict[str, InputFile]:
     """What the order refers to instead of sending it, as inputs by role."""
-    return {
-        role: from_upload(stores, owner, reference.upload_id, role)
-        if reference.upload_id is not None
-        else from_url(settings, reference.url or "", role)
-        for role, reference in references.items()
-    }
+    return {role: _referred(desk, owner, reference, role) for role, reference in references.items()}
+
+
+def _referred(desk: Desk, owner: str, reference: Reference, role: str) -> InputFile:
+    if reference.upload_id is not None:
+        return from_upload(desk.stores, owner, reference.upload_id, role)
+    if reference.pacs is not None:
+        return from_pacs(desk.peers, owner, reference, role)
+    return from_url(desk.settings, reference.url or "", role)

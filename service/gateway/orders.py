@@ -15,16 +15,25 @@ from service.errors import UnsupportedFormatError, ValidationError
 from service.gateway.forms import read_form
 from service.gateway.problems import faults
 from service.gateway.spool import Arrival
-from service.jobs.job import Queue
+from service.jobs.job import UID, Queue
 from service.registration.options import RegisterOptions, WarpOptions
 
 LONGEST_DEADLINE_S = 7 * 24 * 3600.0
 
 
 class Reference(BaseModel):
-    """A file that is not in the request: an upload of yours, or an object on an allowed host."""
+    """A file that is not in the request: an upload, an object on an allowed host, or a series."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pacs: str | None = Field(
+        None,
+        max_length=63,
+        description="The archive that has the series, by the operator's name for it; "
+        "with `study` and `series`.",
+    )
+    study: str | None = Field(None, pattern=UID, repr=False, description="Study instance UID.")
+    series: str | None = Field(None, pattern=UID, repr=False, description="Series instance UID.")
 
     upload_id: UUID | None = Field(
         None, description="From `POST /v1/uploads`; it must be complete."
@@ -37,8 +46,10 @@ class Reference(BaseModel):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if (self.upload_id is None) == (self.url is None):
-            raise ValueError("Name either upload_id or url.")
+        if [self.upload_id, self.url, self.pacs].count(None) != 2:
+            raise ValueError("Name either upload_id, or url, or pacs with study and series.")
+        if len({part is None for part in (self.pacs, self.study, self.series)}) != 1:
+            raise ValueError("A series in an archive is named by pacs, study and series together.")
         return self
 
 
@@ -81,6 +92,12 @@ class RegisterOrder(_Order):
         default_factory=dict, description="Files by role; `fixed` and `moving` are needed."
     )
     options: RegisterOptions = Field(default_factory=RegisterOptions)
+    store_to: str | None = Field(
+        None,
+        max_length=63,
+        description="The archive that gets the result's DICOM objects, by the operator's name for "
+        "it; a job of kind `store` sends them, `links.store` of the job.",
+    )
 
 
 class WarpOrder(_Order):

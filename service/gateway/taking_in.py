@@ -3,7 +3,12 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from service.errors import JobHasNoResultError, ModelNotFoundError, ValidationError
+from service.errors import (
+    JobHasNoResultError,
+    ModelNotFoundError,
+    PacsUnknownError,
+    ValidationError,
+)
 from service.gateway.desk import Desk
 from service.gateway.door import check_files, check_pair
 from service.gateway.handing_out import manifest_of
@@ -12,6 +17,7 @@ from service.gateway.orders import RegisterOrder, Submission, WarpOrder
 from service.gateway.submitting import Taken, local_paths, submit, ticket_of
 from service.jobs import job as jobs
 from service.jobs.job import InputFile, Kind
+from service.registration.files.header import Header
 from service.stores.library import ModelLibrary
 
 TRANSFORMS = {"ddf": "ddf.nii.gz", "inverse_ddf": "inverse_ddf.nii.gz"}
@@ -32,8 +38,11 @@ def take_in_registration(
     """
     order.require("fixed", "moving")
     require_model(desk.models, order.order.options.model)
+    require_archive(desk, owner, order.order.store_to, "/store_to")
     inputs = _referred(desk, owner, order)
     headers = check_files(local_paths(desk, order, inputs, folder), desk.file_limits)
+    if order.order.store_to is not None:
+        _require_dicom(headers)
     check_pair(headers, order.order.options, is_placed="initial_transform" in order.roles)
     options = order.order.options.model_dump(mode="json")
     return submit(
@@ -41,15 +50,45 @@ def take_in_registration(
         owner,
         ticket_of(order.order, key),
         order.arrivals,
-        lambda kept: jobs.Request(kind=Kind.REGISTER, inputs=inputs | kept, options=options),
+        lambda kept: jobs.Request(
+            kind=Kind.REGISTER,
+            inputs=inputs | kept,
+            options=options,
+            store_to=order.order.store_to,
+        ),
     )
+
+
+def require_archive(desk: Desk, owner: str, name: str | None, field: str) -> None:
+    """Refuse an archive that this caller may not use; None is no archive.
+
+    Raises:
+        PacsUnknownError: If there is no such one.
+    """
+    try:
+        if name is not None:
+            desk.peers.peer(name, owner)
+    except PacsUnknownError as error:
+        error.field = field
+        raise
+
+
+def _require_dicom(headers: Mapping[str, Header]) -> None:
+    """Only two DICOM images make DICOM objects; what is fetched later is seen later."""
+    for role in ("fixed", "moving"):
+        if role in headers and headers[role].format != "dicom":
+            raise ValidationError(
+                "A result can be stored in an archive where both images are DICOM; this one is "
+                "not.",
+                field=f"/inputs/{role}",
+            )
 
 
 def _referred(
     desk: Desk, owner: str, order: Submission[RegisterOrder] | Submission[WarpOrder]
 ) -> dict[str, InputFile]:
     references = {str(role): reference for role, reference in order.order.inputs.items()}
-    return referred(desk.stores, desk.settings, owner, references)
+    return referred(desk, owner, references)
 
 
 def require_model(models: ModelLibrary, ref: str) -> None:

@@ -11,6 +11,7 @@ from service.jobs.model import ModelId, NewModel, PublishedModel
 
 # Written with each heartbeat, and kept with each event.
 LARGEST_DETAIL_BYTES = 2048
+UID = r"^[0-9][0-9.]{0,63}$"
 
 
 class State(StrEnum):
@@ -31,6 +32,7 @@ class Kind(StrEnum):
     REGISTER = "register"
     WARP = "warp"
     TRAIN = "train"
+    STORE = "store"  # a finished job's DICOM objects go to an archive
 
 
 class Queue(StrEnum):
@@ -43,11 +45,23 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class PacsSeries(_Frozen):
+    """A series in a configured archive. The UIDs are the patient's: shown and logged nowhere."""
+
+    pacs: str
+    study: str = Field(pattern=UID, repr=False)
+    series: str = Field(pattern=UID, repr=False)
+
+
 class InputFile(_Frozen):
-    """One file of a job, where the worker finds it. `url` is for objects on allowed hosts."""
+    """One file of a job, where the worker finds it.
+
+    `url` is for objects on allowed hosts, `pacs` for series in an archive.
+    """
 
     key: str | None = None
     url: str | None = None
+    pacs: PacsSeries | None = None
     sha256: str | None = None
     bytes: int | None = None
 
@@ -66,6 +80,7 @@ class Request(_Frozen):
     publishes: ModelId | None = Field(
         None, description="The version that the store keeps for the model this job makes."
     )
+    store_to: str | None = Field(None, description="The archive that gets the DICOM objects.")
 
 
 class Progress(_Frozen):
@@ -107,6 +122,7 @@ class Manifest(_Frozen):
     files: dict[str, ResultFile]
     summary: dict[str, Any] = Field(default_factory=dict)
     model: PublishedModel | None = None
+    store_job: UUID | None = Field(None, description="The job that sends it to an archive.")
 
 
 class Job(_Frozen):
@@ -145,6 +161,7 @@ class NewJob(_Frozen):
     deadline_s: float = Field(gt=0)
     idempotency_key: str | None = Field(None, min_length=1, max_length=255)
     publishes: NewModel | None = None
+    id: UUID | None = Field(None, description="Chosen by the caller; by default a new one.")
 
     def asked(self, number: int | None) -> Request:
         """The request as it is stored: with the number of the version, if one was reserved."""

@@ -88,10 +88,11 @@ class JobStore(Protocol):
         """Prolong the lease, store progress (an event when the stage changes), fetch the order."""
         ...
 
-    def succeed(self, claim: Claim, manifest: Manifest) -> bool:
+    def succeed(self, claim: Claim, manifest: Manifest, then: NewJob | None = None) -> bool:
         """End the job well. False: fenced out, nothing was written.
 
         A model in the manifest becomes visible at once, and the alias `candidate` moves to it.
+        The job that is to follow is added with it, or neither is.
 
         Raises:
             ConflictError: If the model is not the version that was reserved for the job.

@@ -21,14 +21,16 @@ from service.errors import (
     JobCancelledError,
     JobExpiredError,
     JobNotFoundError,
+    PacsUnavailableError,
     StorageFullError,
     UnavailableError,
     WarplineError,
 )
 from service.jobs.heart import HandedBackError, Heart
-from service.jobs.job import Claim, Job, Manifest, ResultFile, State
+from service.jobs.job import Claim, Job, Kind, Manifest, NewJob, ResultFile, State
 from service.jobs.model import Comparison, ModelFile, ModelId, PublishedModel, model_prefix
 from service.jobs.ports import BlobStore, JobStore
+from service.jobs.storing import follow_up, wait_before_storing_again
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +104,7 @@ class Runner:
     lease: timedelta
     max_attempts: int
     stopping: threading.Event = field(default_factory=threading.Event)
+    store_for: timedelta = timedelta(hours=72)  # patience with an archive that is away
 
     def run(self, claim: Claim) -> State | None:
         """Carry the job through; gives its new state, or None when another worker has it."""
@@ -125,8 +128,8 @@ class Runner:
             folder.mkdir(parents=True)
             with Heart(self.jobs, claim, self.lease, self.stopping) as heart:
                 outcome = self.work(claim.job, folder, heart.watch)
-                manifest = self._deliver(claim, outcome, heart.watch)
-                held = _insist(lambda: self.jobs.succeed(claim, manifest))
+                manifest, then = self._deliver(claim, outcome, heart.watch)
+                held = _insist(lambda: self.jobs.succeed(claim, manifest, then))
             return State.SUCCEEDED if held else None
         except FencedOutError:
             return None
@@ -148,8 +151,13 @@ class Runner:
             error = InternalError()
         return self._end(claim, _ENDS.get(type(error), State.FAILED), error)
 
-    def _deliver(self, claim: Claim, outcome: Outcome, watch: Watch) -> Manifest:
-        """Upload the files under this attempt's own keys, then the manifest that names them."""
+    def _deliver(
+        self, claim: Claim, outcome: Outcome, watch: Watch
+    ) -> tuple[Manifest, NewJob | None]:
+        """Upload the files under this attempt's own keys, then the manifest that names them.
+
+        It names the job that is to follow, too, if there is one.
+        """
         prefix = f"jobs/{claim.job.id}/{claim.fence}/"
         files = {}
         for done, (name, output) in enumerate(sorted(outcome.files.items())):
@@ -158,9 +166,11 @@ class Runner:
             self.blobs.put_file(prefix + name, output.path)
         model = None if outcome.model is None else self._publish(claim, outcome.model, watch)
         manifest = Manifest(files=files, summary=outcome.summary, model=model)
+        if (then := follow_up(claim.job, manifest, self.store_for)) is not None:
+            manifest = manifest.model_copy(update={"store_job": then.id})
         self.blobs.put_bytes(prefix + "manifest.json", manifest.model_dump_json().encode())
         watch("upload", 1.0)
-        return manifest
+        return manifest, then
 
     def _publish(self, claim: Claim, made: MadeModel, watch: Watch) -> PublishedModel:
         """Upload the model apart from the results: it stays when its job is forgotten."""
@@ -180,6 +190,9 @@ class Runner:
         return state if held else None
 
     def _retry_or_fail(self, claim: Claim, error: WarplineError) -> State | None:
+        if claim.job.request.kind is Kind.STORE and isinstance(error, PacsUnavailableError):
+            delay = wait_before_storing_again(claim.job)  # until the deadline; no try is counted
+            return self._retry(claim, delay, error.slug, counts=False)
         if claim.job.attempt >= self.max_attempts:
             return self._end(claim, State.FAILED, error)
         delay = timedelta(seconds=FIRST_RETRY_S * 2 ** (claim.job.attempt - 1))

@@ -33,6 +33,7 @@ from service.jobs.job import (
 )
 from service.stores.memory_models import MemoryModelRegistry
 
+_NOT_THE_JOBS = {"id", "deadline_s", "idempotency_key", "publishes", "request"}
 RING_AGAIN = timedelta(seconds=5)
 
 
@@ -84,9 +85,9 @@ class MemoryJobStore:
                 return old, True
             number = None if new.publishes is None else self.models.reserve(new.publishes)
             job = Job(
-                **new.model_dump(exclude={"deadline_s", "idempotency_key", "publishes", "request"}),
+                **new.model_dump(exclude=_NOT_THE_JOBS),
                 request=new.asked(number),
-                id=uuid4(),
+                id=new.id or uuid4(),
                 state=State.QUEUED,
                 created_at=now,
                 not_before=now,
@@ -240,11 +241,13 @@ class MemoryJobStore:
                 return Order.CANCEL
             return Order.EXPIRE if entry.job.deadline_at <= now else Order.GO_ON
 
-    def succeed(self, claim: Claim, manifest: Manifest) -> bool:
+    def succeed(self, claim: Claim, manifest: Manifest, then: NewJob | None = None) -> bool:
         with self._now() as now:
             held = self._held(claim)
             if held is not None and manifest.model is not None:
                 self.models.publish(held.job, manifest.model, now)
+            if held is not None and then is not None:
+                self.add(then)
             return self._finish(claim, State.SUCCEEDED, manifest=manifest)
 
     def end(self, claim: Claim, state: State, problem: dict[str, object] | None) -> bool:

@@ -42,7 +42,7 @@ def append_event(
 
 def insert_job(tx: sa.Connection, new: NewJob, now: Now) -> Job:
     """Store the job with its inputs, idempotency key, first event and ring."""
-    job_id = uuid4()
+    job_id = new.id or uuid4()
     number = None if new.publishes is None else sql_models.reserve(tx, new.publishes)
     adding = (
         sa.insert(job)

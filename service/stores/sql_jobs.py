@@ -220,12 +220,14 @@ class SqlJobStore:
             return Order.CANCEL
         return Order.EXPIRE if told.late else Order.GO_ON
 
-    def succeed(self, claim: Claim, manifest: Manifest) -> bool:
+    def succeed(self, claim: Claim, manifest: Manifest, then: NewJob | None = None) -> bool:
         written = manifest.model_dump(mode="json")
         with self._db.write() as tx:
             row = self._finish(tx, claim, State.SUCCEEDED, manifest=written)
             if row is not None and manifest.model is not None:
                 sql_models.publish(tx, job_of(row), manifest.model, self._db.clock())
+            if row is not None and then is not None:
+                insert_job(tx, then, self._db.clock())
             return row is not None
 
     def end(self, claim: Claim, state: State, problem: dict[str, object] | None) -> bool:

@@ -8,9 +8,11 @@ from service.archives import ArchiveLimits
 from service.errors import InternalError
 from service.jobs.job import Job, Kind, Queue
 from service.jobs.runner import Outcome, Watch, Work
+from service.pacs.peers import Peers
 from service.settings import Settings
 from service.stores.build import Stores
 from service.worker.fetch import UrlRules
+from service.worker.storing import Storing
 from service.worker.training import TRAINER, Training, TrainingLimits
 from service.worker.training_data import DataFetcher
 from service.worker.worker import queues_of
@@ -39,6 +41,7 @@ def make_work(config: Settings, stores: Stores) -> Work:
         from service.worker.registration import make_work as make_registration
 
         works |= dict.fromkeys((Kind.REGISTER, Kind.WARP), make_registration(config, stores))
+        works[Kind.STORE] = Storing(stores.blobs, Peers.of(config))
     if Queue.TRAIN in queues:
         works[Kind.TRAIN] = make_training(config, stores)
     return ByKind(works)

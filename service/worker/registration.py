@@ -3,6 +3,8 @@
 import numba
 
 from service.jobs.runner import Work
+from service.pacs.archive import SeriesLimits
+from service.pacs.peers import Peers
 from service.registration.files.limits import Limits
 from service.registration.models_folder import ModelFolder
 from service.settings import Settings
@@ -10,6 +12,7 @@ from service.stores.build import Stores
 from service.stores.engines import LibraryEngines
 from service.stores.library import ModelLibrary
 from service.worker.fetch import UrlRules
+from service.worker.fetch_series import SeriesFetcher
 from service.worker.work import Registration
 
 
@@ -37,4 +40,5 @@ def make_work(config: Settings, stores: Stores) -> Work:
         models_of(config, stores),
         Limits(max_voxels=config.max_voxels, max_axis=config.max_axis),
         UrlRules.of(config.allowed_url_hosts, config.max_upload_mib),
+        SeriesFetcher(Peers.of(config), SeriesLimits(max_bytes=config.max_upload_mib << 20)),
     )

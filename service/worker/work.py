@@ -1,6 +1,6 @@
 """What a worker does for one job: fetch, register or warp, and say what came out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from service.jobs.job import Job, Kind
@@ -13,6 +13,7 @@ from service.registration.pipeline import register_files
 from service.registration.report import Report, WarpReport
 from service.registration.warping import warp_files
 from service.worker.fetch import UrlRules, fetch_input
+from service.worker.fetch_series import SeriesFetcher
 
 MEDIA_TYPES = {
     ".gz": "application/gzip",
@@ -34,6 +35,7 @@ class Registration:
     models: Models
     limits: Limits
     urls: UrlRules
+    series: SeriesFetcher = field(default_factory=SeriesFetcher)
 
     def __call__(self, job: Job, folder: Path, watch: Watch) -> Outcome:
         """Do the job in `folder`: inputs under `in`, results under `out`."""
@@ -63,6 +65,9 @@ class Registration:
         for role, file in job.request.inputs.items():
             watch("fetch", 0.0)
             files[role] = folder / role
+            if file.pacs is not None:
+                self.series(file.pacs, role, job.owner, files[role], lambda: watch("fetch", 0.0))
+                continue
             fetch_input(file, role, files[role], self.blobs, self.urls, lambda: watch("fetch", 0.0))
         return files
 

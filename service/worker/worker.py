@@ -40,6 +40,7 @@ class Worker:
             timedelta(seconds=settings.lease_s),
             settings.max_attempts,
             stopping,
+            timedelta(hours=settings.pacs_store_h),
         )
         name = f"{socket.gethostname()}-{os.getpid()}"
         return cls(stores, runner, queues_of(settings), name)

@@ -92,13 +92,16 @@ class JobView(View):
             options=job.request.options,
             problem=job.problem,
             summary=job.manifest.summary if job.manifest is not None else None,
-            links=_links(job.id),
+            links=_links(job),
         )
 
 
-def _links(job_id: UUID) -> dict[str, str]:
-    here = f"/v1/jobs/{job_id}"
-    return {"self": here, "events": f"{here}/events", "results": f"{here}/results"}
+def _links(job: Job) -> dict[str, str]:
+    here = f"/v1/jobs/{job.id}"
+    links = {"self": here, "events": f"{here}/events", "results": f"{here}/results"}
+    if job.manifest is not None and job.manifest.store_job is not None:
+        links["store"] = f"/v1/jobs/{job.manifest.store_job}"
+    return links
 
 
 def _seconds_left(job: Job) -> float | None:

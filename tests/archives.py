@@ -1,0 +1,123 @@
+"""A real archive for tests: Debian's Orthanc with DICOMweb and DIMSE, on loopback, in a folder."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.servers import free_port, missing, wait_for_port
+
+PLUGIN = "libOrthancDicomWeb.so"
+USER, PASSWORD = "warpline", "an archive's secret"
+
+
+@dataclass
+class Orthanc:
+    """Stopped and started again it keeps what it has."""
+
+    folder: Path
+    http_port: int = field(default_factory=free_port)
+    dicom_port: int = field(default_factory=free_port)
+    modalities: dict[str, list[Any]] = field(default_factory=dict)
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def dicomweb(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}/dicom-web"
+
+    @property
+    def http(self) -> httpx.Client:
+        """Its own API, as its operator sees it."""
+        address = f"http://127.0.0.1:{self.http_port}"
+        return httpx.Client(base_url=address, auth=(USER, PASSWORD), timeout=30)
+
+    def start(self) -> None:
+        self.folder.mkdir(exist_ok=True)
+        config = {
+            "Name": "TEST",
+            "StorageDirectory": str(self.folder / "db"),
+            "IndexDirectory": str(self.folder / "db"),
+            "HttpPort": self.http_port,
+            "DicomPort": self.dicom_port,
+            "DicomAet": "ARCHIVE",
+            "DicomAlwaysAllowStore": False,
+            "DicomCheckCalledAet": True,
+            "DicomModalities": self.modalities,
+            "RemoteAccessAllowed": False,
+            "AuthenticationEnabled": True,
+            "RegisteredUsers": {USER: PASSWORD},
+            "Plugins": [str(_plugin())],
+            "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+            "OverwriteInstances": False,
+        }
+        path = self.folder / "orthanc.json"
+        path.write_text(json.dumps(config))
+        log = (self.folder / "log").open("ab")
+        self.process = subprocess.Popen(["Orthanc", str(path)], stdout=log, stderr=log)
+        log.close()
+        wait_for_port(self.http_port, self.process)
+        wait_for_port(self.dicom_port, self.process)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(20)
+            self.process = None
+
+    def take(self, files: list[Path]) -> None:
+        """Objects come in."""
+        with self.http as http:
+            for path in files:
+                assert http.post("/instances", content=path.read_bytes()).status_code == 200
+
+    def objects(self, series: str | None = None) -> dict[str, bytes]:
+        """Every object by its SOP instance UID, byte for byte."""
+        with self.http as http:
+            query = {"Level": "Instance", "Expand": True, "Query": {}}
+            if series is not None:
+                query["Query"] = {"SeriesInstanceUID": series}
+            found = http.post("/tools/find", json=query).json()
+            return {
+                one["MainDicomTags"]["SOPInstanceUID"]: http.get(
+                    f"/instances/{one['ID']}/file"
+                ).content
+                for one in found
+            }
+
+    def clear(self) -> None:
+        with self.http as http:
+            for patient in http.get("/patients").json():
+                http.delete(f"/patients/{patient}")
+
+
+def _plugin() -> Path | None:
+    return next((p for p in Path("/usr/share/orthanc/plugins").glob(f"{PLUGIN}*")), None)
+
+
+@pytest.fixture(scope="session")
+def orthanc_binary() -> str:
+    if shutil.which("Orthanc") is None or _plugin() is None:
+        missing("Orthanc with its DICOMweb plugin")
+    return "Orthanc"
+
+
+@pytest.fixture(scope="session")
+def dcmtk() -> None:
+    """DCMTK's programs are here."""
+    if any(shutil.which(name) is None for name in ("storescu", "storescp", "findscu", "getscu")):
+        missing("DCMTK")
+
+
+@pytest.fixture(scope="module")
+def orthanc(orthanc_binary: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
+    """An archive that this module's tests share; each empties it or makes its own UIDs."""
+    made = Orthanc(tmp_path_factory.mktemp("orthanc") / "archive")
+    made.start()
+    yield made
+    made.stop()
