@@ -95,7 +95,7 @@ def watch_files() -> None:
     from service.registration import delivery, drawing, pair
 
     for module, names in (
-        (pair, ("read_volume", "read_label_map")),
+        (pair, ("_read",)),
         (delivery, ("write_volume", "write_field")),
         (drawing, ("draw_pictures", "overlay_picture")),
     ):
