@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from service.errors import InvalidFileError
+from service.registration.files.dicom.patient import Patient
 from service.registration.grid import Grid
 
 Format = Literal["nifti-1", "nifti-2", "nrrd", "metaimage", "dicom"]
@@ -23,6 +24,7 @@ class Header:
     the content: of the decompressed content where `is_gzipped`. `encoding` is that of the voxels
     alone, as NRRD and MetaImage have it. A voxel's value is `stored * slope + inter`. `itk_header`
     is what SimpleITK is told of a NRRD or MetaImage file: the checked fields, written again.
+    `patient` is of DICOM, to compare.
     """
 
     format: Format
@@ -36,6 +38,7 @@ class Header:
     inter: float = 0.0
     itk_header: bytes = b""
     warnings: tuple[str, ...] = ()
+    patient: Patient | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -9,34 +9,46 @@ headers are read.
 
 import json
 import logging
-import resource
 import sys
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from service.errors import DicomParsingLimitError, InternalError, WarplineError
+from service.errors import (
+    DicomParsingLimitError,
+    DicomTooComplexError,
+    InternalError,
+    WarplineError,
+)
+from service.registration.files.dicom.gate import syntax_of
+from service.registration.files.dicom.limited import end_with_parent, limit, own_output
+from service.registration.files.dicom.parsing import parsing
+from service.registration.files.dicom.syntaxes import LOSSLESS_JPEG
 
-MIB = 1 << 20
-# What Python, numpy and the decoders take before the first file; address space, not memory.
-ROOM_MIB = 1280
+# Headers that objects are made of; real ones take some kilobytes and 100 bytes a slice.
+LONGEST_ANSWER = 64 << 20
+# What pydicom would import and this never uses: a client for downloads, decoders of other codings.
+UNUSED = ("requests", "tqdm", "PIL", "libjpeg")
 
 
 def main() -> int:
     """Answer one request."""
     request = json.load(sys.stdin)
-    _limit(int(request["memory_mib"]), int(request["time_s"]))
+    end_with_parent(int(request["parent"]))
+    limit(int(request["memory_mib"]), int(request["time_s"]), int(request["file_mib"]))
     warnings.simplefilter("ignore")
     logging.disable()
-    json.dump(_answer(request), sys.stdout)
+    with own_output() as output:
+        output.write(_told(_answer(request)))
     return 0
 
 
-def _limit(memory_mib: int, time_s: int) -> None:
-    room = (ROOM_MIB + memory_mib) * MIB
-    resource.setrlimit(resource.RLIMIT_AS, (room, room))
-    resource.setrlimit(resource.RLIMIT_CPU, (time_s, time_s + 1))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+def _told(answer: dict[str, Any]) -> str:
+    text = json.dumps(answer)
+    if len(text) <= LONGEST_ANSWER:
+        return text
+    return json.dumps({"problem": DicomTooComplexError("The headers are too long.").problem()})
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
@@ -46,25 +58,40 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"problem": error.problem()}
     except (MemoryError, RecursionError):
         return {"problem": DicomParsingLimitError().problem()}
-    except Exception:  # a defect of ours or of a library; its text may name the patient
+    except Exception:  # a defect of ours; its text may name the patient
         return {"problem": InternalError().problem()}
 
 
 def _read(request: dict[str, Any]) -> dict[str, Any]:
-    """What was asked for: `headers`, `volume`, `labels` on a grid, or `points`."""
-    from pydicom import config
-
-    config.settings.reading_validation_mode = config.IGNORE
+    """What was asked for: `headers`, `volume`, `report`, `labels` on a grid, or `points`."""
     files = [Path(path) for path in request["files"]]
+    _import_parser(files)
     if request["what"] == "points":
         return _points(files)
     if request["what"] == "labels":
         return _labels(files, request)
+    if request["what"] == "report":
+        return _report(files, request)
     return _volume(files, request)
+
+
+def _import_parser(files: list[Path]) -> None:
+    """Import pydicom without what it does not need here: half of its start, and GDCM with it.
+
+    GDCM decodes one coding for us and is not to be near other bytes.
+    """
+    needed = any(syntax_of(path) in LOSSLESS_JPEG for path in files)
+    for name in UNUSED if needed else (*UNUSED, "gdcm"):
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
+    with parsing():
+        from pydicom import config
+
+    config.settings.reading_validation_mode = config.IGNORE
 
 
 def _volume(files: list[Path], request: dict[str, Any]) -> dict[str, Any]:
     from service.registration.files.dicom.origin import origin_of
+    from service.registration.files.dicom.patient import patient_of
     from service.registration.files.dicom.pixels import value_type
     from service.registration.files.dicom.reading import (
         chosen,
@@ -83,13 +110,23 @@ def _volume(files: list[Path], request: dict[str, Any]) -> dict[str, Any]:
         volume = read_stack(found, stack, limits, notes)
         grid = volume.grid
         _keep(request["voxels"], volume.data)
+    with parsing():
+        origin = origin_of(stack, found.headers).to_json()
     return {
         "shape": grid.shape,
         "affine": grid.affine.tolist(),
         "dtype": value_type(stack).str,
-        "origin": origin_of(stack, found.headers).to_json(),
+        "origin": origin,
+        "patient": asdict(patient_of(found.headers[stack.first.file])),
         "warnings": notes,
     }
+
+
+def _report(files: list[Path], request: dict[str, Any]) -> dict[str, Any]:
+    from service.registration.files.dicom.inspecting import report_on
+    from service.registration.files.limits import Limits
+
+    return report_on(files, Limits(**request["limits"]))
 
 
 def _labels(files: list[Path], request: dict[str, Any]) -> dict[str, Any]:
@@ -115,7 +152,7 @@ def _keep(path: str, data: Any) -> None:
     """Write voxels, i fastest."""
     import numpy as np
 
-    with Path(path).open("wb") as file:
+    with parsing(), Path(path).open("wb") as file:
         file.write(np.ascontiguousarray(data.T).data)
 
 

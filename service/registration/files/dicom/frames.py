@@ -5,6 +5,7 @@ Positions and orientations are DICOM's: patient coordinates, LPS mm. What leaves
 Source: DICOM PS3.3 C.7.6.2.1.1 (plane), C.7.6.1.1.2 (image type), C.11.1 (rescale).
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,9 @@ from service.errors import BadDimensionsError, InvalidDicomError, UnsupportedDat
 # first, each with what a caller would call it. Where slices do not share places, they mean nothing:
 # many scanners count acquisitions or triggers slice by slice.
 KIND = "kind"
+MOST_NUMBER = 1e12  # positions, spacings and slopes are far below; squares of it are finite
+# Values of ImageType that others are told: code strings. What else stands there may be a name.
+CODE_STRING = re.compile(r"[A-Z0-9_]{1,16}")
 APART = (
     ("FrameType", KIND),
     ("ImageType", KIND),
@@ -48,19 +52,19 @@ class PixelFormat:
         Raises:
             UnsupportedDatatypeError: If it is colour, or no whole number of bytes.
         """
-        if int(dataset.get("SamplesPerPixel", 1)) != 1:
+        if whole(dataset.get("SamplesPerPixel"), 1) != 1:
             raise UnsupportedDatatypeError(
                 "The image is in colour; this service registers images of one value a voxel."
             )
-        allocated = int(dataset.get("BitsAllocated") or 0)
-        stored = int(dataset.get("BitsStored") or allocated)
-        high = int(dataset.get("HighBit", stored - 1))
-        if allocated not in (8, 16, 32) or not 0 < stored <= allocated or not 0 <= high < allocated:
+        allocated = whole(dataset.get("BitsAllocated"), 0)
+        stored = whole(dataset.get("BitsStored"), allocated)
+        high = whole(dataset.get("HighBit"), stored - 1)
+        if allocated not in (8, 16, 32) or not 0 < stored <= high + 1 <= allocated:
             raise UnsupportedDatatypeError(
                 f"Pixels of {allocated} bits, {stored} of them used, are not read; send 8, 16 or "
                 "32 bits."
             )
-        return cls(allocated, stored, high, bool(dataset.get("PixelRepresentation", 0)))
+        return cls(allocated, stored, high, whole(dataset.get("PixelRepresentation"), 0) != 0)
 
 
 @dataclass(frozen=True)
@@ -108,20 +112,39 @@ def numbers(value: Any, count: int, what: str) -> tuple[float, ...]:
     """
     try:
         found = tuple(float(part) for part in value)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         found = ()
-    if len(found) != count or not np.isfinite(found).all():
+    if len(found) != count or not all(abs(part) <= MOST_NUMBER for part in found):  # nor NaN
         raise InvalidDicomError(f"The image's {what} is missing or is not {count} numbers.")
     return found
+
+
+def rescale_of(source: Any) -> tuple[float, float]:
+    """Slope and intercept; 1 and 0 where there are none.
+
+    Raises:
+        InvalidDicomError: If one is not finite, or so large that values would not be.
+    """
+    told = source.get("RescaleSlope"), source.get("RescaleIntercept")
+    slope, intercept = (
+        otherwise if value in (None, "") else numbers([value], 1, "rescale slope or intercept")[0]
+        for value, otherwise in zip(told, (1.0, 0.0), strict=True)
+    )
+    return slope, intercept
 
 
 def number(value: Any, otherwise: float) -> float:
     """A finite number out of an attribute; what stands for an empty one."""
     try:
         found = float(value)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         return otherwise
     return found if np.isfinite(found) else otherwise
+
+
+def whole(value: Any, otherwise: int) -> int:
+    """A whole number out of an attribute; what stands for an empty one."""
+    return int(number(value, otherwise))
 
 
 def size_of(dataset: Any) -> tuple[int, int]:
@@ -130,7 +153,7 @@ def size_of(dataset: Any) -> tuple[int, int]:
     Raises:
         BadDimensionsError: If one is zero or missing.
     """
-    rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
+    rows, columns = whole(dataset.get("Rows"), 0), whole(dataset.get("Columns"), 0)
     if rows < 1 or columns < 1:
         raise BadDimensionsError("The image has no rows or no columns.")
     return rows, columns
@@ -169,4 +192,5 @@ def apart_of(datasets: Sequence[Any]) -> tuple[tuple[str, str], ...]:
 def words_of(image_type: Any) -> str:
     """The values of ImageType that tell volumes apart: original or derived, magnitude or phase."""
     parts = [image_type] if isinstance(image_type, str) else [str(part) for part in image_type]
-    return " ".join(parts[:1] + parts[2:4]).lower()
+    told = (part if CODE_STRING.fullmatch(part) else "OTHER" for part in parts[:1] + parts[2:4])
+    return " ".join(told).lower()

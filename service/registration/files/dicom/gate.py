@@ -18,12 +18,14 @@ from service.errors import (
     DicomTooComplexError,
     DicomTooDeepError,
     ExecutablePreambleError,
+    InvalidFileError,
     NoDicomError,
     TransferSyntaxError,
     TruncatedFileError,
 )
 from service.registration.files.dicom.syntaxes import IMPLICIT, TRANSFER_SYNTAXES
 
+START_BYTES = 1 << 16
 PREAMBLE_BYTES, MAGIC = 128, b"DICM"
 # What operating systems start: Windows, Linux, macOS (both orders, fat), scripts.
 EXECUTABLES = (
@@ -58,6 +60,17 @@ class Passed:
 
     transfer_syntax: str
     has_pixels: bool
+
+
+def syntax_of(path: Path) -> str:
+    """The transfer syntax, from the file's first kilobytes; empty if it does not say."""
+    try:
+        with path.open("rb") as file, memoryview(file.read(START_BYTES)) as view:
+            if not has_magic(bytes(view[: PREAMBLE_BYTES + 4])):
+                return ""
+            return _meta(view, PREAMBLE_BYTES + 4)[0]
+    except (InvalidFileError, OSError):
+        return ""
 
 
 def check_file(path: Path) -> Passed:

@@ -43,14 +43,15 @@ def mosaic_of(dataset: Any) -> Mosaic:
     Raises:
         InvalidDicomError: If Siemens' header is missing or does not say.
     """
-    csa = _csa(bytes(dataset[CSA_IMAGE_HEADER].value)) if CSA_IMAGE_HEADER in dataset else {}
+    csa = _csa(_bytes(dataset[CSA_IMAGE_HEADER].value)) if CSA_IMAGE_HEADER in dataset else {}
     own = dataset.get(SLICES_IN_MOSAIC)
     slices = int(number(own.value if own is not None else None, 0)) or int(
         number(next(iter(csa.get("NumberOfImagesInMosaic", [])), None), 0)
     )
     normal = np.array([number(value, np.nan) for value in csa.get("SliceNormalVector", [])[:3]])
     spacing = number(dataset.get("SpacingBetweenSlices"), 0.0)
-    if not (1 < slices <= 1024 and normal.shape == (3,) and np.isfinite(normal).all() and spacing):
+    is_turned = normal.shape == (3,) and 0.5 < np.linalg.norm(normal) < 2
+    if not (1 < slices <= 1024 and is_turned and spacing):
         raise InvalidDicomError(
             "The image is a mosaic, and its private header does not say how the slices lie. "
             "Export the series without removing private elements, or as enhanced images."
@@ -95,6 +96,10 @@ def tile(plane: np.ndarray, number: int, rows: int, columns: int) -> np.ndarray:
     across = plane.shape[1] // columns
     top, left = number // across * rows, number % across * columns
     return plane[top : top + rows, left : left + columns]
+
+
+def _bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else b""
 
 
 def _csa(data: bytes) -> dict[str, list[str]]:

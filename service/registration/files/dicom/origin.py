@@ -4,14 +4,16 @@ This holds the patient's data. It stays in memory and in the objects that are wr
 `repr`, is in no report and in no log.
 """
 
-import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydicom import Dataset
 
-from service.errors import PatientMismatchError
+from service.errors import InvalidDicomError
+from service.registration.files.dicom import patient
+from service.registration.files.dicom.patient import patient_of
 from service.registration.files.dicom.stacks import Stack
 
 # Modules that a derived object shares with its source: patient, study, frame of reference, and
@@ -38,6 +40,9 @@ ACQUISITION = (
     "RadiopharmaceuticalInformationSequence", "SliceThickness", "Manufacturer", "Rows", "Columns",
     "PixelSpacing", "ImageOrientationPatient", "BitsAllocated", "BitsStored",
 )  # fmt: skip
+UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID",
+        "FrameOfReferenceUID")  # fmt: skip
+UID = re.compile(r"[0-9.]{0,64}")
 COPIED = (*PATIENT, *STUDY, *FRAME_OF_REFERENCE, *ACQUISITION)
 
 
@@ -102,6 +107,8 @@ def origin_of(stack: Stack, headers: Sequence[Any]) -> Origin:
         headers: The data set of each file, without pixels, by its place in the list of files.
     """
     used = dict.fromkeys(frame.file for frame in stack.frames)
+    for file in used:
+        _require_uids(headers[file])
     first = headers[stack.first.file]
     header = Dataset()
     for keyword in COPIED:
@@ -120,34 +127,20 @@ def origin_of(stack: Stack, headers: Sequence[Any]) -> Origin:
     return Origin(header, instances)
 
 
-def require_same_patient(fixed: Origin, moving: Origin) -> None:
-    """Refuse two images that say that they are of different patients.
+def _require_uids(header: Any) -> None:
+    """UIDs end up in names and addresses: what is none, such as `../`, goes no further."""
+    for keyword in UIDS:
+        if not UID.fullmatch(str(header.get(keyword) or "")):
+            raise InvalidDicomError(
+                f"The image's {keyword} is no UID: digits and dots, up to 64. Export the series "
+                "again."
+            )
 
-    The patient's ID decides, with its issuer where both tell one. Images without an ID are compared
-    by name and birth date; what is empty in one of them says nothing.
+
+def require_same_patient(fixed: Origin, moving: Origin) -> None:
+    """Refuse two images that say that they are of different patients, see patient.py.
 
     Raises:
         PatientMismatchError: If they are. It says no more than that.
     """
-    if _differ(fixed.header, moving.header):
-        raise PatientMismatchError(
-            "The two series say that they are of different patients. If that is meant, as in a "
-            "study of a cohort, allow it with `allow_different_patients`.",
-            field="moving",
-        )
-
-
-def _differ(fixed: Dataset, moving: Dataset) -> bool:
-    ids = _digest(fixed, "PatientID"), _digest(moving, "PatientID")
-    issuers = _digest(fixed, "IssuerOfPatientID"), _digest(moving, "IssuerOfPatientID")
-    if all(ids) and (issuers[0] == issuers[1] or not all(issuers)):
-        return ids[0] != ids[1]
-    names = _digest(fixed, "PatientName"), _digest(moving, "PatientName")
-    births = _digest(fixed, "PatientBirthDate"), _digest(moving, "PatientBirthDate")
-    return any(all(pair) and pair[0] != pair[1] for pair in (names, births))
-
-
-def _digest(header: Dataset, keyword: str) -> bytes:
-    """Compared instead of the text, so that the text is in no traceback; empty if there is none."""
-    text = str(header.get(keyword) or "").strip(" ^").casefold()
-    return hashlib.sha256(text.encode()).digest() if text else b""
+    patient.require_same_patient(patient_of(fixed.header), patient_of(moving.header))

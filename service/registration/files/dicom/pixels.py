@@ -18,8 +18,10 @@ from pydicom.pixels.utils import pixel_array
 
 from service.errors import CorruptFileError
 from service.registration.files.dicom.frames import Frame, PixelFormat
+from service.registration.files.dicom.parsing import parsing
 from service.registration.files.dicom.spacing import Layout
 from service.registration.files.dicom.stacks import Stack
+from service.registration.files.dicom.syntaxes import decoder_of
 
 UNREADABLE = "The pixels of a slice cannot be decoded; send the series again."
 
@@ -55,20 +57,28 @@ def planes_of(stack: Stack, files: Sequence[Path]) -> Iterator[np.ndarray]:
         CorruptFileError: If one cannot be decoded.
     """
     for file, frames in groupby(stack.frames, key=lambda frame: frame.file):
-        dataset = pydicom.dcmread(files[file])
+        with parsing():
+            dataset = pydicom.dcmread(files[file])
         for frame in frames:
             yield _stored(dataset, frame)
 
 
 def _stored(dataset: Any, frame: Frame) -> np.ndarray:
     index = frame.number if "PerFrameFunctionalGroupsSequence" in dataset else None
-    try:
-        plane = pixel_array(dataset, index=index, raw=True)
-    except Exception as error:  # decoders raise what they like; none of it is for the caller
-        raise CorruptFileError(UNREADABLE) from error
-    if plane.shape != (frame.kind.rows, frame.kind.columns):
+    with parsing(CorruptFileError(UNREADABLE)):
+        plane = np.asarray(
+            pixel_array(
+                dataset,
+                index=index,
+                raw=True,
+                decoding_plugin=decoder_of(dataset.file_meta.TransferSyntaxUID),
+            )
+        )
+    if plane.shape != (frame.kind.rows, frame.kind.columns) or plane.dtype.kind not in "iu":
         raise CorruptFileError(UNREADABLE)
-    return _counting_bits(np.asarray(plane), frame.pixels)
+    if plane.dtype.itemsize * 8 <= frame.pixels.high:
+        raise CorruptFileError(UNREADABLE)
+    return _counting_bits(plane, frame.pixels)
 
 
 def _counting_bits(plane: np.ndarray, pixels: PixelFormat) -> np.ndarray:

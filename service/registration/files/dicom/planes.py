@@ -14,11 +14,14 @@ from service.registration.files.dicom.frames import (
     apart_of,
     number,
     numbers,
+    rescale_of,
     size_of,
     unit_orientation,
+    whole,
 )
 
 MOST_FRAMES = 65_536
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 
 def frames_of(dataset: Any, file: int) -> list[Frame]:
@@ -36,11 +39,18 @@ def frames_of(dataset: Any, file: int) -> list[Frame]:
         raise NoDicomError("The DICOM object is not an image.")
     if "PerFrameFunctionalGroupsSequence" in dataset:
         return list(_enhanced(dataset, file))
-    if int(number(dataset.get("NumberOfFrames"), 1)) > 1:
+    if whole(dataset.get("NumberOfFrames"), 1) > 1:
         raise InvalidDicomError(
             "The image has several frames and does not say where each of them lies."
         )
     return [_classic(dataset, file)]
+
+
+def is_capture(dataset: Any) -> bool:
+    """Whether it is a picture of a screen or of paper, as exports have them beside series."""
+    is_secondary = str(dataset.get("SOPClassUID", "")).startswith(SECONDARY_CAPTURE)
+    is_placed = "ImagePositionPatient" in dataset or "PerFrameFunctionalGroupsSequence" in dataset
+    return is_secondary and not is_placed
 
 
 def _classic(dataset: Any, file: int) -> Frame:
@@ -48,6 +58,7 @@ def _classic(dataset: Any, file: int) -> Frame:
     position = numbers(dataset.get("ImagePositionPatient"), 3, "position")
     orientation = unit_orientation(dataset.get("ImageOrientationPatient"))
     spacing = numbers(dataset.get("PixelSpacing"), 2, "pixel spacing")
+    slope, intercept = rescale_of(dataset)
     kind = Kind(
         series=str(dataset.get("SeriesInstanceUID", "")),
         frame_of_reference=str(dataset.get("FrameOfReferenceUID", "")),
@@ -62,8 +73,8 @@ def _classic(dataset: Any, file: int) -> Frame:
         position=position,  # type: ignore[arg-type]
         orientation=orientation,
         pixels=PixelFormat.of(dataset),
-        slope=number(dataset.get("RescaleSlope"), 1.0),
-        intercept=number(dataset.get("RescaleIntercept"), 0.0),
+        slope=slope,
+        intercept=intercept,
         thickness_mm=number(dataset.get("SliceThickness"), 0.0),
         order=number(dataset.get("InstanceNumber"), 0.0),
         apart=apart_of([dataset]),
@@ -96,7 +107,7 @@ class Groups:
 
 def _enhanced(dataset: Any, file: int) -> Iterator[Frame]:
     own = dataset.PerFrameFunctionalGroupsSequence
-    count = int(number(dataset.get("NumberOfFrames"), 1))
+    count = whole(dataset.get("NumberOfFrames"), 1)
     if count > MOST_FRAMES:
         raise VolumeTooLargeError(f"The image has {count} frames; up to {MOST_FRAMES} are read.")
     if count != len(own):
@@ -129,6 +140,7 @@ def _enhanced_frame(
         groups.item("PixelValueTransformationSequence"),
     )
     spacing = numbers(measures.get("PixelSpacing"), 2, "pixel spacing")
+    slope, intercept = rescale_of(values)
     content, everything = groups.item("FrameContentSequence"), groups.items()
     kind = Kind(
         series=str(dataset.get("SeriesInstanceUID", "")),
@@ -145,8 +157,8 @@ def _enhanced_frame(
         position=numbers(position, 3, "position"),  # type: ignore[arg-type]
         orientation=unit_orientation(orientation),
         pixels=pixels,
-        slope=number(values.get("RescaleSlope"), 1.0),
-        intercept=number(values.get("RescaleIntercept"), 0.0),
+        slope=slope,
+        intercept=intercept,
         thickness_mm=number(measures.get("SliceThickness"), 0.0),
         order=float(index),
         apart=apart_of([content, *everything, dataset]),

@@ -3,7 +3,10 @@
 What strangers sent is parsed in a child process, see child.py; here it is parsed in this one.
 """
 
+import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,18 +14,16 @@ from typing import Any
 import numpy as np
 import pydicom
 
-from service.errors import (
-    InvalidDicomError,
-    LocaliserError,
-    NoDicomError,
-    SeriesAmbiguousError,
-    SeriesNotFoundError,
-)
+from service.errors import DuplicateSlicesError, InvalidFileError, LocaliserError, NoDicomError
+from service.registration.files.dicom import listing
 from service.registration.files.dicom.frames import Frame
 from service.registration.files.dicom.gate import check_file, has_magic
 from service.registration.files.dicom.mosaic import is_mosaic, mosaic_of, tile, unfolded
+from service.registration.files.dicom.parsing import parsing
+from service.registration.files.dicom.patient import patient_of, require_one_patient
 from service.registration.files.dicom.pixels import planes_of, value_type, values_on
-from service.registration.files.dicom.planes import frames_of
+from service.registration.files.dicom.planes import frames_of, is_capture
+from service.registration.files.dicom.segments import CLASSES as SEGMENTATIONS
 from service.registration.files.dicom.spacing import Layout, layout_of
 from service.registration.files.dicom.stacks import Stack, stacks_of
 from service.registration.files.limits import Limits
@@ -30,7 +31,14 @@ from service.registration.files.orientation import sound_grid
 from service.registration.grid import Grid
 from service.registration.volume import Volume
 
-MOST_FILES = 20_000
+# Objects with pixels that are no image of a patient: segmentations, and doses of radiotherapy.
+NO_IMAGES = SEGMENTATIONS | {"1.2.840.10008.5.1.4.1.1.481.2"}
+PASSED = {
+    "localisers": "localisers were left out.",
+    "objects": "DICOM objects without an image were left out.",
+    "captures": "screen captures were left out.",
+    "copies": "files came twice; the copies were left out.",
+}
 
 
 @dataclass(frozen=True)
@@ -50,35 +58,92 @@ def find_volumes(files: Sequence[Path]) -> Found:
     Raises:
         NoDicomError: If there is no DICOM image.
         LocaliserError: If there are localisers only.
+        DuplicateSlicesError: If two different files say that they are the same object.
         InvalidFileError: If a DICOM file is damaged or may not be parsed.
     """
     dicom = tuple(path for path in files if _is_dicom(path))
-    frames: list[Frame] = []
-    headers: list[Any] = [None] * len(dicom)
-    mosaics: set[int] = set()
-    skipped, localisers = 0, 0
-    for n, path in enumerate(dicom):
-        if not check_file(path).has_pixels:
-            skipped += 1
-            continue
-        dataset = _header(path)
+    search = _Search(dicom)
+    for n in range(len(dicom)):
+        with _told_which(n, len(dicom)):
+            search.look_at(n)
+    if not search.frames:
+        raise LocaliserError if search.passed["localisers"] else NoDicomError
+    stacks = tuple(_stacks(search.frames, search.mosaics))
+    headers, mosaics = tuple(search.headers), frozenset(search.mosaics)
+    return Found(dicom, headers, stacks, mosaics, tuple(search.warnings()))
+
+
+@contextmanager
+def _told_which(n: int, count: int) -> Iterator[None]:
+    """Say in errors which of several files is at fault: by number, as names may be private."""
+    try:
+        yield
+    except InvalidFileError as error:
+        if count > 1 and not error.errors:
+            detail = f"It is DICOM file {n + 1} of {count}, in the order of their names."
+            error.errors = ({"field": f"file {n + 1}", "detail": detail},)
+        raise
+
+
+class _Search:
+    """Goes through files, one at a time, and keeps what makes volumes."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._files = files
+        self._by_uid: dict[str, int] = {}
+        self.frames: list[Frame] = []
+        self.headers: list[Any] = [None] * len(files)
+        self.mosaics: set[int] = set()
+        self.passed = Counter[str]()
+
+    def look_at(self, n: int) -> None:
+        """Take a file in, or pass it over."""
+        if not check_file(self._files[n]).has_pixels:
+            self.passed["objects"] += 1
+            return
+        dataset = header_of(self._files[n])
+        with parsing():
+            reason = self._reason_to_pass(dataset, n)
+            if reason:
+                self.passed[reason] += 1
+                return
+            found = frames_of(dataset, n)
+            if is_mosaic(dataset):
+                self.mosaics.add(n)
+                found = unfolded(found[0], mosaic_of(dataset))
+        self.headers[n] = dataset
+        self.frames.extend(found)
+
+    def _reason_to_pass(self, dataset: Any, n: int) -> str:
+        if str(dataset.get("SOPClassUID", "")) in NO_IMAGES:
+            return "objects"
         if "LOCALIZER" in [str(part).upper() for part in dataset.get("ImageType") or []]:
-            localisers += 1
-            continue
-        headers[n], found = dataset, frames_of(dataset, n)
-        if is_mosaic(dataset):
-            mosaics.add(n)
-            found = unfolded(found[0], mosaic_of(dataset))
-        frames.extend(found)
-    if not frames:
-        raise LocaliserError if localisers else NoDicomError
-    warnings = []
-    if localisers:
-        warnings.append(f"{localisers} localisers were left out.")
-    if skipped:
-        warnings.append(f"{skipped} DICOM objects without an image were left out.")
-    stacks = tuple(_stacks(frames, mosaics))
-    return Found(dicom, tuple(headers), stacks, frozenset(mosaics), tuple(warnings))
+            return "localisers"
+        if is_capture(dataset):
+            return "captures"
+        return "copies" if self._is_copy(str(dataset.get("SOPInstanceUID", "")), n) else ""
+
+    def _is_copy(self, uid: str, n: int) -> bool:
+        other = self._by_uid.setdefault(uid, n) if uid else n
+        if other == n:
+            return False
+        if _digest(self._files[n]) != _digest(self._files[other]):
+            raise DuplicateSlicesError(
+                "Two files have the same SOP instance UID and are not the same. Send each slice "
+                "once."
+            )
+        return True
+
+    def warnings(self) -> Iterator[str]:
+        """A sentence for each kind of file that was passed over."""
+        for reason, sentence in PASSED.items():
+            if count := self.passed[reason]:
+                yield f"{count} {sentence}"
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _stacks(frames: list[Frame], mosaics: set[int]) -> list[Stack]:
@@ -94,51 +159,23 @@ def _is_dicom(path: Path) -> bool:
         return has_magic(file.read(132))
 
 
-def _header(path: Path) -> Any:
-    """The data set without its pixels; what a library finds wrong is told without its words."""
-    try:
-        dataset = pydicom.dcmread(path, stop_before_pixels=True)
-        dataset.get("ImageType")
-    except Exception as error:  # pydicom raises many kinds, with values in their text
-        raise InvalidDicomError("The DICOM file cannot be parsed; export it again.") from error
-    return dataset
+def header_of(path: Path) -> Any:
+    """The data set without its pixels."""
+    with parsing():
+        return pydicom.dcmread(path, stop_before_pixels=True)
 
 
 def chosen(found: Found, series: str | None) -> Stack:
-    """The one volume, or the one that was asked for by series UID or by its number from 1.
+    """The one volume, or the one that was asked for, see listing.py.
 
     Raises:
-        SeriesAmbiguousError: If there are several; `errors` lists them.
-        SeriesNotFoundError: If there is no such one.
+        InvalidDicomError: If there are several and none was asked for, or there is no such one.
+        MixedSeriesError: If its slices are of different patients.
     """
-    if series is None:
-        if len(found.stacks) == 1:
-            return found.stacks[0]
-        raise SeriesAmbiguousError(
-            f"The files hold {len(found.stacks)} volumes; choose one by its number.",
-            errors=_listed(found),
-        )
-    for n, stack in enumerate(found.stacks):
-        if series in (str(n + 1), stack.first.kind.series):
-            return stack
-    raise SeriesNotFoundError(
-        f"The files hold {len(found.stacks)} volumes, and none is the one that was asked for.",
-        errors=_listed(found),
-    )
-
-
-def _listed(found: Found) -> tuple[dict[str, Any], ...]:
-    return tuple(
-        {"field": str(n + 1), "detail": described(stack)} for n, stack in enumerate(found.stacks)
-    )
-
-
-def described(stack: Stack) -> str:
-    """What tells a volume apart from others, without a word about the patient."""
-    kind = stack.first.kind
-    parts = [f"{kind.columns} x {kind.rows} x {len(stack.frames)} voxels"]
-    parts += [f"{name} {value}" for name, value in stack.apart]
-    return ", ".join(parts)
+    stack = listing.chosen(found.stacks, found.headers, series)
+    files = dict.fromkeys(frame.file for frame in stack.frames)
+    require_one_patient([patient_of(found.headers[file]) for file in files])
+    return stack
 
 
 def grid_of(stack: Stack, limits: Limits, warnings: list[str]) -> Grid:
@@ -174,7 +211,8 @@ def _planes(found: Found, stack: Stack) -> Iterator[np.ndarray]:
         yield from planes_of(stack, found.files)
         return
     kind, first = stack.first.kind, stack.first
-    image = Stack((frames_of(found.headers[first.file], first.file)[0],))
+    with parsing():
+        image = Stack((frames_of(found.headers[first.file], first.file)[0],))
     whole = next(planes_of(image, found.files))
     for frame in stack.frames:
         yield tile(whole, frame.number, kind.rows, kind.columns)

@@ -1,11 +1,7 @@
 """DICOM as it is sent, a folder, a zip or one file, to a volume: unpacked here, parsed apart."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,22 +9,18 @@ from typing import Any
 import numpy as np
 
 from service.archives import ArchiveLimits, is_zip, unpack_numbered
-from service.errors import DicomParsingLimitError, NoDicomError, WarplineError
-from service.errors.tree import errors_by_slug
+from service.errors import ArchiveNestedError, DicomTooComplexError
+from service.registration.files.dicom.asking import Tick, asked, untold
 from service.registration.files.dicom.gate import has_magic
+from service.registration.files.dicom.patient import Patient
 from service.registration.files.header import Header
 from service.registration.files.limits import Limits
 from service.registration.grid import Grid
 from service.registration.volume import Volume
 
-MIB = 1 << 20
 MOST_FILES = 20_000
-# The largest volume is decoded, rescaled and resampled in turn; each needs room for it.
-COPIES = 4
-TIME_S = 120
 # `origin.Origin` as JSON: turned into one where objects are written, which takes pydicom.
 OriginJson = dict[str, Any]
-CHILD = "service.registration.files.dicom.child"
 
 
 def is_dicom_source(path: Path) -> bool:
@@ -41,7 +33,12 @@ def is_dicom_source(path: Path) -> bool:
 
 
 def read_dicom(
-    path: Path, limits: Limits, warnings: list[str] | None = None, *, series: str | None = None
+    path: Path,
+    limits: Limits,
+    warnings: list[str] | None = None,
+    *,
+    series: str | None = None,
+    tick: Tick = untold,
 ) -> tuple[Volume, OriginJson]:
     """Read one volume out of a folder, a zip archive or a file of DICOM, and where it comes from.
 
@@ -50,15 +47,16 @@ def read_dicom(
         limits: What is refused before anything is allocated.
         warnings: Takes a sentence for each oddity that was mended.
         series: Which volume, by its number in the list or its series UID, where there are several.
+        tick: Called while it is read; may raise to stop it.
 
     Raises:
         InvalidFileError: Its subclass says what is wrong.
         DicomParsingLimitError: If parsing takes more than its share of memory or time.
     """
     with TemporaryDirectory(prefix="warpline-dicom-") as scratch:
-        with _files(path, Path(scratch) / "files", limits) as files:
+        with _files(path, Path(scratch) / "files", limits, tick) as files:
             voxels = Path(scratch) / "voxels"
-            answer = _asked("volume", files, limits, series=series, voxels=str(voxels))
+            answer = asked("volume", files, limits, tick, series=series, voxels=str(voxels))
         if warnings is not None:
             warnings.extend(answer["warnings"])
         grid = Grid(tuple(answer["shape"]), np.array(answer["affine"]))
@@ -76,7 +74,7 @@ def inspect_dicom(path: Path, limits: Limits, *, series: str | None = None) -> H
         TemporaryDirectory(prefix="warpline-dicom-") as scratch,
         _files(path, Path(scratch) / "files", limits) as files,
     ):
-        answer = _asked("headers", files, limits, series=series)
+        answer = asked("headers", files, limits, series=series)
     return Header(
         format="dicom",
         grid=Grid(tuple(answer["shape"]), np.array(answer["affine"])),
@@ -84,7 +82,21 @@ def inspect_dicom(path: Path, limits: Limits, *, series: str | None = None) -> H
         byte_order="little",
         data_offset=0,
         warnings=tuple(answer["warnings"]),
+        patient=Patient(**answer["patient"]),
     )
+
+
+def report_dicom(path: Path, limits: Limits) -> dict[str, Any]:
+    """What there is in a folder, an archive or a file of DICOM, see inspecting.py.
+
+    Raises:
+        InvalidFileError: If there is nothing to report on.
+    """
+    with (
+        TemporaryDirectory(prefix="warpline-dicom-") as scratch,
+        _files(path, Path(scratch) / "files", limits) as files,
+    ):
+        return asked("report", files, limits)
 
 
 def read_dicom_labels(
@@ -106,7 +118,7 @@ def read_dicom_labels(
         voxels = Path(scratch) / "voxels"
         with _files(path, Path(scratch) / "files", limits) as files:
             place = {"shape": grid.shape, "affine": grid.affine.tolist()}
-            answer = _asked("labels", files, limits, grid=place, voxels=str(voxels))
+            answer = asked("labels", files, limits, grid=place, voxels=str(voxels))
         data = np.fromfile(voxels, np.dtype(answer["dtype"]))
     if warnings is not None:
         warnings.extend(answer["warnings"])
@@ -123,17 +135,17 @@ def read_dicom_points(path: Path, limits: Limits) -> np.ndarray:
         TemporaryDirectory(prefix="warpline-dicom-") as scratch,
         _files(path, Path(scratch) / "files", limits) as files,
     ):
-        answer = _asked("points", files, limits)
+        answer = asked("points", files, limits)
     return np.array(answer["points"], float).reshape(-1, 3)
 
 
 @contextmanager
-def _files(path: Path, folder: Path, limits: Limits) -> Iterator[list[Path]]:
+def _files(path: Path, folder: Path, limits: Limits, tick: Tick = untold) -> Iterator[list[Path]]:
     """The files of a folder, an archive or a file, in the order of their names."""
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file() and not file.is_symlink())
         if len(files) > MOST_FILES:
-            raise NoDicomError(
+            raise DicomTooComplexError(
                 f"The folder holds more than {MOST_FILES} files; send the series alone."
             )
         yield files
@@ -142,48 +154,21 @@ def _files(path: Path, folder: Path, limits: Limits) -> Iterator[list[Path]]:
         is_archive = is_zip(file.read(4))
     if is_archive:
         allowed = ArchiveLimits(MOST_FILES, limits.max_bytes + MOST_FILES * 64 * 1024)
-        unpack_numbered(path, folder, allowed)
-        yield sorted(folder.iterdir())
+        unpack_numbered(path, folder, allowed, tick)
+        files = sorted(folder.iterdir())
+        _require_flat(files)
+        yield files
     else:
         yield [path]
 
 
-def _asked(what: str, files: list[Path], limits: Limits, **more: Any) -> dict[str, Any]:
-    """The child's answer.
-
-    Raises:
-        WarplineError: As the child says, or because it was stopped.
-    """
-    request = {
-        "what": what,
-        "files": [str(file) for file in files],
-        "limits": asdict(limits),
-        "memory_mib": COPIES * limits.max_bytes // MIB,
-        "time_s": TIME_S,
-        **more,
-    }
-    try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", CHILD],
-            input=json.dumps(request).encode(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=TIME_S,
-            check=False,
+def _require_flat(files: list[Path]) -> None:
+    """Of archives that hold archives and no DICOM it is told what is wrong with them."""
+    starts = []
+    for file in files:
+        with file.open("rb") as opened:
+            starts.append(opened.read(132))
+    if any(map(is_zip, starts)) and not any(map(has_magic, starts)):
+        raise ArchiveNestedError(
+            "The archive holds another archive; pack the files themselves, one level deep."
         )
-    except subprocess.TimeoutExpired:
-        raise DicomParsingLimitError from None
-    try:
-        answer: dict[str, Any] = json.loads(done.stdout)
-    except ValueError:
-        raise DicomParsingLimitError from None
-    if problem := answer.get("problem"):
-        raise _error(problem)
-    return answer
-
-
-def _error(problem: dict[str, Any]) -> WarplineError:
-    kind = errors_by_slug()[problem["code"]]
-    return kind(
-        problem["detail"], field=problem.get("field"), errors=tuple(problem.get("errors", ()))
-    )

@@ -52,11 +52,12 @@ def layout_of(stack: Stack) -> Layout:
     first = stack.first
     row, column = np.array(first.orientation[:3]), np.array(first.orientation[3:])
     between_rows, between_columns = first.kind.spacing_mm
+    check_spacing(np.array(first.kind.spacing_mm), "The DICOM header")
     positions = np.array([frame.position for frame in stack.frames])
     offsets = positions - positions[0]
     distances = offsets @ first.normal
     step, uneven, warnings = _step(distances, stack)
-    check_spacing(np.array([between_columns, between_rows, step]), "The DICOM header")
+    check_spacing(np.array([step]), "The DICOM header")
     in_plane = np.stack([offsets @ row / between_columns, offsets @ column / between_rows], axis=1)
     tilt = _tilt_deg(in_plane * (between_columns, between_rows), distances)
     is_tilted = _is_off_normal(in_plane * (between_columns, between_rows), distances)

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.errors import DuplicateSlicesError
+from service.errors import DuplicateSlicesError, MixedSeriesError
 from service.registration.files.dicom.frames import Frame
 
 SAME_DIRECTION = 1 - 2e-5  # cosine: a third of a degree
 SAME_PLACE_MM = 1e-2
+MOST_DIRECTIONS = 500  # of one kind; radial scans have dozens
 
 
 @dataclass(frozen=True)
@@ -41,21 +42,39 @@ def stacks_of(frames: Iterable[Frame]) -> list[Stack]:
 
     Raises:
         DuplicateSlicesError: If frames share their places and nothing tells volumes apart.
+        MixedSeriesError: If they lie in too many directions.
     """
-    alike: dict[object, list[list[Frame]]] = defaultdict(list)
+    alike: dict[object, _Directions] = defaultdict(_Directions)
     for frame in frames:
-        for group in alike[frame.kind]:
-            if _is_parallel(group[0], frame):
-                group.append(frame)
-                break
-        else:
-            alike[frame.kind].append([frame])
-    return [stack for groups in alike.values() for group in groups for stack in _split(group)]
+        alike[frame.kind].add(frame)
+    return [
+        stack
+        for directions in alike.values()
+        for group in directions.groups
+        for stack in _split(group)
+    ]
 
 
-def _is_parallel(one: Frame, other: Frame) -> bool:
-    a, b = np.reshape(one.orientation, (2, 3)), np.reshape(other.orientation, (2, 3))
-    return bool((np.einsum("ij,ij->i", a, b) >= SAME_DIRECTION).all())
+class _Directions:
+    """Frames of one kind, those of one direction together."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[Frame]] = []
+        self._known = np.empty((0, 2, 3))
+
+    def add(self, frame: Frame) -> None:
+        turned = np.reshape(frame.orientation, (1, 2, 3))
+        cosines = np.einsum("nij,nij->ni", self._known, np.broadcast_to(turned, self._known.shape))
+        same = np.flatnonzero((cosines >= SAME_DIRECTION).all(axis=1))
+        if len(same):
+            self.groups[same[0]].append(frame)
+            return
+        if len(self.groups) == MOST_DIRECTIONS:
+            raise MixedSeriesError(
+                f"The slices of one series lie in more than {MOST_DIRECTIONS} directions."
+            )
+        self.groups.append([frame])
+        self._known = np.concatenate([self._known, turned])
 
 
 def _split(group: list[Frame]) -> list[Stack]:

@@ -22,3 +22,18 @@ TRANSFER_SYNTAXES: Final[dict[str, str]] = {
     "1.2.840.10008.1.2.4.203": "high-throughput JPEG 2000",
     "1.2.840.10008.1.2.5": "RLE",
 }
+
+# One decoder for each, so that what was tested is what runs.
+DECODERS: Final[dict[str, str]] = {
+    "JPEG lossless": "gdcm",
+    "JPEG-LS": "pyjpegls",
+    "JPEG 2000": "pylibjpeg",
+    "high-throughput JPEG 2000": "pylibjpeg",
+    "RLE": "pylibjpeg",
+}
+LOSSLESS_JPEG: Final = frozenset({"1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"})
+
+
+def decoder_of(syntax: str) -> str:
+    """pydicom's name for the decoder; empty for pixels that are not compressed."""
+    return DECODERS.get(TRANSFER_SYNTAXES.get(syntax, ""), "")

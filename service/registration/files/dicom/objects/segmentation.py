@@ -76,10 +76,19 @@ def _segmented(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of names with one component, and shows them
         made = _made(context, labels, numbered, present, start)
-    for keyword in ("SeriesDate", "SeriesTime", "ContentDate", "ContentTime",
-                    "InstanceCreationDate", "InstanceCreationTime"):  # fmt: skip
-        setattr(made, keyword, start.get(keyword))
+    _settle(made, start, context)
     return made
+
+
+def _settle(made: Segmentation, start: Dataset, context: Context) -> None:
+    """What highdicom takes from the clock and from chance is the same each time."""
+    for keyword in ("SeriesDate", "SeriesTime", "InstanceCreationDate", "InstanceCreationTime"):
+        if keyword in made:
+            delattr(made, keyword)
+    made.ContentDate, made.ContentTime = start.ContentDate, start.ContentTime
+    organization = context.uids.of(SEGMENTATION.name, "dimensions")
+    for item in (*made.DimensionOrganizationSequence, *made.DimensionIndexSequence):
+        item.DimensionOrganizationUID = organization
 
 
 def _made(

@@ -1,8 +1,7 @@
 """What every object that is written begins with: patient, study, series, equipment."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -17,6 +16,7 @@ from service.registration.files.dicom.origin import FRAME_OF_REFERENCE, PATIENT,
 MANUFACTURER = "Warpline"
 # The first of the numbers that our series take; scanners count from 1.
 SERIES_NUMBER = 901
+UNKNOWN_DATE = "19000101"
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,28 @@ class Kind:
 class Context:
     """What all objects of one registration have in common.
 
-    Objects lie in the study and the frame of reference of `fixed`. `at` is when the registration
-    was made.
+    Objects lie in the study and the frame of reference of `fixed`. With a key for it, the patient
+    is taken out of them.
     """
 
     fixed: Origin
     moving: Origin
     uids: Uids
-    at: datetime
+    deidentification_key: bytes | None = field(default=None, repr=False)
+
+    @property
+    def stamp(self) -> tuple[str, str]:
+        """Date and time of the later of the two studies.
+
+        Not of the registration: an object that is made again is to be the same to the last byte,
+        for an archive that meets its UID a second time.
+        """
+        told = [
+            (str(origin.header.get("StudyDate") or ""), str(origin.header.get("StudyTime") or ""))
+            for origin in (self.fixed, self.moving)
+        ]
+        date, time = max(told)
+        return date or UNKNOWN_DATE, time or "000000"
 
 
 def started(context: Context, kind: Kind, instance: int = 1) -> FileDataset:
@@ -64,7 +78,7 @@ def started(context: Context, kind: Kind, instance: int = 1) -> FileDataset:
     made.SeriesNumber = kind.number
     made.SeriesDescription = kind.description
     made.InstanceNumber = instance
-    _stamp(made, context.at)
+    made.ContentDate, made.ContentTime = context.stamp
     made.Manufacturer = MANUFACTURER
     made.ManufacturerModelName = "Warpline"
     made.DeviceSerialNumber = "none"
@@ -76,14 +90,6 @@ def _copy(origin: Origin, made: Dataset, keywords: Iterable[str]) -> None:
     for keyword in keywords:
         if keyword in origin.header:
             made[keyword] = origin.header[keyword]
-
-
-def _stamp(made: Dataset, at: datetime) -> None:
-    """The same moment for everything, so that a re-run differs in nothing else."""
-    moment = at.astimezone(UTC)
-    date, time = moment.strftime("%Y%m%d"), moment.strftime("%H%M%S")
-    made.SeriesDate = made.ContentDate = made.InstanceCreationDate = date
-    made.SeriesTime = made.ContentTime = made.InstanceCreationTime = time
 
 
 def code(value: str, scheme: str, meaning: str) -> Dataset:

@@ -2,13 +2,13 @@
 
 import zipfile
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 
 from pydicom import Dataset
 
 from service.registration.fields import Affine, DisplacementField
+from service.registration.files.dicom.objects.deidentify import Deidentifier
 from service.registration.files.dicom.objects.derived import derived_series
 from service.registration.files.dicom.objects.figures import figures_report
 from service.registration.files.dicom.objects.segmentation import segmentation
@@ -24,9 +24,16 @@ from service.registration.volume import Volume
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def context_of(fixed: Origin, moving: Origin, seed: str) -> Context:
-    """The registration as its objects see it, made now."""
-    return Context(fixed, moving, Uids(seed), datetime.now(UTC))
+def context_of(fixed: Origin, moving: Origin, seed: str, key: bytes | None = None) -> Context:
+    """The registration as its objects see it.
+
+    Args:
+        fixed: Where the fixed image comes from.
+        moving: The same of the moving one.
+        seed: Of the UIDs.
+        key: The patient is taken out, and new UIDs are made with it; see deidentify.py.
+    """
+    return Context(fixed, moving, Uids(seed), key)
 
 
 def write_warped(path: Path, context: Context, warped: Volume) -> None:
@@ -34,21 +41,21 @@ def write_warped(path: Path, context: Context, warped: Volume) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for made in derived_series(context, warped):
             name = zipfile.ZipInfo(f"{made.InstanceNumber:06d}.dcm", EPOCH)
-            archive.writestr(name, bytes_of(made))
+            archive.writestr(name, bytes_of(made, context))
 
 
 def write_labels(path: Path, context: Context, labels: Volume) -> None:
     """The segmentation; an empty file is never written: labels without a label give none."""
     if (made := segmentation(context, labels)) is not None:
-        path.write_bytes(bytes_of(made))
+        path.write_bytes(bytes_of(made, context))
 
 
 def write_spatial(path: Path, context: Context, affine: Affine) -> None:
-    path.write_bytes(bytes_of(spatial_registration(context, affine)))
+    path.write_bytes(bytes_of(spatial_registration(context, affine), context))
 
 
 def write_deformable(path: Path, context: Context, ddf: DisplacementField) -> None:
-    path.write_bytes(bytes_of(deformable_registration(context, ddf)))
+    path.write_bytes(bytes_of(deformable_registration(context, ddf), context))
 
 
 def write_figures(
@@ -58,11 +65,14 @@ def write_figures(
     verdict: str,
     reasons: Sequence[str],
 ) -> None:
-    path.write_bytes(bytes_of(figures_report(context, metrics, verdict, iter(reasons))))
+    made = figures_report(context, metrics, verdict, iter(reasons))
+    path.write_bytes(bytes_of(made, context))
 
 
-def bytes_of(made: Dataset) -> bytes:
-    """The object as a file."""
+def bytes_of(made: Dataset, context: Context) -> bytes:
+    """The object as a file, without the patient where that is wanted."""
+    if context.deidentification_key is not None:
+        Deidentifier(context.deidentification_key).apply(made)
     buffer = BytesIO()
     made.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()
