@@ -1,4 +1,4 @@
-"""Live sessions and uploads by gRPC, beside the bare engine call and the bare stream.
+"""Live sessions beside the bare engine call; `benchmarks.uploads` has files.
 
 python -m benchmarks.stream [--frames 30] [--shape 128] [--sessions 1,2,8] [--minutes 10]
 
@@ -7,37 +7,26 @@ latencies are of this machine; what counts is what is added to the engine's own 
 """
 
 import argparse
-import asyncio
 import contextlib
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
-import grpc.aio
 import numpy as np
 import psutil
 
 from service.client import LiveSession
 from service.client.live_answers import LiveAnswer
 from service.client.live_terms import LiveTerms
-from service.pb import warpline_pb2 as pb
-from service.pb.warpline_pb2_grpc import (
-    WarplineServiceServicer,
-    WarplineServiceStub,
-    add_WarplineServiceServicer_to_server,
-)
 from service.registration.grid import Grid
 from service.registration.models_folder import ModelFolder
 from service.registration.options import RegisterOptions
@@ -47,7 +36,6 @@ from service.registration.tracking import Tracker
 from service.registration.volume import Volume
 from service.rpc.allocator import keep_message_buffers
 
-CHUNK = 2**20
 MIB = 2**20
 SPACING_MM = 1.5
 OTHERS = ("transfer", "wait", "encode")
@@ -241,82 +229,6 @@ def by_stage(found: list[LiveAnswer]) -> dict[str, list[float]]:
     return stages
 
 
-class Discard(WarplineServiceServicer):
-    """Takes chunks and forgets them: what gRPC itself can do."""
-
-    async def Upload(  # type: ignore[override]  # noqa: N802
-        self, request_iterator: AsyncIterator[pb.UploadRequest], _context: Any
-    ) -> AsyncIterator[pb.UploadResponse]:
-        received = 0
-        async for request in request_iterator:
-            if request.HasField("start"):
-                yield pb.UploadResponse(opened=pb.FileOpened())
-            received += len(request.chunk.data)
-        yield pb.UploadResponse(received=pb.FileReceived(received_bytes=received, is_complete=True))
-
-
-def serve_discard(port: "multiprocessing.Queue[int]") -> None:
-    """The bare server, in a process of its own."""
-
-    keep_message_buffers()
-
-    async def serve() -> None:
-        server = grpc.aio.server()
-        add_WarplineServiceServicer_to_server(Discard(), server)
-        port.put(server.add_insecure_port("127.0.0.1:0"))
-        await server.start()
-        await server.wait_for_termination()
-
-    asyncio.run(serve())
-
-
-async def upload_gb_s(target: str, mib: int, *, is_checked: bool) -> float:
-    """GB/s of one upload, from the first chunk to the last acknowledgement."""
-    from isal import isal_zlib
-
-    data = np.random.default_rng(0).bytes(CHUNK)
-    crc = zlib.crc32(data)
-
-    async def sent() -> AsyncIterator[pb.UploadRequest]:
-        yield pb.UploadRequest(start=pb.FileStart(size_bytes=mib * CHUNK))
-        for number in range(mib):
-            sum_ = isal_zlib.crc32(data) if is_checked else crc
-            request = pb.UploadRequest()
-            chunk = request.chunk
-            chunk.offset, chunk.data, chunk.crc32 = number * CHUNK, data, sum_
-            yield request
-
-    async with grpc.aio.insecure_channel(target) as channel:
-        begun = time.perf_counter()
-        last = None
-        async for response in WarplineServiceStub(channel).Upload(sent()):
-            last = response
-        assert last is not None
-        assert last.received.received_bytes == mib * CHUNK
-        assert last.received.is_complete
-        return float(mib * CHUNK / (time.perf_counter() - begun) / 1e9)
-
-
-def uploads(stack: Stack, mib: int, rounds: int) -> None:
-    """Uploads beside a server that forgets, one after the other in each round."""
-    context = multiprocessing.get_context("spawn")
-    told: multiprocessing.Queue[int] = context.Queue()
-    bare = context.Process(target=serve_discard, args=(told,), daemon=True)
-    bare.start()
-    targets = {
-        "bare stream, chunks forgotten": (f"127.0.0.1:{told.get(timeout=60)}", False),
-        "upload: checked, on disk, SHA-256": (stack.proxied.removeprefix("grpc://"), True),
-    }
-    speeds: dict[str, list[float]] = {name: [] for name in targets}
-    for _ in range(rounds):
-        for name, (target, is_checked) in targets.items():
-            speeds[name].append(asyncio.run(upload_gb_s(target, mib, is_checked=is_checked)))
-    bare.terminate()
-    print(f"\n| {mib} MiB in chunks of 1 MiB, loopback | GB/s, median | best |\n|---|---:|---:|")
-    for name, values in speeds.items():
-        print(f"| {name} | {np.median(values):.2f} | {max(values):.2f} |", flush=True)
-
-
 def transport(stack: Stack, frames: int) -> None:
     """A 128^3 frame there and its rigid answer back, without what the server does with it."""
     reference = scene(128)
@@ -329,26 +241,54 @@ def transport(stack: Stack, frames: int) -> None:
         print(f"| transport, {way} | {percentiles(spent)} |", flush=True)
 
 
+@dataclass(frozen=True)
+class Moment:
+    """How a session stands when an answer has come."""
+
+    at_s: float
+    round_trip_ms: float
+    gone: int
+    rss_mib: float
+
+
 def steadiness(stack: Stack, minutes: float, shape: int, refine: str) -> None:
-    """Whether latency, drops and memory stay as they are."""
+    """Whether latency, drops and memory stay as they are, with more frames than the engine can."""
     reference = scene(shape)
     frames = made_frames(reference, 16)
-    started, rss = time.monotonic(), list[tuple[float, float]]()
+    terms: LiveTerms = {"labels": labels_of(reference).data, "options": {"refine": refine}}
+    moments: list[Moment] = []
+    with LiveSession(stack.proxied, reference.data, reference.grid.affine, **terms) as session:
+        every_s = session.wait_until_ready().expected_p50_ms / 1000 / 1.5
+        started_s, is_over = time.monotonic(), threading.Event()
 
-    def goes_on(so_far: int) -> bool:
-        now = time.monotonic() - started
-        if so_far % 10 == 0:
-            rss.append((now, stack.rss_mib))
-        return now < minutes * 60
+        def scan() -> None:
+            number = 0
+            while not is_over.wait(every_s):
+                session.send(frames[number % len(frames)].data)
+                number += 1
 
-    found = answered(stack.proxied, reference, frames, {"refine": refine}, goes_on)
-    print(f"\n| {minutes:g} minutes, {len(found)} frames | p50 ms | p95 | p99 | live MiB |")
-    print("|---|---:|---:|---:|---:|")
+        threading.Thread(target=scan, daemon=True).start()
+        while (at_s := time.monotonic() - started_s) < minutes * 60:
+            answer = session.next_answer(600)
+            assert answer is not None
+            gone = session.counters.dropped + session.counters.overtaken
+            moments.append(Moment(at_s, answer.round_trip_ms, gone, stack.rss_mib))
+        is_over.set()
+    thirds(moments, minutes)
+
+
+def thirds(moments: list[Moment], minutes: float) -> None:
+    """The run in three parts, as a table."""
+    print(f"\n| {minutes:g} minutes | answers | dropped | p50 ms | p95 | p99 | live MiB |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    before = 0
     for part in range(3):
-        of = found[part * len(found) // 3 : (part + 1) * len(found) // 3]
-        memory = [mib for at, mib in rss if part <= 3 * at / rss[-1][0] <= part + 1]
-        cells = percentiles([answer.round_trip_ms for answer in of])
-        print(f"| third {part + 1} | {cells} | {np.median(memory):.0f} |")
+        ends = (part * minutes * 20, (part + 1) * minutes * 20)
+        of = [moment for moment in moments if ends[0] <= moment.at_s < ends[1]]
+        cells = percentiles([moment.round_trip_ms for moment in of])
+        memory = np.median([moment.rss_mib for moment in of])
+        print(f"| third {part + 1} | {len(of)} | {of[-1].gone - before} | {cells} | {memory:.0f} |")
+        before = of[-1].gone
 
 
 def main() -> None:
@@ -360,15 +300,11 @@ def main() -> None:
     parser.add_argument(
         "--sessions", type=lambda text: [int(n) for n in text.split(",")], default=[1, 2, 8]
     )
-    parser.add_argument("--upload-mib", type=int, default=512)
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=0.0)
-    parser.add_argument("--only", choices=("uploads", "frames", "transport", "steady"))
+    parser.add_argument("--only", choices=("frames", "transport", "steady"))
     arguments = parser.parse_args()
     keep_message_buffers()
     with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as stack:
-        if arguments.only in (None, "uploads"):
-            uploads(stack, arguments.upload_mib, arguments.rounds)
         if arguments.only in (None, "transport"):
             transport(stack, arguments.frames)
         if arguments.only in (None, "frames"):

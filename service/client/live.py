@@ -39,6 +39,7 @@ class LiveSession:
         *,
         api_key: str | None = None,
         patience_s: float = PATIENCE_S,
+        on_change: Callable[[], object] = lambda: None,
         **terms: Unpack[LiveTerms],
     ) -> None:
         """Open a session; it gets ready while frames are made.
@@ -49,6 +50,7 @@ class LiveSession:
             affine: Where it lies: 4x4, voxel index to world mm, RAS+.
             api_key: Where the server asks for one.
             patience_s: How long the server may be away before the session is given up.
+            on_change: Called whenever something has happened, from any thread; must not wait.
             terms: See `LiveTerms`; labels and points that are given come back in each answer.
 
         Raises:
@@ -56,6 +58,7 @@ class LiveSession:
         """
         self._talk = LiveTalk(Opening.of(reference, affine, terms), patience_s)
         self._changed = threading.Condition()
+        self._on_change = on_change
         self._is_finishing = False
         self._metadata = rpc_channel.metadata(api_key)
         self._channel = rpc_channel.channel(url)
@@ -77,6 +80,26 @@ class LiveSession:
     def counters(self) -> Counters:
         """What became of the frames."""
         return self._talk.frames.counters
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether frames are taken, or never will be: `wait_until_ready` does not wait."""
+        return self._talk.readiness is not None or self.has_ended
+
+    @property
+    def has_room(self) -> bool:
+        """Whether `send` does not wait."""
+        return not self._talk.frames.is_full or self.has_ended
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether `next_answer` does not wait: there is one, or there will be none."""
+        return self._has_answer_or_end() or self.has_ended
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the session is closed, or over with an error."""
+        return self._talk.is_over or self._talk.is_closing
 
     @property
     def is_settled(self) -> bool:
@@ -128,7 +151,7 @@ class LiveSession:
             self._wait_for(lambda: not self._talk.frames.is_full, None)
             self._require_alive()
             number = self._talk.offer(frame, affine, acquired_at, time.monotonic())
-            self._changed.notify_all()
+            self._tell()
             return number
 
     def next_answer(self, timeout_s: float | None = None) -> LiveAnswer | None:
@@ -142,7 +165,7 @@ class LiveSession:
             answer = self._talk.take_answer()
             if answer is None:
                 self._require_alive(also_closed=False)
-            self._changed.notify_all()
+            self._tell()
             return answer
 
     def answers(self) -> Iterator[LiveAnswer]:
@@ -158,13 +181,13 @@ class LiveSession:
         """Say that no more frames come: `answers` ends once all are answered."""
         with self._changed:
             self._is_finishing = True
-            self._changed.notify_all()
+            self._tell()
 
     def close(self) -> None:
         """End the session, and forget what was not answered."""
         with self._changed:
             self._talk.is_closing = True
-            self._changed.notify_all()
+            self._tell()
         self._thread.join(5)
         self._channel.close()
         self._thread.join(5)
@@ -173,9 +196,12 @@ class LiveSession:
         return bool(self._talk.answers) or (self._is_finishing and self._talk.frames.is_settled)
 
     def _wait_for(self, is_so: Callable[[], bool], timeout_s: float | None) -> None:
-        self._changed.wait_for(
-            lambda: is_so() or self._talk.is_over or self._talk.is_closing, timeout_s
-        )
+        self._changed.wait_for(lambda: is_so() or self.has_ended, timeout_s)
+
+    def _tell(self) -> None:
+        """Something is another way now: who waits looks again."""
+        self._changed.notify_all()
+        self._on_change()
 
     def _require_alive(self, *, also_closed: bool = True) -> None:
         if self._talk.error is not None:
@@ -193,17 +219,17 @@ class LiveSession:
             failure = self._connection()
             with self._changed:
                 pause_s = self._talk.broke(failure, time.monotonic())
-                self._changed.notify_all()
+                self._tell()
 
     def _connection(self) -> Failed | None:
         """One connection, until it ends."""
-        requests = _Requests(self._talk, self._changed)
+        requests = _Requests(self._talk, self._changed, self._tell)
         call = LiveServiceStub(self._channel).Live(requests, metadata=self._metadata)
         try:
             for response in call:
                 with self._changed:
                     self._talk.take(response, time.monotonic())
-                    self._changed.notify_all()
+                    self._tell()
         except grpc.RpcError as error:
             return failed(error)
         except WarplineError as error:
@@ -217,8 +243,10 @@ class LiveSession:
 class _Requests:
     """What is sent, for the thread of grpcio that sends it."""
 
-    def __init__(self, talk: LiveTalk, changed: threading.Condition) -> None:
-        self._talk, self._changed, self._is_over = talk, changed, False
+    def __init__(
+        self, talk: LiveTalk, changed: threading.Condition, tell: Callable[[], object]
+    ) -> None:
+        self._talk, self._changed, self._tell, self._is_over = talk, changed, tell, False
         talk.connect(time.monotonic())
 
     def __iter__(self) -> Self:
@@ -229,7 +257,7 @@ class _Requests:
             while not self._is_over and not self._talk.is_over:
                 request = self._talk.next_request(time.monotonic())
                 if request is not None:
-                    self._changed.notify_all()
+                    self._tell()
                     return request
                 self._changed.wait(self._talk.wait_s(time.monotonic()))
             raise StopIteration
@@ -237,4 +265,4 @@ class _Requests:
     def end(self) -> None:
         with self._changed:
             self._is_over = True
-            self._changed.notify_all()
+            self._tell()

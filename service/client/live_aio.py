@@ -1,28 +1,24 @@
-"""A live session for programs on asyncio; the same as `LiveSession`, to be awaited."""
+"""A live session for programs on asyncio; the same as `LiveSession`, to be awaited.
+
+The connection is a `LiveSession`'s, in its thread: grpcio's aio loses the server's reason when a
+call ends while requests are sent (github.com/grpc/grpc/issues/36066).
+"""
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from types import TracebackType
 from typing import Self, Unpack
 
-import grpc.aio
 import numpy as np
 
-from service.client import rpc_channel
+from service.client.live import PATIENCE_S, LiveSession
 from service.client.live_answers import LiveAnswer
 from service.client.live_frames import Counters
-from service.client.live_talk import LiveTalk, Readiness
-from service.client.live_terms import LiveTerms, Opening
-from service.client.rpc_problems import failed
-from service.client.rpc_steps import Failed
-from service.errors import UnavailableError, WarplineError
-from service.pb import warpline_pb2 as pb
-from service.pb.warpline_pb2_grpc import LiveServiceStub
-
-PATIENCE_S = 60.0
+from service.client.live_talk import Readiness
+from service.client.live_terms import LiveTerms
+from service.errors import WarplineError
 
 
 class AsyncLiveSession:
@@ -55,12 +51,17 @@ class AsyncLiveSession:
         Raises:
             InvalidRequestError: If an array has no shape, type or place that can be sent.
         """
-        self._talk = LiveTalk(Opening.of(reference, affine, terms), patience_s)
+        self._loop = asyncio.get_running_loop()
         self._waiting: set[asyncio.Event] = set()
-        self._is_finishing = False
-        self._metadata = rpc_channel.metadata(api_key)
-        self._channel = rpc_channel.aio_channel(url)
-        self._task = asyncio.create_task(self._live())
+        self._session = LiveSession(
+            url,
+            reference,
+            affine,
+            api_key=api_key,
+            patience_s=patience_s,
+            on_change=self._told,
+            **terms,
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -76,17 +77,17 @@ class AsyncLiveSession:
     @property
     def counters(self) -> Counters:
         """What became of the frames."""
-        return self._talk.frames.counters
+        return self._session.counters
 
     @property
     def is_settled(self) -> bool:
         """Whether it is known of each frame what became of it, and each answer was taken."""
-        return self._talk.frames.is_settled and not self._talk.answers
+        return self._session.is_settled
 
     @property
     def refusals(self) -> list[tuple[int, WarplineError]]:
         """Numbers of frames that were not taken, and why; the latest."""
-        return list(self._talk.refusals)
+        return self._session.refusals
 
     async def wait_until_ready(self, timeout_s: float | None = None) -> Readiness:
         """Wait until frames are taken; says what one will take on that machine.
@@ -95,10 +96,8 @@ class AsyncLiveSession:
             UnavailableError: If that took too long.
             WarplineError: Why the session was refused.
         """
-        await self._wait_for(lambda: self._talk.readiness is not None, timeout_s)
-        if self._talk.readiness is None:
-            raise self._talk.error or UnavailableError("The session did not become ready.")
-        return self._talk.readiness
+        await self._wait_for(lambda: self._session.is_ready, timeout_s)
+        return self._session.wait_until_ready(0)
 
     async def send(
         self,
@@ -121,11 +120,8 @@ class AsyncLiveSession:
             FrameMismatchError: If it is not as announced.
             WarplineError: Why the session is over.
         """
-        await self._wait_for(lambda: not self._talk.frames.is_full, None)
-        self._require_alive()
-        number = self._talk.offer(frame, affine, acquired_at, time.monotonic())
-        self._change()
-        return number
+        await self._wait_for(lambda: self._session.has_room, None)
+        return self._session.send(frame, affine, acquired_at=acquired_at)
 
     async def next_answer(self, timeout_s: float | None = None) -> LiveAnswer | None:
         """The next answer; None if none came in time, or none will come.
@@ -133,12 +129,8 @@ class AsyncLiveSession:
         Raises:
             WarplineError: Why the session is over.
         """
-        await self._wait_for(self._has_answer_or_end, timeout_s)
-        answer = self._talk.take_answer()
-        if answer is None:
-            self._require_alive(also_closed=False)
-        self._change()
-        return answer
+        await self._wait_for(lambda: self._session.has_answer, timeout_s)
+        return self._session.next_answer(0)
 
     async def answers(self) -> AsyncIterator[LiveAnswer]:
         """Answers as they come, until the session is closed, or finished and all were answered.
@@ -151,81 +143,30 @@ class AsyncLiveSession:
 
     def finish(self) -> None:
         """Say that no more frames come: `answers` ends once all are answered."""
-        self._is_finishing = True
-        self._change()
+        self._session.finish()
 
     async def close(self) -> None:
         """End the session, and forget what was not answered."""
-        self._talk.is_closing = True
-        self._change()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._task, 5)
-        await self._channel.close()
+        await asyncio.to_thread(self._session.close)
 
-    def _has_answer_or_end(self) -> bool:
-        return bool(self._talk.answers) or (self._is_finishing and self._talk.frames.is_settled)
+    def _told(self) -> None:
+        """Called from the session's threads."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended before the session
+            self._loop.call_soon_threadsafe(self._change)
 
     def _change(self) -> None:
-        """Something is another way now: who waits looks again."""
         for event in self._waiting:
             event.set()
 
-    async def _changed(self, timeout_s: float | None) -> None:
+    async def _wait_for(self, is_so: Callable[[], bool], timeout_s: float | None) -> None:
         event = asyncio.Event()
         self._waiting.add(event)
         try:
             async with asyncio.timeout(timeout_s):
-                await event.wait()
+                while not is_so():
+                    await event.wait()
+                    event.clear()
+        except TimeoutError:
+            pass
         finally:
             self._waiting.discard(event)
-
-    async def _wait_for(self, is_so: Callable[[], bool], timeout_s: float | None) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                while not (is_so() or self._talk.is_over or self._talk.is_closing):
-                    await self._changed(None)
-
-    def _require_alive(self, *, also_closed: bool = True) -> None:
-        if self._talk.error is not None:
-            raise self._talk.error
-        if also_closed and self._talk.is_closing:
-            raise UnavailableError("The session is closed.")
-
-    # The task of the connection.
-
-    async def _live(self) -> None:
-        pause_s: float | None = 0.0
-        while pause_s is not None:
-            if pause_s and not self._talk.is_closing:
-                await asyncio.sleep(pause_s)
-            pause_s = self._talk.broke(await self._connection(), time.monotonic())
-            self._change()
-
-    async def _connection(self) -> Failed | None:
-        """One connection, until it ends."""
-        self._talk.connect(time.monotonic())
-        over = asyncio.Event()
-        call = LiveServiceStub(self._channel).Live(self._requests(over), metadata=self._metadata)
-        try:
-            async for response in call:
-                self._talk.take(response, time.monotonic())
-                self._change()
-        except grpc.aio.AioRpcError as error:
-            return failed(error)
-        except WarplineError as error:
-            return Failed(error)
-        finally:
-            over.set()
-            self._change()
-            call.cancel()
-        return None
-
-    async def _requests(self, over: asyncio.Event) -> AsyncIterator[pb.LiveRequest]:
-        """What is sent on one connection, for the task of grpcio that sends it."""
-        while not over.is_set() and not self._talk.is_over:
-            request = self._talk.next_request(time.monotonic())
-            if request is not None:
-                yield request
-            else:
-                with contextlib.suppress(TimeoutError):
-                    await self._changed(self._talk.wait_s(time.monotonic()))

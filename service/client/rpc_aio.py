@@ -1,7 +1,7 @@
 """The gRPC client for programs on asyncio; the same methods as `GrpcClient`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -16,6 +16,7 @@ from service.client.orders import AnyPath, Order, RegisterTerms, WarpTerms
 from service.client.rpc_problems import failed
 from service.client.rpc_sending import SentBytes
 from service.client.rpc_steps import Ask, Ended, Failed, Outcome, RpcFlow, Talk
+from service.client.rpc_sync import GrpcClient
 from service.client.rpc_talks import Progress, WatchTalk
 from service.client.steps import Pause
 from service.client.training import DatasetId, DatasetTerms, TrainTerms
@@ -53,7 +54,9 @@ class AsyncGrpcClient:
         self._url = url
         rpc_channel.Address.of(url)
         self._channel: grpc.aio.Channel | None = None  # grpcio ties it to the running loop
+        self._api_key = api_key
         self._metadata = rpc_channel.metadata(api_key)
+        self._streams: GrpcClient | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -70,6 +73,8 @@ class AsyncGrpcClient:
         """Close the connection."""
         if self._channel is not None:
             await self._channel.close()
+        if self._streams is not None:
+            self._streams.close()
 
     async def register(
         self,
@@ -92,7 +97,9 @@ class AsyncGrpcClient:
             terms: More files by role, options, queue, priority, deadline_s, idempotency_key.
         """
         order = Order.of("register", {"fixed": fixed, "moving": moving, **terms})
-        return await self._run(rpc_flows.register(order, wait=wait, progress=progress, sent=sent))
+        return await self._run(
+            rpc_flows.register(order, wait=wait, progress=_on_loop(progress), sent=_on_loop(sent))
+        )
 
     async def warp(
         self,
@@ -108,7 +115,7 @@ class AsyncGrpcClient:
 
     async def upload(self, path: AnyPath, sent: SentBytes | None = None) -> Upload:
         """Send one file, for later use."""
-        return await self._run(rpc_flows.upload(Path(path), sent))
+        return await self._run(rpc_flows.upload(Path(path), _on_loop(sent)))
 
     async def job(self, job_id: JobId) -> Job:
         """The job as it is now."""
@@ -176,12 +183,16 @@ class AsyncGrpcClient:
         return await self.wait(job.id, progress) if wait else job
 
     async def register_dataset(self, name: str, **terms: Unpack[DatasetTerms]) -> Dataset:
-        """Keep a folder or an archive on the server, to be trained on many times."""
+        """Keep a folder, an archive or addresses on the server, to be trained on many times."""
         return await self._run(rpc_training.register_dataset(name, terms))
 
-    async def datasets(self, *, limit: int = 50, cursor: str | None = None) -> DatasetList:  # noqa: ARG002
-        """Your data sets, newest first; all on one page."""
-        return await self._run(rpc_training.datasets())
+    async def datasets(self, *, limit: int = 50, cursor: str | None = None) -> DatasetList:
+        """A page of your data sets, newest first."""
+        return await self._run(rpc_training.datasets(limit, cursor))
+
+    async def dataset(self, dataset_id: DatasetId) -> Dataset:
+        """One data set."""
+        return await self._run(rpc_training.dataset(dataset_id))
 
     async def delete_dataset(self, dataset_id: DatasetId) -> None:
         """Forget a data set; trainings that were ordered with it keep it until they end."""
@@ -198,16 +209,16 @@ class AsyncGrpcClient:
     async def promote(
         self, name: str, version: str, alias: str = "production", *, force: bool = False
     ) -> dict[str, Any]:
-        """Point the alias `production` to a version of a model; gRPC moves no other."""
+        """Point an alias to a version of a model; see `Client.promote`."""
         return await self._run(rpc_models.promote(name, version, alias, force=force))
 
     async def roll_back(self, name: str, alias: str = "production") -> dict[str, Any]:
-        """Undo the last move of `production`; gives the model that it stands for now."""
+        """Undo an alias's last move; gives the model that it stands for now."""
         return await self._run(rpc_models.roll_back(name, alias))
 
     async def delete_model(self, name: str, version: str) -> None:
-        """Not by gRPC: raises InvalidRequestError."""
-        rpc_models.refuse_deletion(name, version)
+        """Delete a version that a training made; refused while an alias or a job needs it."""
+        await self._run(rpc_models.delete(name, version))
 
     async def limits(self) -> Limits:
         """What the server accepts."""
@@ -245,61 +256,47 @@ class AsyncGrpcClient:
             return failed(error)
 
     async def _talk(self, talk: Talk) -> Outcome:
+        if talk.request is None:
+            return await self._talk_in_thread(talk)
         async for _ in self._responses(talk):
             pass
         return talk.failure or Ended()
 
+    async def _talk_in_thread(self, talk: Talk) -> Outcome:
+        """A stream of requests, by the sync API.
+
+        Of a call that the server ends while requests are sent, grpcio's aio tells every other time
+        INTERNAL instead of the server's reason (github.com/grpc/grpc/issues/36066).
+        """
+        if self._streams is None:
+            self._streams = GrpcClient(self._url, self._api_key)
+        try:
+            return await asyncio.to_thread(self._streams._carry, talk)
+        except asyncio.CancelledError:
+            talk.stop()
+            raise
+
     async def _responses(self, talk: Talk) -> AsyncIterator[None]:
-        """Carry a stream on; returns to the caller after each response that was read."""
-        requests = _Requests(talk)
-        request = talk.request or requests.sent()
-        call = self._method(talk.method)(request, metadata=self._metadata)
+        """Carry a stream of responses on; returns to the caller after each that was read."""
+        call = self._method(talk.method)(talk.request, metadata=self._metadata)
         try:
             async for response in call:
-                goes_on = requests.take(response)
+                goes_on = talk.take(response)
                 yield
                 if not goes_on:
                     break
         except grpc.aio.AioRpcError as error:
-            talk.failure = requests.failure or failed(error)
+            talk.failure = failed(error)
         except WarplineError as error:
             talk.failure = Failed(error)
         finally:
-            requests.end()
             call.cancel()
             talk.close()
 
 
-class _Requests:
-    """What is sent, for the task of grpcio that sends it."""
-
-    def __init__(self, talk: Talk) -> None:
-        self._talk, self._is_over = talk, False
-        self._changed = asyncio.Event()
-        self.failure: Failed | None = None
-
-    async def sent(self) -> AsyncIterator[Message]:
-        """Requests, as they may be sent."""
-        while not self._is_over:
-            self._changed.clear()
-            try:
-                request = self._talk.next_request()
-            except WarplineError as error:
-                self.failure = Failed(error)
-                raise
-            if request is not None:
-                yield request
-            elif self._talk.has_said_all:
-                return
-            else:
-                await self._changed.wait()
-
-    def take(self, response: Message) -> bool:
-        """Hand a response over."""
-        goes_on = self._talk.take(response)
-        self._changed.set()
-        return goes_on
-
-    def end(self) -> None:
-        self._is_over = True
-        self._changed.set()
+def _on_loop(tell: Callable[..., object] | None) -> Callable[..., object] | None:
+    """A callback that is called on the running loop, from whichever thread."""
+    if tell is None:
+        return None
+    loop = asyncio.get_running_loop()
+    return lambda *told: loop.call_soon_threadsafe(tell, *told)

@@ -1,11 +1,10 @@
 """The server's models by gRPC, as the REST client hands them out."""
 
-import json
 from typing import Any
 
 from service.client.rpc_flows import answer
 from service.client.rpc_steps import RpcFlow
-from service.errors import InvalidRequestError, ModelNotFoundError
+from service.client.rpc_views import model_of
 from service.pb import warpline_pb2 as pb
 
 
@@ -15,64 +14,28 @@ def models() -> RpcFlow[list[dict[str, Any]]]:
     return [model_of(model) for model in found.models]
 
 
-def model_of(sent: pb.Model) -> dict[str, Any]:
-    """A model as the REST API shows it."""
-    return {
-        "name": sent.name,
-        "version": sent.version,
-        "aliases": list(sent.aliases),
-        "sha256": sent.sha256,
-        "card": json.loads(sent.card_json) if sent.card_json else {},
-    }
-
-
 def model(reference: str) -> RpcFlow[dict[str, Any]]:
-    """One model: NAME (in production, or else the newest), NAME/VERSION or NAME@ALIAS.
-
-    Raises:
-        ModelNotFoundError: If there is none.
-    """
-    name, _, alias = reference.partition("@")
-    name, _, version = name.partition("/")
-    versions = [found for found in (yield from models()) if found["name"] == name]
-    wanted = [
-        found
-        for found in versions
-        if (not version or found["version"] == version) and (not alias or alias in found["aliases"])
-    ]
-    if not wanted:
-        raise ModelNotFoundError(f"There is no model {reference}.")
-    in_production = [found for found in wanted if "production" in found["aliases"]]
-    return (in_production or wanted)[-1]
+    """One model: NAME, NAME/VERSION or NAME@ALIAS."""
+    found = yield from answer("GetModel", pb.GetModelRequest(model=reference))
+    return model_of(found.model)
 
 
 def promote(name: str, version: str, alias: str, *, force: bool) -> RpcFlow[dict[str, Any]]:
-    """Point `production` to a version."""
-    _require_production(alias)
-    request = pb.PromoteModelRequest(name=name, version=version, force=force)
-    promoted = yield from answer("PromoteModel", request)
-    return (yield from model(f"{name}/{promoted.version}"))
+    """Point an alias to a version."""
+    request = pb.PromoteModelRequest(name=name, version=version, force=force, alias=alias)
+    return model_of((yield from answer("PromoteModel", request)).model)
 
 
 def roll_back(name: str, alias: str) -> RpcFlow[dict[str, Any]]:
-    """Undo the last move of `production`.
+    """Point an alias back to where it pointed before its last move.
 
-    An order whose answer is lost may have been carried out: look before asking for it again.
+    The order says where it points now, so that it can be repeated when its answer is lost.
     """
-    _require_production(alias)
-    restored = yield from answer("RollBackModel", pb.RollBackModelRequest(name=name))
-    return (yield from model(f"{name}/{restored.version}" if restored.version else name))
+    now = yield from model(name if alias == "production" else f"{name}@{alias}")
+    request = pb.RollBackModelRequest(name=name, alias=alias, away_from=now["version"])
+    return model_of((yield from answer("RollBackModel", request)).model)
 
 
-def refuse_deletion(name: str, version: str) -> None:
-    """Raises InvalidRequestError: there is no call for it."""
-    raise InvalidRequestError(
-        f"By gRPC no model is deleted; use the REST API for {name}/{version}.", field="version"
-    )
-
-
-def _require_production(alias: str) -> None:
-    if alias != "production":
-        raise InvalidRequestError(
-            "By gRPC only the alias `production` moves; use the REST API for others.", field="alias"
-        )
+def delete(name: str, version: str) -> RpcFlow[None]:
+    """Forget a version that a training made."""
+    yield from answer("DeleteModel", pb.DeleteModelRequest(name=name, version=version))

@@ -4,7 +4,7 @@ A flow yields `Ask` (one request, one answer), `Pause`, or a `Talk`, a stream th
 carries on until it ends. The driver sends back the answer, `Ended`, or `Failed`.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -22,7 +22,7 @@ class Ask:
 
     method: str
     request: Message
-    timeout_s: float = 60.0
+    timeout_s: float = 120.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class Talk:
 
     failure: Failed | None = None
     """Why it ended early; the driver sets it."""
+    stop: Callable[[], object] = staticmethod(lambda: None)
+    """Ends the call from another thread; the driver sets it."""
 
     def next_request(self) -> Message | None:
         """What may be sent now; None when a response must come first, or all is said."""

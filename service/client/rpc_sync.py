@@ -173,12 +173,16 @@ class GrpcClient:
         return self.wait(job.id, progress) if wait else job
 
     def register_dataset(self, name: str, **terms: Unpack[DatasetTerms]) -> Dataset:
-        """Keep a folder or an archive on the server, to be trained on many times."""
+        """Keep a folder, an archive or addresses on the server, to be trained on many times."""
         return self._run(rpc_training.register_dataset(name, terms))
 
-    def datasets(self, *, limit: int = 50, cursor: str | None = None) -> DatasetList:  # noqa: ARG002
-        """Your data sets, newest first; all on one page."""
-        return self._run(rpc_training.datasets())
+    def datasets(self, *, limit: int = 50, cursor: str | None = None) -> DatasetList:
+        """A page of your data sets, newest first."""
+        return self._run(rpc_training.datasets(limit, cursor))
+
+    def dataset(self, dataset_id: DatasetId) -> Dataset:
+        """One data set."""
+        return self._run(rpc_training.dataset(dataset_id))
 
     def delete_dataset(self, dataset_id: DatasetId) -> None:
         """Forget a data set; trainings that were ordered with it keep it until they end."""
@@ -195,16 +199,16 @@ class GrpcClient:
     def promote(
         self, name: str, version: str, alias: str = "production", *, force: bool = False
     ) -> dict[str, Any]:
-        """Point the alias `production` to a version of a model; gRPC moves no other."""
+        """Point an alias to a version of a model; see `Client.promote`."""
         return self._run(rpc_models.promote(name, version, alias, force=force))
 
     def roll_back(self, name: str, alias: str = "production") -> dict[str, Any]:
-        """Undo the last move of `production`; gives the model that it stands for now."""
+        """Undo an alias's last move; gives the model that it stands for now."""
         return self._run(rpc_models.roll_back(name, alias))
 
     def delete_model(self, name: str, version: str) -> None:
-        """Not by gRPC: raises InvalidRequestError."""
-        rpc_models.refuse_deletion(name, version)
+        """Delete a version that a training made; refused while an alias or a job needs it."""
+        self._run(rpc_models.delete(name, version))
 
     def limits(self) -> Limits:
         """What the server accepts."""
@@ -219,7 +223,7 @@ class GrpcClient:
                 if isinstance(step, Ask):
                     outcome = self._ask(step)
                 elif isinstance(step, Talk):
-                    outcome = self._talk(step)
+                    outcome = self._carry(step)
                 elif isinstance(step, Pause):
                     time.sleep(step.seconds)
                 step = flow.send(outcome)
@@ -235,7 +239,8 @@ class GrpcClient:
         except grpc.RpcError as error:
             return failed(error)
 
-    def _talk(self, talk: Talk) -> Outcome:
+    def _carry(self, talk: Talk) -> Outcome:
+        """Carry a stream on until it ends."""
         for _ in self._responses(talk):
             pass
         return talk.failure or Ended()
@@ -245,6 +250,7 @@ class GrpcClient:
         requests = _Requests(talk)
         method = getattr(self._stub, talk.method)
         call = method(talk.request or requests, metadata=self._metadata)
+        talk.stop = call.cancel
         try:
             for response in call:
                 goes_on = requests.take(response)

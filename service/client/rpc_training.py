@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from service.client.orders import sha256_of
 from service.client.packing import is_archive, pack
 from service.client.rpc_flows import answer, upload
 from service.client.rpc_steps import RpcFlow
 from service.client.rpc_views import dataset_of, job_of
 from service.client.training import DatasetId
 from service.client.views import Dataset, DatasetList, Job
-from service.errors import InvalidRequestError
+from service.errors import ConflictError, UploadNotFoundError
 from service.pb import warpline_pb2 as pb
 
 
@@ -26,7 +27,7 @@ def train(config: Mapping[str, Any], terms: Mapping[str, Any]) -> RpcFlow[Job]:
     if "dataset_id" in given:
         given["dataset_id"] = str(given["dataset_id"])
     if "data" in given:
-        given["upload_id"] = yield from _sent(Path(given.pop("data")))
+        given["upload_id"], _ = yield from _sent(Path(given.pop("data")))
     body |= {"config": dict(config), "data": given or None}
     request = pb.TrainRequest(body_json=json.dumps(body), idempotency_key=key)
     return job_of((yield from answer("Train", request)).job)
@@ -35,24 +36,56 @@ def train(config: Mapping[str, Any], terms: Mapping[str, Any]) -> RpcFlow[Job]:
 def register_dataset(name: str, terms: Mapping[str, Any]) -> RpcFlow[Dataset]:
     """Keep data on the server, to be trained on many times.
 
+    An order whose answer was lost is not given twice: a data set of that name with the same data
+    is the answer.
+
     Raises:
-        InvalidRequestError: If they are no folder or archive here.
+        ConflictError: If there is a data set of that name with other data.
     """
     given = {key: value for key, value in terms.items() if value is not None}
-    if set(given) != {"data"}:
-        raise InvalidRequestError(
-            "By gRPC a data set is made of a folder or an archive; use the REST API for data that "
-            "lie elsewhere.",
-            field="data",
-        )
-    request = pb.CreateDatasetRequest(name=name, upload_id=(yield from _sent(Path(given["data"]))))
-    return dataset_of((yield from answer("CreateDataset", request)).dataset)
+    request, digest = pb.CreateDatasetRequest(name=name), ""
+    if "data" in given:
+        request.upload_id, digest = yield from _sent(Path(given["data"]))
+    for one in given.get("urls", ()):
+        address = {"url": one} if isinstance(one, str) else dict(one)
+        request.urls.add(**address)
+    if "listing" in given:
+        listing = given["listing"]
+        request.listing.bucket_url = listing["bucket_url"]
+        request.listing.prefix = listing.get("prefix", "")
+    try:
+        return dataset_of((yield from answer("CreateDataset", request)).dataset)
+    except (ConflictError, UploadNotFoundError):
+        known = yield from _named(name)
+        if known is None or not digest or known.sha256 != digest:
+            raise
+        return known
 
 
-def datasets() -> RpcFlow[DatasetList]:
-    """The caller's data sets."""
-    found = yield from answer("ListDatasets", pb.ListDatasetsRequest())
-    return DatasetList(datasets=[dataset_of(one) for one in found.datasets])
+def _named(name: str) -> RpcFlow[Dataset | None]:
+    cursor: str | None = None
+    while True:
+        page = yield from datasets(200, cursor)
+        for known in page.datasets:
+            if known.name == name:
+                return known
+        cursor = page.cursor
+        if cursor is None:
+            return None
+
+
+def datasets(limit: int = 50, cursor: str | None = None) -> RpcFlow[DatasetList]:
+    """A page of the caller's data sets."""
+    request = pb.ListDatasetsRequest(page_size=limit, page_token=cursor or "")
+    found = yield from answer("ListDatasets", request)
+    page = [dataset_of(one) for one in found.datasets]
+    return DatasetList(datasets=page, cursor=found.next_page_token or None)
+
+
+def dataset(dataset_id: DatasetId) -> RpcFlow[Dataset]:
+    """One data set."""
+    request = pb.GetDatasetRequest(dataset_id=str(dataset_id))
+    return dataset_of((yield from answer("GetDataset", request)).dataset)
 
 
 def delete_dataset(dataset_id: DatasetId) -> RpcFlow[None]:
@@ -60,8 +93,8 @@ def delete_dataset(dataset_id: DatasetId) -> RpcFlow[None]:
     yield from answer("DeleteDataset", pb.DeleteDatasetRequest(dataset_id=str(dataset_id)))
 
 
-def _sent(data: Path) -> RpcFlow[str]:
-    """Send an archive, or a folder as one; gives the upload's id."""
+def _sent(data: Path) -> RpcFlow[tuple[str, str]]:
+    """Send an archive, or a folder as one; gives the upload's id and the archive's SHA-256."""
     with tempfile.TemporaryDirectory(prefix="warpline-") as scratch:
         archive = data if is_archive(data) else pack(data, Path(scratch) / "data.zip")
-        return str((yield from upload(archive)).id)
+        return str((yield from upload(archive)).id), sha256_of(archive)

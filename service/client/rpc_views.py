@@ -34,12 +34,18 @@ def job_of(sent: pb.Job) -> Job:
             "fraction": sent.progress,
             "place": place,
             "seconds_left": seconds_left,
+            "detail": _object(sent.detail_json),
+            "queue": sent.queue or "interactive",
+            "priority": sent.priority,
             "attempt": sent.attempt,
+            "cancel_requested": sent.is_cancel_requested,
             "created_at": _time(sent.created_at),
-            "started_at": _time(sent.started_at) if sent.HasField("started_at") else None,
-            "finished_at": _time(sent.finished_at) if sent.HasField("finished_at") else None,
+            "started_at": _time_of(sent, "started_at"),
+            "finished_at": _time_of(sent, "finished_at"),
+            "deadline_at": _time_of(sent, "deadline_at"),
+            "options": _object(sent.options_json) or {},
             "problem": problem_of(sent.problem) if sent.HasField("problem") else None,
-            "summary": json.loads(sent.summary_json) if sent.summary_json else None,
+            "summary": _object(sent.summary_json),
         }
     )
 
@@ -57,10 +63,10 @@ def problem_of(sent: pb.Problem) -> dict[str, Any]:
 
 
 def event_of(sent: pb.JobEvent) -> Event:
-    """Something that happened to a job; its type is the state that the job was in."""
-    data = {"stage": sent.job.stage, "fraction": sent.job.progress, "attempt": sent.job.attempt}
-    state = STATES.get(sent.job.state, "unknown")
-    return Event(seq=sent.number, type=state, at=_time(sent.at), data=data)
+    """Something that happened to a job."""
+    data = _object(sent.data_json) or {}
+    kind = sent.type or STATES.get(sent.job.state, "unknown")
+    return Event(seq=sent.number, type=kind, at=_time(sent.at), data=data)
 
 
 def results_of(job_id: str, sent: pb.ListResultsResponse, job: Job) -> Results:
@@ -96,12 +102,37 @@ def dataset_of(sent: pb.Dataset) -> Dataset:
         {
             "id": sent.id,
             "name": sent.name,
-            "bytes": sent.size_bytes,
-            "files": sent.files,
+            "sha256": sent.sha256 or None,
+            "bytes": sent.size_bytes if sent.HasField("size_bytes") else None,
+            "files": sent.files if sent.HasField("files") else None,
             "created_at": _time(sent.created_at),
         }
     )
 
 
+def model_of(sent: pb.Model) -> dict[str, Any]:
+    """A model as the REST API shows it."""
+    return {
+        "name": sent.name,
+        "version": sent.version,
+        "aliases": list(sent.aliases),
+        "sha256": sent.sha256,
+        "source": sent.source,
+        "job_id": sent.job_id or None,
+        "created_at": sent.created_at.ToJsonString() if sent.HasField("created_at") else None,
+        "comparison": _object(sent.comparison_json),
+        "card": _object(sent.card_json),
+    }
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    found: dict[str, Any] | None = json.loads(text) if text else None
+    return found
+
+
 def _time(sent: Timestamp) -> datetime:
     return sent.ToDatetime(UTC)
+
+
+def _time_of(sent: pb.Job, field: str) -> datetime | None:
+    return _time(getattr(sent, field)) if sent.HasField(field) else None

@@ -37,3 +37,27 @@ def test_the_client_imports_nothing_heavy() -> None:
     code = f"import sys, service.client\nprint([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_rest_needs_no_grpc() -> None:
+    code = (
+        "import sys\n"
+        "sys.modules['grpc'] = None\n"
+        "from service.client import Client, connect\n"
+        "connect('http://127.0.0.1:1').close()\n"
+        "from service.cli.shared_options import connect\n"
+        "from service.errors import MissingExtraError\n"
+        "try:\n    connect('grpc://127.0.0.1:1', None)\n"
+        "except MissingExtraError as error:\n    print('told')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "told"
+
+
+def test_what_is_imported_late_is_there() -> None:
+    import service.client
+
+    for name in service.client.__all__:
+        assert getattr(service.client, name).__name__ == name
+    with pytest.raises(AttributeError, match="Nothing"):
+        service.client.Nothing  # noqa: B018

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from service.client import AsyncGrpcClient, GrpcClient
+from service.client import AsyncGrpcClient, Client, GrpcClient
 from service.client.retrying import TRIES
 from service.client.rpc_channel import Address
 from service.errors import (
@@ -264,6 +264,17 @@ def test_jobs_are_listed_and_cancelled(world: World, pair: dict[str, Path]) -> N
 def test_a_full_disk_is_worth_another_try(world: World, pair: dict[str, Path]) -> None:
     world.service.failures["Register"] = [StorageFullError()]
     assert world.client.register(**pair).state == "queued"
+
+
+def test_the_clients_of_both_apis_have_the_same_methods() -> None:
+    def methods(kind: type) -> set[str]:
+        return {name for name in dir(kind) if not name.startswith("_")}
+
+    assert methods(GrpcClient) == methods(AsyncGrpcClient) == methods(Client) | {"upload"}
+    for name in methods(Client):
+        theirs = inspect.signature(getattr(Client, name)).parameters
+        ours = inspect.signature(getattr(GrpcClient, name)).parameters
+        assert theirs.keys() <= ours.keys()
 
 
 def test_every_option_of_the_science_has_its_field() -> None:
