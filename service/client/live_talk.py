@@ -34,6 +34,7 @@ BEFORE_OPENED_S = 5.0
 MOST_COMPLAINTS = 5
 # Damage on the way, or a silence: another connection goes on.
 MENDED_BY_ANOTHER = (ChecksumMismatchError, ChunkOrderError, SessionIdleError)
+CUT_SHORT = Failed(UnavailableError("The server ended the session."), is_lost=True)
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class LiveTalk:
         self._parts: deque[VoxelSending] = deque()
         self._sending: VoxelSending | None = None
         self._arriving: Arriving | None = None
+        self._last_word: Failed | None = None
         self._owed_credit = 0
         self._beat_every_s, self._beaten_s, self._nonce = BEFORE_OPENED_S, 0.0, 0
         self._away_since_s: float | None = None
@@ -111,7 +113,7 @@ class LiveTalk:
     def connect(self, now_s: float) -> None:
         """A connection begins."""
         self._is_ready = self._has_opened = self._has_asked = False
-        self._arriving = self._sending = None
+        self._arriving = self._sending = self._last_word = None
         self._parts.clear()
         self._owed_credit = 0
         self._beaten_s = now_s
@@ -161,13 +163,15 @@ class LiveTalk:
             self._refused(response.refused)
         elif part == "credit":
             self.frames.credit += response.credit.count
+        elif part == "closed":
+            self._last_word = Failed(error_of(problem_of(response.closed.problem)))
 
     def broke(self, failure: Failed | None, now_s: float) -> float | None:
         """A connection has ended: seconds to wait before the next one; None if it is over."""
         if self._has_said_close or self.is_closing:
             self._has_said_close = True
             return None
-        failure = failure or Failed(UnavailableError("The server ended the session."), is_lost=True)
+        failure = self._last_word or failure or CUT_SHORT
         if isinstance(failure.error, SessionNotFoundError) and self.session_id:
             self._reopen()
             return 0.0

@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 
 from service.client.live_answers import Arriving
+from service.client.live_talk import MOST_COMPLAINTS, LiveTalk
 from service.client.live_terms import Opening, matrix_of, rows_of, sendable
 from service.client.live_voxels import CHUNK_BYTES, VoxelSending
-from service.errors import ChecksumMismatchError, ChunkOrderError
+from service.client.rpc_steps import Failed
+from service.errors import (
+    ChecksumMismatchError,
+    ChunkOrderError,
+    SessionTakenOverError,
+    UnavailableError,
+)
 from service.pb import warpline_pb2 as pb
 
 GRID = pb.Grid(shape=(2, 3, 4), affine=range(12))
@@ -119,3 +126,23 @@ def test_a_damaged_answer_is_told(wrong, error):
     given = {"target": pb.VOXEL_TARGET_FIELD, "offset": 0, "data": field} | wrong
     with pytest.raises(error):
         answer.take(chunk(**given))
+
+
+def test_the_last_word_of_a_server_counts_more_than_how_the_call_ended():
+    talk = LiveTalk(Opening.of(np.arange(24.0).reshape(2, 3, 4), np.eye(4), {}), patience_s=60)
+    talk.connect(0.0)
+    talk.take(pb.LiveResponse(opened=pb.Opened(session_id="s")), 0.0)
+    problem = pb.Problem(code="session-taken-over", detail="Another goes on.")
+    talk.take(pb.LiveResponse(closed=pb.SessionClosed(problem=problem, is_kept=True)), 1.0)
+    lost = Failed(UnavailableError("Internal error from Core"), is_lost=True)
+    assert talk.broke(lost, 2.0) is None
+    assert isinstance(talk.error, SessionTakenOverError)
+
+
+def test_damage_is_mended_by_another_connection_but_not_for_ever():
+    talk = LiveTalk(Opening.of(np.arange(24.0).reshape(2, 3, 4), np.eye(4), {}), patience_s=60)
+    for _ in range(MOST_COMPLAINTS):
+        talk.connect(0.0)
+        assert talk.broke(Failed(ChecksumMismatchError()), 0.0) is not None
+    assert talk.broke(Failed(ChecksumMismatchError()), 0.0) is None
+    assert isinstance(talk.error, ChecksumMismatchError)
