@@ -7,8 +7,9 @@ without an intent says neither, and other tools read it wrongly without a word: 
 Source: nifti1.h, NIFTI_INTENT codes; itk::NiftiImageIO, which turns 1006 and not 1007.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from service.registration.files.nifti_orientation import grid_of
 from service.registration.files.nifti_writer import FIELD_LEVEL, header_bytes, write_content
 from service.registration.files.orientation import EXACT_SHEAR
 
+AT_ONCE_BYTES = 1 << 27  # a larger field is turned a component at a time, which takes longer
 DISPVECT, VECTOR = 1006, 1007
 LPS = np.array([-1.0, -1.0, 1.0], dtype=np.float32)
 
@@ -50,8 +52,8 @@ def write_field(path: Path, field: DisplacementField) -> str:
             "Put the field on a regular grid first."
         )
     header = header_bytes(field.grid, np.dtype(np.float32), components=3, intent_code=VECTOR)
-    voxels = _to_file_order(field.vectors_mm).reshape(-1).view(np.uint8).data
-    return write_content(path, (header, voxels), level=FIELD_LEVEL)
+    parts = chain([header], _in_file_order(field.vectors_mm))
+    return write_content(path, parts, level=FIELD_LEVEL)
 
 
 def read_field(path: Path, limits: Limits, field: str = "ddf") -> DisplacementField:
@@ -110,13 +112,22 @@ def _float_type(raw: NiftiHeader) -> np.dtype[np.generic]:
     return dtype
 
 
-def _to_file_order(vectors_mm: np.ndarray) -> np.ndarray:
-    """RAS (i, j, k, 3) to LPS (3, k, j, i); one j at a time, whose slab stays in cache."""
+def _in_file_order(vectors_mm: np.ndarray) -> Iterator[memoryview]:
+    """The vectors' bytes as the file holds them: all at once, or of large fields one by one."""
+    step = 3 if vectors_mm.nbytes <= AT_ONCE_BYTES else 1
+    for first in range(0, 3, step):
+        stored = _to_file_order(vectors_mm, slice(first, first + step))
+        yield stored.reshape(-1).view(np.uint8).data
+
+
+def _to_file_order(vectors_mm: np.ndarray, some: slice) -> np.ndarray:
+    """RAS (i, j, k, 3) to some components of LPS (3, k, j, i); one j at a time, held in cache."""
     ni, nj, nk, _ = vectors_mm.shape
-    stored = np.empty((3, nk, nj, ni), np.dtype("<f4"))
+    signs = LPS[some, None, None]
+    stored = np.empty((len(signs), nk, nj, ni), np.dtype("<f4"))
 
     def turn(j: int) -> None:
-        np.multiply(vectors_mm[:, j].transpose(2, 1, 0), LPS[:, None, None], out=stored[:, :, j])
+        np.multiply(vectors_mm[:, j, :, some].transpose(2, 1, 0), signs, out=stored[:, :, j])
 
     _for_each(turn, nj)
     return stored

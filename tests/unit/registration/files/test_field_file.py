@@ -1,5 +1,7 @@
 """The field file's bytes, and the fields that other tools would misread."""
 
+import gzip
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from service.errors import InvalidFileError, ShearedAffineError
 from service.registration.fields import DisplacementField
+from service.registration.files import field_file
 from service.registration.files.field_file import read_field, write_field
 from service.registration.files.limits import Limits
 from service.registration.grid import Grid
@@ -137,3 +140,16 @@ def test_a_real_warp_of_another_tool_moves_points_as_itk_says(
     lps = np.array([-1.0, -1.0, 1.0])
     moved = np.array([theirs.TransformPoint(point) for point in points * lps]) * lps
     assert_allclose(ours.move(points), moved, atol=1e-4)
+
+
+def test_a_large_field_is_written_a_part_at_a_time_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = Grid((5, 4, 3), np.diag([2.0, 2.0, 3.0, 1.0]))
+    vectors = np.random.default_rng(1).normal(size=(5, 4, 3, 3)).astype(np.float32)
+    write_field(tmp_path / "whole.nii.gz", DisplacementField(vectors, grid))
+    monkeypatch.setattr(field_file, "AT_ONCE_BYTES", 1)
+    digest = write_field(tmp_path / "parts.nii", DisplacementField(vectors, grid))
+    whole = gzip.decompress((tmp_path / "whole.nii.gz").read_bytes())
+    assert (tmp_path / "parts.nii").read_bytes() == whole
+    assert digest == hashlib.sha256(whole).hexdigest()
