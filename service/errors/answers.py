@@ -45,6 +45,12 @@ class UploadNotFoundError(NotFoundError):
     slug = "upload-not-found"
 
 
+class CohortNotFoundError(NotFoundError):
+    """There is no such cohort of yours."""
+
+    slug = "cohort-not-found"
+
+
 class DatasetNotFoundError(NotFoundError):
     """There is no such data set of yours."""
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from service.errors import WarplineError
+from service.jobs.cohorts import CohortStore
 from service.jobs.datasets import DatasetStore
 from service.jobs.ports import BlobStore, Doorbell, JobStore, ModelRegistry, UploadStore
 from service.settings import Settings
@@ -14,6 +15,7 @@ from service.stores.local_blobs import LocalBlobStore
 from service.stores.migrate import database_of, migrate, require_schema
 from service.stores.s3_blobs import Bucket, S3BlobStore
 from service.stores.signing import UrlSigner, secret_in
+from service.stores.sql_cohorts import SqlCohortStore
 from service.stores.sql_datasets import SqlDatasetStore
 from service.stores.sql_jobs import SqlJobStore
 from service.stores.sql_models import SqlModelRegistry
@@ -28,6 +30,7 @@ class Stores:
     uploads: UploadStore
     models: ModelRegistry
     datasets: DatasetStore
+    cohorts: CohortStore
     blobs: BlobStore
     doorbell: Doorbell
     database: Database
@@ -53,6 +56,7 @@ def open_stores(settings: Settings) -> Stores:
         uploads=SqlUploadStore(database),
         models=SqlModelRegistry(database),
         datasets=SqlDatasetStore(database),
+        cohorts=SqlCohortStore(database),
         blobs=blobs,
         doorbell=_doorbell(settings),
         database=database,

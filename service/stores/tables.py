@@ -12,7 +12,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 # The newest migration. A test compares it with `migrations/versions/`.
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0004"
 
 Json = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 # SQLite counts up by itself only in a column that is exactly `INTEGER PRIMARY KEY`.
@@ -222,4 +222,31 @@ dataset = sa.Table(
     sa.UniqueConstraint("owner", "name"),
     sa.Index("ix_dataset_key", "key"),
     sqlite_autoincrement=True,
+)
+
+# Registrations that were ordered as one. The key is kept as its digest, as for a job.
+cohort = sa.Table(
+    "cohort",
+    metadata,
+    sa.Column("number", Number, primary_key=True, autoincrement=True),
+    sa.Column("id", sa.Uuid, nullable=False, unique=True),
+    sa.Column("owner", sa.String(255), nullable=False),
+    sa.Column("subjects", sa.Integer, nullable=False),
+    sa.Column("options", Json, nullable=False),
+    sa.Column("request_digest", sa.String(64), nullable=False),
+    sa.Column("key_sha256", sa.String(64)),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.UniqueConstraint("owner", "key_sha256"),
+    sqlite_autoincrement=True,
+)
+
+cohort_job = sa.Table(
+    "cohort_job",
+    metadata,
+    sa.Column("cohort_id", sa.Uuid, sa.ForeignKey("cohort.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("place", sa.Integer, nullable=False),
+    sa.Column("subject", sa.String(100), nullable=False),
+    _job_reference(),
+    sa.PrimaryKeyConstraint("cohort_id", "place"),
+    sa.UniqueConstraint("job_id"),
 )

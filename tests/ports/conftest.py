@@ -8,14 +8,17 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 
+from service.jobs.cohorts import CohortStore
 from service.jobs.datasets import DatasetStore
 from service.jobs.job import InputFile, Kind, NewJob, Request
 from service.jobs.ports import JobStore, ModelRegistry, UploadStore
 from service.stores.database import Database, sqlite_url
 from service.stores.memory import MemoryJobStore
+from service.stores.memory_cohorts import MemoryCohortStore
 from service.stores.memory_datasets import MemoryDatasetStore
 from service.stores.memory_files import MemoryUploadStore
 from service.stores.migrate import migrate
+from service.stores.sql_cohorts import SqlCohortStore
 from service.stores.sql_datasets import SqlDatasetStore
 from service.stores.sql_jobs import SqlJobStore
 from service.stores.sql_models import SqlModelRegistry
@@ -46,6 +49,7 @@ class Bench:
     uploads: UploadStore
     models: ModelRegistry
     datasets: DatasetStore
+    cohorts: CohortStore
     clock: HandClock
 
 
@@ -70,7 +74,8 @@ def memory_bench() -> Bench:
     jobs = MemoryJobStore(clock.seconds, is_kept)
     uploads = MemoryUploadStore(clock.seconds, jobs.is_read)
     datasets = MemoryDatasetStore(clock.seconds, uploads.delete)
-    return Bench(jobs, uploads, jobs.models, datasets, clock)
+    cohorts = MemoryCohortStore(jobs, clock.seconds)
+    return Bench(jobs, uploads, jobs.models, datasets, cohorts, clock)
 
 
 def sql_bench(database: Database, clock: HandClock) -> Bench:
@@ -80,6 +85,7 @@ def sql_bench(database: Database, clock: HandClock) -> Bench:
         SqlUploadStore(database),
         SqlModelRegistry(database),
         SqlDatasetStore(database),
+        SqlCohortStore(database),
         clock,
     )
 
