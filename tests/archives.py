@@ -90,6 +90,12 @@ class Orthanc:
                 for one in found
             }
 
+    def knows(self, ae_title: str, port: int) -> None:
+        """Let another entity in; where it listens."""
+        with self.http as http:
+            entity = {"AET": ae_title, "Host": "127.0.0.1", "Port": port}
+            assert http.put(f"/modalities/{ae_title}", json=entity).status_code == 200
+
     def clear(self) -> None:
         with self.http as http:
             for patient in http.get("/patients").json():

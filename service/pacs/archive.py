@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from service.errors import ConfigurationError, PacsIncompleteError, PacsSeriesTooLargeError
+from service.errors import PacsIncompleteError, PacsSeriesTooLargeError
 from service.jobs.job import PacsSeries
 from service.pacs.objects import Sending, Sent, meta_of
 from service.pacs.peers import DicomwebPeer, DimsePeer
@@ -51,7 +51,9 @@ def open_archive(peer: DicomwebPeer | DimsePeer) -> Archive:
         from service.pacs.dicomweb import Dicomweb
 
         return Dicomweb(peer)
-    raise ConfigurationError("Archives are spoken to by DICOMweb only.")
+    from service.pacs.dimse import Dimse
+
+    return Dimse(peer)
 
 
 class Landing:
@@ -86,13 +88,16 @@ class Landing:
         Raises:
             PacsSeriesTooLargeError: If there are enough.
         """
-        self._bytes += len(data)
+        self._count(len(data))
+        if self._file is not None:
+            self._file.write(data)
+
+    def _count(self, size: int) -> None:
+        self._bytes += size
         if self._bytes > self._limits.max_bytes:
             raise PacsSeriesTooLargeError(
                 f"This service takes series of up to {self._limits.max_bytes >> 20} MiB."
             )
-        if self._file is not None:
-            self._file.write(data)
 
     def end_file(self) -> None:
         """The file is whole; one that came before is not kept twice."""
@@ -104,6 +109,21 @@ class Landing:
             self.drop_file()
         self.by_uid.setdefault(uid, self._path)
         self._file = None
+
+    def take(self, path: Path) -> None:
+        """A file that lies on the same disk already; its name is free afterwards.
+
+        Raises:
+            PacsSeriesTooLargeError: If there are enough, or it is too large.
+        """
+        self.begin_file()
+        path.replace(self._path)
+        try:
+            self._count(self._path.stat().st_size)
+            self.end_file()
+        except BaseException:
+            self.drop_file()
+            raise
 
     def drop_file(self) -> None:
         """Half a file is none."""
