@@ -33,6 +33,8 @@ NESTED = (".zip", ".tar", ".tgz", ".gz.tar", ".tar.gz", ".tar.bz2", ".tar.xz", "
 IGNORED = frozenset({"__MACOSX", ".DS_Store", "Thumbs.db"})
 # What a zip's directory may take for each file; its real entries take 46 bytes and the name.
 DIRECTORY_BYTES_PER_FILE = 1024
+ZIP_ENTRY = b"PK\x01\x02"
+MOST_ENTRIES_PER_FILE = 4  # folders have entries too
 # Where the directory's size stands: magic, type, offset, length of the record; and for zip64.
 ZIP_ENDS = ((b"PK\x05\x06", "<L", 12, 22), (b"PK\x06\x06", "<Q", 40, 56))
 # Headers of a tar are read in one go; real ones hold a long name or a few attributes.
@@ -235,6 +237,7 @@ def _readable() -> Iterator[None]:
 def _zip_members(archive: Path, limits: ArchiveLimits, are_names_checked: bool) -> Iterator[Member]:
     _require_small_directory(archive, limits)
     with zipfile.ZipFile(archive) as opened:
+        _require_announced(opened.infolist(), limits)
         for entry in opened.infolist():
             _check_entry(entry, are_names_checked)
             if not (entry.is_dir() or _is_ignored(entry.filename)):
@@ -252,9 +255,27 @@ def _require_small_directory(archive: Path, limits: ArchiveLimits) -> None:
         for magic, form, offset, length in ZIP_ENDS
         if 0 <= (end := tail.rfind(magic)) <= len(tail) - length
     ]
-    if sizes and min(sizes) > (limits.max_files + 1) * DIRECTORY_BYTES_PER_FILE:
-        raise ArchiveTooManyFilesError(
-            f"This service takes data of up to {limits.max_files} files."
+    if not sizes:
+        return
+    if min(sizes) > (limits.max_files + 1) * DIRECTORY_BYTES_PER_FILE:
+        raise _too_many(limits)
+    with archive.open("rb") as file:
+        file.seek(max(0, archive.stat().st_size - len(tail) - min(sizes)))
+        entries = file.read().count(ZIP_ENTRY)
+    if entries > MOST_ENTRIES_PER_FILE * (limits.max_files + 1):
+        raise _too_many(limits)
+
+
+def _too_many(limits: ArchiveLimits) -> ArchiveTooManyFilesError:
+    return ArchiveTooManyFilesError(f"This service takes data of up to {limits.max_files} files.")
+
+
+def _require_announced(entries: list[zipfile.ZipInfo], limits: ArchiveLimits) -> None:
+    """An honest bomb is refused before it is unpacked; one that lies, while it is."""
+    announced = sum(entry.file_size for entry in entries)
+    if announced > limits.max_bytes:
+        raise ArchiveTooLargeError(
+            f"This service takes data of up to {limits.max_bytes >> 20} MiB, unpacked."
         )
 
 

@@ -110,13 +110,11 @@ def _volume(files: list[Path], request: dict[str, Any]) -> dict[str, Any]:
         volume = read_stack(found, stack, limits, notes)
         grid = volume.grid
         _keep(request["voxels"], volume.data)
-    with parsing():
-        origin = origin_of(stack, found.headers).to_json()
     return {
         "shape": grid.shape,
         "affine": grid.affine.tolist(),
         "dtype": value_type(stack).str,
-        "origin": origin,
+        "origin": origin_of(stack, found.headers).to_json(),
         "patient": asdict(patient_of(found.headers[stack.first.file])),
         "warnings": notes,
     }

@@ -11,6 +11,7 @@ from service.errors import (
 )
 from service.registration.files.dicom.frames import CODE_STRING, number
 from service.registration.files.dicom.stacks import Stack
+from service.registration.series_choice import is_chosen
 
 MOST_LISTED = 50
 
@@ -35,7 +36,7 @@ def chosen(stacks: Sequence[Stack], headers: Sequence[Any], series: str | None) 
         raise _ambiguous(stacks, headers)
     if series.isdigit() and 1 <= int(series) <= len(stacks):
         return stacks[int(series) - 1]
-    of_series = [stack for stack in stacks if stack.first.kind.series == series]
+    of_series = [stack for stack in stacks if is_chosen(stack.first.kind.series, series)]
     if len(of_series) == 1:
         return of_series[0]
     if of_series:

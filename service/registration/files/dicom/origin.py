@@ -13,6 +13,8 @@ from pydicom import Dataset
 
 from service.errors import InvalidDicomError
 from service.registration.files.dicom import patient
+from service.registration.files.dicom.frames import whole
+from service.registration.files.dicom.parsing import parsing
 from service.registration.files.dicom.patient import patient_of
 from service.registration.files.dicom.stacks import Stack
 
@@ -105,26 +107,41 @@ def origin_of(stack: Stack, headers: Sequence[Any]) -> Origin:
     Args:
         stack: The frames of the volume.
         headers: The data set of each file, without pixels, by its place in the list of files.
+
+    Raises:
+        InvalidDicomError: If a UID is none, or what every image has cannot be parsed.
     """
-    used = dict.fromkeys(frame.file for frame in stack.frames)
-    for file in used:
-        _require_uids(headers[file])
-    first = headers[stack.first.file]
+    with parsing():
+        used = dict.fromkeys(frame.file for frame in stack.frames)
+        for file in used:
+            _require_uids(headers[file])
+        positions = {frame.file: frame.position for frame in reversed(stack.frames)}
+        instances = tuple(
+            Instance(
+                str(headers[file].get("SOPClassUID", "")),
+                str(headers[file].get("SOPInstanceUID", "")),
+                whole(headers[file].get("NumberOfFrames"), 1),
+                positions[file],
+            )
+            for file in used
+        )
+        return Origin(_copied(headers[stack.first.file]), instances)
+
+
+def _copied(first: Dataset) -> Dataset:
+    """The attributes of COPIED; those whose values are none of their type say nothing."""
     header = Dataset()
     for keyword in COPIED:
-        if keyword in first:
-            header[keyword] = first[keyword]
-    positions = {frame.file: frame.position for frame in reversed(stack.frames)}
-    instances = tuple(
-        Instance(
-            str(headers[file].get("SOPClassUID", "")),
-            str(headers[file].get("SOPInstanceUID", "")),
-            int(headers[file].get("NumberOfFrames") or 1),
-            positions[file],
-        )
-        for file in used
-    )
-    return Origin(header, instances)
+        if keyword not in first:
+            continue
+        try:
+            one = Dataset()
+            one[keyword] = first[keyword]
+            one.to_json_dict()
+        except Exception:  # pydicom raises many kinds
+            continue
+        header[keyword] = one[keyword]
+    return header
 
 
 def _require_uids(header: Any) -> None:

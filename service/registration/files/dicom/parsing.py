@@ -16,6 +16,8 @@ from service.errors import (
     WarplineError,
 )
 
+# What decoders in Rust raise where they index beyond an end; not an Exception, on purpose.
+PANIC = "PanicException"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -47,6 +49,10 @@ def parsing(
             raise StorageFullError from None
         raise (otherwise or _unreadable()) from None
     except Exception:
+        raise (otherwise or _unreadable()) from None
+    except BaseException as error:
+        if type(error).__name__ != PANIC:
+            raise
         raise (otherwise or _unreadable()) from None
 
 

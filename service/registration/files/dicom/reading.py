@@ -172,9 +172,11 @@ def chosen(found: Found, series: str | None) -> Stack:
         InvalidDicomError: If there are several and none was asked for, or there is no such one.
         MixedSeriesError: If its slices are of different patients.
     """
-    stack = listing.chosen(found.stacks, found.headers, series)
+    with parsing():
+        stack = listing.chosen(found.stacks, found.headers, series)
     files = dict.fromkeys(frame.file for frame in stack.frames)
-    require_one_patient([patient_of(found.headers[file]) for file in files])
+    with parsing():
+        require_one_patient([patient_of(found.headers[file]) for file in files])
     return stack
 
 
