@@ -22,7 +22,7 @@ from service.pb import warpline_pb2 as pb
 from service.registration.fields import DisplacementField
 from service.registration.files.field_file import read_field
 from service.registration.files.limits import Limits
-from service.registration.files.volume_file import write_volume
+from service.registration.files.volume_file import read_volume, write_volume
 from service.registration.grid import Grid
 from service.registration.models_folder import ModelFolder
 from service.registration.options import RegisterOptions
@@ -170,14 +170,32 @@ def test_the_field_that_comes_back_is_that_of_warpline_register(live, pair, tmp_
     asyncio.run(test())
 
 
-@pytest.mark.real_data
-def test_a_beating_heart_is_registered_frame_by_frame_as_by_warpline_register(
-    live, shared_data, tmp_path
-):
+def beating_heart(shared_data: Path) -> tuple[list[np.ndarray], Grid]:
     series = nib.load(shared_data / "heart_tee_4d" / "greedy_img4d.nii.gz")
     voxels = np.ascontiguousarray(np.asarray(series.dataobj, np.float32))
     phases = [np.ascontiguousarray(voxels[..., phase]) for phase in (0, 3, 5)]
-    grid = Grid(phases[0].shape, series.affine)
+    return phases, Grid(phases[0].shape, series.affine)
+
+
+def breathing_liver(shared_data: Path) -> tuple[list[np.ndarray], Grid]:
+    """A part of the liver at end of exhale and in two states of inhaling."""
+    folder, part = shared_data / "liver_4dmri_eth" / "dataset19", np.s_[20:140, 30:150, 0:25]
+    names = ("exhMaster_unmasked", "cyc_1_6", "cyc_1_9")
+    whole = [
+        read_volume(folder / f"{name}.force_direction.mha", Limits(), "fixed") for name in names
+    ]
+    affine = whole[0].grid.affine.copy()
+    affine[:3, 3] = whole[0].grid.to_world([index.start for index in part])
+    phases = [np.ascontiguousarray(volume.data[part], np.float32) for volume in whole]
+    return phases, Grid(phases[0].shape, affine)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("series", [beating_heart, breathing_liver])
+def test_a_series_is_registered_frame_by_frame_as_by_warpline_register(
+    series, live, shared_data, tmp_path
+):
+    phases, grid = series(shared_data)
     chosen = pb.RegisterOptions(initialise="moments", refine="none")
 
     async def test() -> list[Any]:
@@ -305,8 +323,8 @@ def test_sigterm_tells_the_sessions_and_ends_well(live, pair):
             assert closed.problem.code == "live-stopping"
             assert (await client.ended()).code() is grpc.StatusCode.UNAVAILABLE
         assert live.process.wait(30) == 0
-        events = (live.folder / "live-audit.jsonl").read_text()
-        assert '"reason": "live-stopping"' in events
+        events = (live.folder / "audit.jsonl").read_text()
+        assert '"reason":"live-stopping"' in events
 
     asyncio.run(test())
     live.start()
