@@ -8,6 +8,9 @@ from service.errors import ArchivePathError
 _LONGEST_PATH, _DEEPEST_PATH, _LONGEST_PART_BYTES = 240, 16, 200
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\]|[\u200e\u200f\u202a-\u202e\u2066-\u2069]')
 
+# A word of a caller's that is to be the name of a folder.
+SUBJECT_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
 
 def checked_path(path: str) -> PurePosixPath:
     """A relative path that stays in its folder on every system.

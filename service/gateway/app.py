@@ -12,6 +12,7 @@ from service.gateway.front import FrontDoor
 from service.gateway.loopback import OwnPages
 from service.gateway.metrics import Metrics
 from service.gateway.rest import (
+    cohorts,
     datasets,
     events,
     jobs,
@@ -38,6 +39,7 @@ from service.stores.library import ModelLibrary
 
 ROUTERS: tuple[APIRouter, ...] = (
     register.router,
+    cohorts.router,
     warp.router,
     train.router,
     datasets.router,

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
+from service.gateway.cohorts import CohortOrder
 from service.gateway.orders import RegisterOrder, WarpOrder
 from service.gateway.rest.models import Promotion, RollBack
 from service.gateway.rest.views import Problem, UploadOrder
@@ -24,6 +25,7 @@ Every route is reachable under `/v1` and at the root. Errors are `application/pr
 """
 TAGS = [
     {"name": "register", "description": "Make registrations and use their transforms."},
+    {"name": "cohorts", "description": "Many moving volumes to one fixed, as one order."},
     {"name": "train", "description": "Make models, and keep the data to make them of."},
     {"name": "uploads", "description": "Large files, in pieces, resumable."},
     {"name": "jobs", "description": "Follow, list, cancel, delete; fetch results."},
@@ -35,6 +37,7 @@ TAGS = [
 BODIES: tuple[type[BaseModel], ...] = (
     RegisterOrder,
     WarpOrder,
+    CohortOrder,
     TrainOrder,
     DatasetOrder,
     UploadOrder,

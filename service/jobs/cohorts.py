@@ -13,8 +13,7 @@ from service.errors import QueueFullError, QuotaExceededError
 from service.jobs.digest import request_digest
 from service.jobs.intake import RETRY_AFTER_S, Intake
 from service.jobs.job import Job, NewJob, Queue, Request, State
-
-SUBJECT_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+from service.paths import SUBJECT_ID
 
 
 class _Frozen(BaseModel):

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from service.jobs.job import Job, Kind
+from service.jobs.job import Job, Kind, Queue
 from service.jobs.ports import BlobStore
 from service.jobs.runner import Outcome, Output, Watch
 from service.registration.files.limits import Limits
+from service.registration.kept_fixed import KeptFixed
 from service.registration.models_folder import Models
 from service.registration.options import RegisterOptions, WarpOptions
 from service.registration.pipeline import register_files
@@ -36,6 +37,7 @@ class Registration:
     limits: Limits
     urls: UrlRules
     series: SeriesFetcher = field(default_factory=SeriesFetcher)
+    kept: KeptFixed = field(default_factory=KeptFixed)
 
     def __call__(self, job: Job, folder: Path, watch: Watch) -> Outcome:
         """Do the job in `folder`: inputs under `in`, results under `out`."""
@@ -56,8 +58,16 @@ class Registration:
                 limits=self.limits,
                 watch=watch,
                 job_id=str(job.id),
+                kept=self._kept_for(job),
             )
         return Outcome(_outputs(out), report.summary())
+
+    def _kept_for(self, job: Job) -> KeptFixed | None:
+        """Of batch jobs the fixed image is kept: the next one may be of the same cohort."""
+        if job.queue is Queue.BATCH:
+            return self.kept
+        self.kept.forget()
+        return None
 
     def _fetch(self, job: Job, folder: Path, watch: Watch) -> dict[str, Path]:
         folder.mkdir()

@@ -10,8 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.registration.report import Report
 
-SUBJECT_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
-
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 Status = Literal["pass", "warn", "fail"]
 
