@@ -1,5 +1,6 @@
 """A real archive for tests: Debian's Orthanc with DICOMweb and DIMSE, on loopback, in a folder."""
 
+import gc
 import json
 import shutil
 import subprocess
@@ -14,6 +15,8 @@ import pytest
 from tests.servers import free_port, missing, wait_for_port
 
 PLUGIN = "libOrthancDicomWeb.so"
+# pynetdicom leaves sockets of refused connections, and files of aborted objects, to the collector.
+LEFT_OPEN = "ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning"
 USER, PASSWORD = "warpline", "an archive's secret"
 
 
@@ -111,6 +114,13 @@ def orthanc_binary() -> str:
     if shutil.which("Orthanc") is None or _plugin() is None:
         missing("Orthanc with its DICOMweb plugin")
     return "Orthanc"
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """What a test leaves to the garbage collector goes with it."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

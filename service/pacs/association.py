@@ -180,4 +180,5 @@ class Weight:
         self._left -= len(event.data)
         if self._left < 0 and not self.is_too_much:
             self.is_too_much = True
-            event.assoc.abort()
+            # Not in this thread, which is the one that would have to send it.
+            threading.Thread(target=event.assoc.abort, daemon=True).start()

@@ -18,11 +18,15 @@ from service.pacs.archive import SeriesLimits
 from service.pacs.dimse import Dimse
 from service.pacs.objects import Sent, meta_of, to_send
 from service.pacs.peers import DimsePeer
-from tests.archives import Orthanc
+from tests.archives import LEFT_OPEN, Orthanc
 from tests.integration.test_dicomweb import STUDY, nothing, series
 from tests.servers import free_port
 
-pytestmark = pytest.mark.servers
+pytestmark = [
+    pytest.mark.servers,
+    pytest.mark.usefixtures("collected"),
+    pytest.mark.filterwarnings(LEFT_OPEN),
+]
 
 
 @pytest.fixture
@@ -109,8 +113,6 @@ def test_an_archive_that_does_not_know_us(said: dict[str, Any], tmp_path: Path) 
         Dimse(peer).fetch(wanted, tmp_path / "out", SeriesLimits(), nothing)
 
 
-# pynetdicom leaves the socket of a refused connection to the garbage collector.
-@pytest.mark.filterwarnings("ignore:.*socket:pytest.PytestUnraisableExceptionWarning")
 def test_an_archive_that_is_away(said: dict[str, Any], tmp_path: Path) -> None:
     wanted = PacsSeries(pacs="A", study=STUDY, series="1.2.3.4")
     peer = DimsePeer(**said | {"port": 9})
