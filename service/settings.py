@@ -202,9 +202,35 @@ class Settings(BaseSettings):
     live_kept_mib: int = Field(
         512, ge=1, description="Memory for those answers; with large ones fewer are kept."
     )
-    live_audit: Path | None = Field(
-        None, description="Audit log of live sessions; by default in the data folder."
+
+    # Privacy
+    audit_file: Path | None = Field(
+        None,
+        description="Audit log of this machine, see docs/privacy.md; by default `audit.jsonl` in "
+        "the data folder.",
     )
+    audit_key: SecretStr | None = Field(
+        None,
+        description="Secret of the audit log's chain: without it nobody can write one that "
+        "verifies.",
+    )
+    audit_required: bool = Field(
+        False, description="Refuse what cannot be recorded; by default it goes on, and is counted."
+    )
+    audit_rotate_mib: int = Field(
+        64, ge=1, description="Size at which the audit log goes on in a new file."
+    )
+    deidentification_key: SecretStr | None = Field(
+        None,
+        description="Secret that new UIDs and pseudonyms are made with where outputs are "
+        "de-identified; by default a random one for each job.",
+    )
+
+    @property
+    def deidentification_secret(self) -> bytes | None:
+        """The key as bytes."""
+        key = self.deidentification_key
+        return None if key is None else key.get_secret_value().encode()
 
     @model_validator(mode="after")
     def _keys_before_open_doors(self) -> Self:

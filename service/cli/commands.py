@@ -11,6 +11,7 @@ from typer.main import get_group
 # function has the command's name.
 NAMES = (
     "register",
+    "cohort",
     "warp",
     "train",
     "evaluate",
@@ -23,6 +24,7 @@ NAMES = (
     "models",
     "datasets",
     "doctor",
+    "audit",
     "keys",
     "version",
 )

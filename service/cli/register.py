@@ -105,6 +105,9 @@ def register(
         bool,
         typer.Option("--allow-different-patients", help=about("allow_different_patients"), **Dicom),
     ] = False,
+    deidentify: Annotated[
+        bool, typer.Option("--deidentify", help=about("deidentify"), **Dicom)
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write into a folder that has files.")
     ] = False,
@@ -189,7 +192,10 @@ def _register_here(
             from service.registration.pipeline import register_files
 
             limits = Limits(settings.max_voxels, settings.max_axis)
-            return register_files(files, options, folder, models, limits=limits, watch=watch)
+            secret = settings.deidentification_secret
+            return register_files(
+                files, options, folder, models, limits=limits, watch=watch, secret=secret
+            )
 
 
 @contextmanager

@@ -75,6 +75,10 @@ class RegisterTerms(OrderTerms, total=False):
     label_interpolation: LabelInterpolation
     fill: float
     seed: int
+    fixed_series: str | None
+    moving_series: str | None
+    allow_different_patients: bool
+    deidentify: bool
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from service.errors.answers import (
     AccessError,
     BodyTooLargeError,
     CheckpointInvalidError,
-    ComparisonOutdatedError,
     CohortNotFoundError,
+    ComparisonOutdatedError,
     ConflictError,
     DatasetNotFoundError,
     HeadersTooLargeError,
@@ -59,6 +59,7 @@ from service.errors.answers import (
     UploadIncompleteError,
     UploadNotFoundError,
 )
+from service.errors.audit import AuditChainError, AuditUnavailableError
 from service.errors.defects import (
     ConfigurationError,
     InternalError,
@@ -189,6 +190,8 @@ __all__ = [
     "ArchivePathError",
     "ArchiveTooLargeError",
     "ArchiveTooManyFilesError",
+    "AuditChainError",
+    "AuditUnavailableError",
     "BadAffineError",
     "BadDimensionsError",
     "BadLabelsError",

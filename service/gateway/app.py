@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from service.audit.log import AuditLog
 from service.gateway import problems
 from service.gateway.desk import Desk
 from service.gateway.front import FrontDoor
@@ -110,6 +111,7 @@ def make_desk(settings: Settings, stores: Stores) -> Desk:
         keys=Keys.of(settings),
         rates=Rates(settings.requests_per_minute),
         peers=Peers.of(settings),
+        audit=AuditLog.of(settings),
     )
 
 

@@ -12,8 +12,9 @@ def cancel_job(desk: Desk, job_id: UUID, owner: str) -> Job:
     Raises:
         JobNotFoundError: If there is none, or it is another owner's.
     """
-    desk.stores.jobs.job(job_id, owner)
-    return desk.stores.jobs.cancel(job_id)
+    with desk.audit.action(owner, "cancel", job=str(job_id)):
+        desk.stores.jobs.job(job_id, owner)
+        return desk.stores.jobs.cancel(job_id)
 
 
 def delete_job(desk: Desk, job_id: UUID, owner: str) -> None:
@@ -23,8 +24,9 @@ def delete_job(desk: Desk, job_id: UUID, owner: str) -> None:
         JobNotFoundError: If there is none, or it is another owner's.
         ConflictError: If it is not finished, or an unfinished job reads its results.
     """
-    desk.stores.jobs.job(job_id, owner)
-    _remove_objects(desk, desk.stores.jobs.delete(job_id))
+    with desk.audit.action(owner, "delete", job=str(job_id)):
+        desk.stores.jobs.job(job_id, owner)
+        _remove_objects(desk, desk.stores.jobs.delete(job_id))
 
 
 def _remove_objects(desk: Desk, gone: Job) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service.audit.log import AuditLog
 from service.gateway.metrics import Metrics
 from service.gateway.spool import Spool
 from service.jobs.intake import Intake
@@ -29,6 +30,7 @@ class Desk:
     metrics: Metrics
     keys: Keys
     rates: Rates  # shared by all faces, so that a key has one allowance
+    audit: AuditLog
     peers: Peers = field(default_factory=Peers)
     stopping: Event = field(default_factory=Event)  # long answers end when it is set
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from service.errors import GridMismatchError, NoOverlapError
 from service.registration.files.affine_text import read_affine
+from service.registration.files.dicom.patient import require_same_patient
 from service.registration.files.dicom.source import is_dicom_source
 from service.registration.files.header import Header
 from service.registration.files.limits import Limits
@@ -22,18 +23,26 @@ POINT_ROLES = frozenset({"fixed_points", "moving_points", "points"})
 TRANSFORM_ROLES = frozenset({"initial_transform"})
 
 
-def check_files(paths: Mapping[str, Path], limits: Limits) -> dict[str, Header]:
+def check_files(
+    paths: Mapping[str, Path], limits: Limits, series: Mapping[str, str | None] | None = None
+) -> dict[str, Header]:
     """Check every file by what its role needs; gives the headers of those that are volumes.
+
+    Args:
+        paths: The files by role.
+        limits: What is refused as too large.
+        series: By role, which of several volumes of DICOM was asked for.
 
     Raises:
         InvalidFileError: Its subclass says what is wrong, its field which role.
     """
     with ThreadPoolExecutor(2) as pool:
-        found = pool.map(lambda role: _check(role, paths[role], limits), paths)
+        wanted = series or {}
+        found = pool.map(lambda role: _check(role, paths[role], limits, wanted.get(role)), paths)
         return {role: header for role, header in zip(paths, found, strict=True) if header}
 
 
-def _check(role: str, path: Path, limits: Limits) -> Header | None:
+def _check(role: str, path: Path, limits: Limits, series: str | None) -> Header | None:
     if role in POINT_ROLES:
         read_points(path, role)
         return None
@@ -42,7 +51,7 @@ def _check(role: str, path: Path, limits: Limits) -> Header | None:
         return None
     if role in LABEL_ROLES and is_dicom_source(path):
         return None  # drawn on its image's grid, which the worker reads
-    return verify_file(path, limits, role)
+    return verify_file(path, limits, role, series=series)
 
 
 def check_pair(headers: Mapping[str, Header], options: RegisterOptions, *, is_placed: bool) -> None:
@@ -54,7 +63,10 @@ def check_pair(headers: Mapping[str, Header], options: RegisterOptions, *, is_pl
     Raises:
         GridMismatchError: If labels or a mask lie on another grid than their image.
         NoOverlapError: If the fields of view do not meet and nothing will bring them together.
+        PatientMismatchError: If DICOM images are of different patients, and that is not allowed.
     """
+    if {"fixed", "moving"} <= set(headers) and not options.allow_different_patients:
+        require_same_patient(headers["fixed"].patient, headers["moving"].patient)
     for role, header in headers.items():
         image = headers.get(role.partition("_")[0])
         if image is not None and not header.grid.is_same(image.grid):

@@ -5,11 +5,17 @@ from uuid import UUID
 from service.errors import NothingToStoreError
 from service.gateway.desk import Desk
 from service.gateway.handing_out import manifest_of
+from service.gateway.recording import submission
 from service.gateway.taking_in import require_archive
 from service.jobs.job import Job
 from service.jobs.storing import STORE_PRIORITY, STORE_QUEUE, store_request
 
 
+def _job_of(stored: tuple[Job, bool]) -> Job:
+    return stored[0]
+
+
+@submission("store", _job_of)
 def store_result(
     desk: Desk, owner: str, job_id: UUID, pacs: str, key: str | None
 ) -> tuple[Job, bool]:

@@ -52,6 +52,11 @@ class Taken:
     settle: Callable[[], None]
 
 
+def job_of(taken: Taken) -> Job:
+    """The job that was taken in."""
+    return taken.job
+
+
 def local_paths(
     desk: Desk, order: Submission[Any], inputs: Mapping[str, InputFile], folder: Path
 ) -> dict[str, Path]:

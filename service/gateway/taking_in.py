@@ -14,7 +14,8 @@ from service.gateway.door import check_files, check_pair
 from service.gateway.handing_out import manifest_of
 from service.gateway.inputs import referred
 from service.gateway.orders import RegisterOrder, Submission, WarpOrder
-from service.gateway.submitting import Taken, local_paths, submit, ticket_of
+from service.gateway.recording import submission
+from service.gateway.submitting import Taken, job_of, local_paths, submit, ticket_of
 from service.jobs import job as jobs
 from service.jobs.job import InputFile, Kind
 from service.registration.files.header import Header
@@ -23,6 +24,7 @@ from service.stores.library import ModelLibrary
 TRANSFORMS = {"ddf": "ddf.nii.gz", "inverse_ddf": "inverse_ddf.nii.gz"}
 
 
+@submission("register", job_of)
 def take_in_registration(
     desk: Desk, owner: str, order: Submission[RegisterOrder], key: str | None, folder: Path
 ) -> Taken:
@@ -40,7 +42,9 @@ def take_in_registration(
     require_model(desk.models, order.order.options.model)
     require_archive(desk, owner, order.order.store_to, "/store_to")
     inputs = _referred(desk, owner, order)
-    headers = check_files(local_paths(desk, order, inputs, folder), desk.file_limits)
+    wanted = order.order.options
+    series = {"fixed": wanted.fixed_series, "moving": wanted.moving_series}
+    headers = check_files(local_paths(desk, order, inputs, folder), desk.file_limits, series)
     if order.order.store_to is not None:
         _require_dicom(headers)
     check_pair(headers, order.order.options, is_placed="initial_transform" in order.roles)
@@ -105,6 +109,7 @@ def require_model(models: ModelLibrary, ref: str) -> None:
             raise
 
 
+@submission("warp", job_of)
 def take_in_warp(
     desk: Desk, owner: str, order: Submission[WarpOrder], key: str | None, folder: Path
 ) -> Taken:

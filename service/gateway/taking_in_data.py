@@ -6,7 +6,8 @@ from service.archives import ArchiveLimits, Contents, look_through
 from service.errors import InvalidArchiveError, TrainingNotOfferedError
 from service.gateway.desk import Desk
 from service.gateway.inputs import from_upload
-from service.gateway.submitting import Taken, submit, ticket_of
+from service.gateway.recording import submission
+from service.gateway.submitting import Taken, job_of, submit, ticket_of
 from service.gateway.training import (
     DatasetOrder,
     DataSource,
@@ -30,6 +31,7 @@ def require_training(desk: Desk) -> None:
         )
 
 
+@submission("train", job_of)
 def take_in_training(desk: Desk, owner: str, order: TrainOrder, key: str | None) -> Taken:
     """Check a configuration and its data and make the job.
 
@@ -87,6 +89,13 @@ def add_dataset(desk: Desk, owner: str, order: DatasetOrder) -> Dataset:
         ConflictError: If the owner has one of that name.
         WarplineError: As in `take_in_training`.
     """
+    with desk.audit.action(owner, "dataset") as what:
+        made = _added(desk, owner, order)
+        what["dataset"] = str(made.id)
+    return made
+
+
+def _added(desk: Desk, owner: str, order: DatasetOrder) -> Dataset:
     if order.upload_id is None:
         inputs = (
             listed(desk.settings, order.listing, "/listing")
@@ -115,7 +124,8 @@ def delete_dataset(desk: Desk, dataset_id: UUID, owner: str) -> None:
     Raises:
         DatasetNotFoundError: If there is none, or it is another owner's.
     """
-    gone = desk.stores.datasets.delete(dataset_id, owner)
+    with desk.audit.action(owner, "delete", dataset=str(dataset_id)):
+        gone = desk.stores.datasets.delete(dataset_id, owner)
     if gone.key is not None:
         folder = f"{gone.key.rpartition('/')[0]}/"
         if folder not in desk.stores.jobs.live_keys([folder]):

@@ -1,34 +1,32 @@
-"""Who had which live session, and when: lines of JSON that are only ever added to a file.
+"""Who had which live session, and when, in the audit log.
 
 Nothing of what was sent is in it: shapes, never voxels, positions, points or times of acquisition.
 """
 
-import json
-import logging
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
+from service.audit.log import DONE, AuditLog
+from service.errors import AuditUnavailableError
 from service.live.session import Session
-
-logger = logging.getLogger(__name__)
 
 
 class Audit:
     """Writes on a thread of its own, so that a slow disk delays no frame."""
 
-    def __init__(self, path: Path) -> None:
-        """Write to this file; it and its folder are made when the first line comes."""
-        self._path = path
+    def __init__(self, log: AuditLog) -> None:
+        """Write to this log; it is made when the first record comes."""
+        self._log = log
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="audit")
 
-    def note(self, event: str, session: Session, **more: Any) -> None:
+    def note(self, event: str, session: Session, *, outcome: str = DONE, **more: Any) -> None:
         """Something happened to a session: `opened`, `ready`, `resumed`, `ended`."""
         opening = session.opening
         self._write(
+            session.owner,
             event,
-            owner=session.owner,
+            outcome,
             session=session.id,
             model=opening.options.model,
             role=opening.role,
@@ -39,21 +37,15 @@ class Audit:
 
     def refused(self, owner: str, reason: str) -> None:
         """A session was not opened."""
-        self._write("refused", owner=owner, reason=reason)
+        self._write(owner, "refused", reason)
 
     def close(self) -> None:
-        """Wait until every line is written."""
+        """Wait until every record is written."""
         self._pool.shutdown(wait=True)
 
-    def _write(self, event: str, **facts: Any) -> None:
-        at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = json.dumps({"at": at, "event": event} | facts) + "\n"
-        self._pool.submit(self._append, line)
+    def _write(self, owner: str, event: str, outcome: str, **facts: Any) -> None:
+        self._pool.submit(self._noted, owner, f"live.{event}", facts, outcome)
 
-    def _append(self, line: str) -> None:
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(line)
-        except OSError as error:
-            logger.error("the audit log cannot be written: %s", error.strerror)
+    def _noted(self, owner: str, did: str, facts: dict[str, Any], outcome: str) -> None:
+        with suppress(AuditUnavailableError):  # a session that runs goes on; the log was told
+            self._log.note(owner, did, facts, outcome)

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2
 
+from service.audit.log import AuditLog
 from service.errors import ConfigurationError, LiveFullError, LiveStoppingError
 from service.keys import Keys, Rates
 from service.live.audit import Audit
@@ -93,7 +94,7 @@ class LiveServer:
         self._turns = Turns()
         self._stopping = asyncio.Event()
         self._metrics = LiveMetrics()
-        self._audit = Audit(config.live_audit or config.data_dir / "live-audit.jsonl")
+        self._audit = Audit(AuditLog.of(config))
         self._is_ready = False
         self.port = self.http_port = 0
 

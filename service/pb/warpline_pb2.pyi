@@ -224,7 +224,7 @@ class Ticket(_message.Message):
     def __init__(self, queue: _Optional[str] = ..., priority: _Optional[int] = ..., deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class RegisterOptions(_message.Message):
-    __slots__ = ("model", "initialise", "refine", "interpolation", "label_interpolation", "fill", "seed", "allow_different_patients", "fixed_series", "moving_series")
+    __slots__ = ("model", "initialise", "refine", "interpolation", "label_interpolation", "fill", "seed", "allow_different_patients", "fixed_series", "moving_series", "deidentify")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     INITIALISE_FIELD_NUMBER: _ClassVar[int]
     REFINE_FIELD_NUMBER: _ClassVar[int]
@@ -235,6 +235,7 @@ class RegisterOptions(_message.Message):
     ALLOW_DIFFERENT_PATIENTS_FIELD_NUMBER: _ClassVar[int]
     FIXED_SERIES_FIELD_NUMBER: _ClassVar[int]
     MOVING_SERIES_FIELD_NUMBER: _ClassVar[int]
+    DEIDENTIFY_FIELD_NUMBER: _ClassVar[int]
     model: str
     initialise: str
     refine: str
@@ -245,7 +246,8 @@ class RegisterOptions(_message.Message):
     allow_different_patients: bool
     fixed_series: str
     moving_series: str
-    def __init__(self, model: _Optional[str] = ..., initialise: _Optional[str] = ..., refine: _Optional[str] = ..., interpolation: _Optional[str] = ..., label_interpolation: _Optional[str] = ..., fill: _Optional[float] = ..., seed: _Optional[int] = ..., allow_different_patients: _Optional[bool] = ..., fixed_series: _Optional[str] = ..., moving_series: _Optional[str] = ...) -> None: ...
+    deidentify: bool
+    def __init__(self, model: _Optional[str] = ..., initialise: _Optional[str] = ..., refine: _Optional[str] = ..., interpolation: _Optional[str] = ..., label_interpolation: _Optional[str] = ..., fill: _Optional[float] = ..., seed: _Optional[int] = ..., allow_different_patients: _Optional[bool] = ..., fixed_series: _Optional[str] = ..., moving_series: _Optional[str] = ..., deidentify: _Optional[bool] = ...) -> None: ...
 
 class RegisterStart(_message.Message):
     __slots__ = ("options", "ticket", "inputs", "delivery", "wanted")

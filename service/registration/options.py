@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from service.registration.series_choice import without_uid
+
 Initialise = Literal["none", "centre", "moments", "rigid", "affine"]
 # `model` is what the model's card says that it was trained after, or else `affine`.
 InitialiseChoice = Literal["model", "none", "centre", "moments", "rigid", "affine"]
@@ -12,7 +14,7 @@ LabelInterpolation = Literal["nearest", "linear"]
 Refine = Literal["none", "fast", "best"] | Annotated[float, Field(gt=0, le=600)]
 
 MODEL_NAME = r"^[a-z0-9][a-z0-9-]{0,62}(/[a-z0-9][a-z0-9.-]{0,30}|@[a-z]{1,20})?$"
-SERIES = r"^[0-9][0-9.]{0,63}$"
+SERIES = r"^([0-9][0-9.]{0,63}|sha256:[0-9a-f]{64})$"
 
 
 class WarpOptions(BaseModel):
@@ -52,7 +54,7 @@ class RegisterOptions(WarpOptions):
         None,
         pattern=SERIES,
         description="Of DICOM with several volumes: which is fixed, by its number in the list that "
-        "the error shows, or by its series UID.",
+        "the error shows, or by its series UID, of which only a digest is kept.",
     )
     moving_series: str | None = Field(
         None, pattern=SERIES, description="Of DICOM with several volumes: which is moving."
@@ -60,7 +62,17 @@ class RegisterOptions(WarpOptions):
     allow_different_patients: bool = Field(
         False, description="Register DICOM images that say that they are of different patients."
     )
+    deidentify: bool = Field(
+        False,
+        description="Take the patient out of the DICOM objects that are written, by the basic "
+        "profile of PS3.15; other files never hold any.",
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="For stages that draw random numbers.")
+
+    @field_validator("fixed_series", "moving_series")
+    @classmethod
+    def _without_uid(cls, value: str | None) -> str | None:
+        return None if value is None else without_uid(value)
 
     @field_validator("refine", mode="before")
     @classmethod

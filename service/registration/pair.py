@@ -11,6 +11,7 @@ import numpy as np
 from service.errors import InvalidRequestError, NoContrastError
 from service.registration.fields import Affine
 from service.registration.files.affine_text import read_affine
+from service.registration.files.dicom.asking import Tick, untold
 from service.registration.files.dicom.source import (
     OriginJson,
     is_dicom_source,
@@ -60,6 +61,7 @@ def read_pair(
     warnings: list[str],
     *,
     known: "Mapping[str, Read] | None" = None,
+    tick: Tick = untold,
 ) -> Pair:
     """Read every file of a pair, two at a time, and check that they belong together.
 
@@ -69,6 +71,7 @@ def read_pair(
         limits: What is refused as too large.
         warnings: What is odd but not wrong is added here.
         known: Files that were read before, by role; see `read_files`.
+        tick: Called while DICOM is read; may raise to stop it.
 
     Raises:
         InvalidRequestError: If a needed role is missing or a role is unknown.
@@ -78,7 +81,7 @@ def read_pair(
         PatientMismatchError: If DICOM images are of different patients, and that is not allowed.
     """
     _require_roles(files)
-    loaded = read_files(files, options, limits, known=known)
+    loaded = read_files(files, options, limits, known=known, tick=tick)
     parts: dict[str, Any] = {}
     for role, read in loaded.items():
         warnings.extend(f"{role}: {warning}" for warning in read.warnings)
@@ -102,6 +105,7 @@ def read_files(
     limits: Limits,
     *,
     known: "Mapping[str, Read] | None" = None,
+    tick: Tick = untold,
 ) -> "dict[str, Read]":
     """Read files, two at a time, but for those that are known; raises as `read_pair`."""
     series = {"fixed": options.fixed_series, "moving": options.moving_series}
@@ -109,7 +113,7 @@ def read_files(
     drawn = {role for role in files if role in LABEL_ROLES and is_dicom_source(files[role])}
     with ThreadPoolExecutor(2) as pool:
         loading = {
-            role: pool.submit(_read, role, path, limits, series.get(role))
+            role: pool.submit(_read, role, path, limits, series.get(role), tick)
             for role, path in files.items()
             if role not in drawn and role not in loaded
         }
@@ -152,10 +156,10 @@ class Read:
     origin: OriginJson | None = field(default=None, repr=False)
 
 
-def _read(role: str, path: Path, limits: Limits, series: str | None) -> Read:
+def _read(role: str, path: Path, limits: Limits, series: str | None, tick: Tick) -> Read:
     warnings: list[str] = []
     if role in IMAGE_ROLES:
-        image, origin = read_image(path, limits, role, warnings, series=series)
+        image, origin = read_image(path, limits, role, warnings, series=series, tick=tick)
         # In the order that kernels walk, once and for all: in files i runs fastest.
         return Read(image.with_data(np.ascontiguousarray(image.data)), warnings, origin)
     if role in LABEL_ROLES:

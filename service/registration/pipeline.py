@@ -6,6 +6,7 @@ read -> initialise -> predict -> refine -> warp -> measure -> judge -> draw -> w
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from secrets import token_bytes
 from typing import TYPE_CHECKING
 
 from service.registration.alignment import align
@@ -39,6 +40,7 @@ def register_files(
     watch: Watch = unwatched,
     job_id: str | None = None,
     kept: KeptFixed | None = None,
+    secret: bytes | None = None,
 ) -> Report:
     """Register the pair in `files` and write its results into `folder`.
 
@@ -51,6 +53,7 @@ def register_files(
         watch: Told the stage and the fraction of the whole; may raise to stop the work.
         job_id: Goes into the report.
         kept: Keeps the fixed image and what is made of it for the next pair with the same.
+        secret: For `deidentify`: with one secret a patient and a UID always become the same.
 
     Raises:
         InvalidRequestError: If the pair cannot be registered; see `pair.read_pair`, `align`.
@@ -61,9 +64,16 @@ def register_files(
     folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(1) as background:
         opening = background.submit(models.load, options.model)
-        with clock.stage("read"):
+        with clock.stage("read") as reading:
             known = {} if kept is None else kept.known(files, options, limits or Limits())
-            pair = read_pair(files, options, limits or Limits(), warnings, known=known)
+            pair = read_pair(
+                files,
+                options,
+                limits or Limits(),
+                warnings,
+                known=known,
+                tick=lambda: reading.tell(0.0),
+            )
         engine = opening.result()
     fixed = None if kept is None else kept.prepared(pair, options, engine)
     alignment = align(pair, options, engine, clock, warnings, fixed=fixed)
@@ -84,7 +94,7 @@ def register_files(
             told = VerdictReport(status=verdict.status, reasons=verdict.reasons)
             ran_on = engine.provider if engine.has_started else "cpu"
             made = provenance(files, options, provider=ran_on), _model_used(engine)
-            more = dicom_writers(pair, products, metrics, told, made)
+            more = dicom_writers(pair, products, metrics, told, made, key=_key(options, secret))
             more["overlay.png"] = lambda path: _write(path, overlay)
             written = writing.result() | write_all(more, folder)
             stage.detail = "beside measuring and drawing"
@@ -102,6 +112,11 @@ def register_files(
     _write_page(report, pictures, folder)
     write_report(report, folder)
     return report
+
+
+def _key(options: RegisterOptions, secret: bytes | None) -> bytes | None:
+    """What new UIDs and names are made with; None leaves the patient in the objects."""
+    return (secret or token_bytes(32)) if options.deidentify else None
 
 
 def _drawn(pair: Pair, products: Products, shape: Regularity) -> "tuple[Pictures, bytes]":

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.archives import ArchiveLimits
+from service.audit.log import AuditLog
 from service.errors import InternalError
 from service.jobs.job import Job, Kind, Queue
 from service.jobs.runner import Outcome, Watch, Work
@@ -41,7 +42,7 @@ def make_work(config: Settings, stores: Stores) -> Work:
         from service.worker.registration import make_work as make_registration
 
         works |= dict.fromkeys((Kind.REGISTER, Kind.WARP), make_registration(config, stores))
-        works[Kind.STORE] = Storing(stores.blobs, Peers.of(config))
+        works[Kind.STORE] = Storing(stores.blobs, Peers.of(config), AuditLog.of(config))
     if Queue.TRAIN in queues:
         works[Kind.TRAIN] = make_training(config, stores)
     return ByKind(works)

@@ -2,6 +2,7 @@
 
 import numba
 
+from service.audit.log import AuditLog
 from service.jobs.runner import Work
 from service.pacs.archive import SeriesLimits
 from service.pacs.peers import Peers
@@ -40,5 +41,10 @@ def make_work(config: Settings, stores: Stores) -> Work:
         models_of(config, stores),
         Limits(max_voxels=config.max_voxels, max_axis=config.max_axis),
         UrlRules.of(config.allowed_url_hosts, config.max_upload_mib),
-        SeriesFetcher(Peers.of(config), SeriesLimits(max_bytes=config.max_upload_mib << 20)),
+        SeriesFetcher(
+            Peers.of(config),
+            SeriesLimits(max_bytes=config.max_upload_mib << 20),
+            AuditLog.of(config),
+        ),
+        secret=config.deidentification_secret,
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.archives import ArchiveLimits, is_zip, unpack_numbered
+from service.audit.log import AuditLog
 from service.errors import NothingToStoreError
 from service.jobs.job import Job
 from service.jobs.ports import BlobStore
@@ -24,6 +25,7 @@ class Storing:
 
     blobs: BlobStore
     peers: Peers
+    audit: AuditLog
 
     def __call__(self, job: Job, folder: Path, watch: Watch) -> Outcome:
         """Send every object; ends well only once the archive keeps each of them."""
@@ -32,7 +34,9 @@ class Storing:
         objects = list(self._objects(job, folder, watch))
         if not objects:
             raise NothingToStoreError
-        sent = archive.store(objects, lambda: watch("store", 0.5))
+        with self.audit.action(job.owner, "pacs.store", pacs=name, job=str(job.id)) as what:
+            sent = archive.store(objects, lambda: watch("store", 0.5))
+            what |= {"sent": sent.sent, "there_before": sent.there_before}
         watch("store", 1.0)
         return Outcome({}, {"pacs": name, "sent": sent.sent, "there_before": sent.there_before})
 

@@ -38,6 +38,7 @@ class Registration:
     urls: UrlRules
     series: SeriesFetcher = field(default_factory=SeriesFetcher)
     kept: KeptFixed = field(default_factory=KeptFixed)
+    secret: bytes | None = field(default=None, repr=False)
 
     def __call__(self, job: Job, folder: Path, watch: Watch) -> Outcome:
         """Do the job in `folder`: inputs under `in`, results under `out`."""
@@ -59,6 +60,7 @@ class Registration:
                 watch=watch,
                 job_id=str(job.id),
                 kept=self._kept_for(job),
+                secret=self.secret,
             )
         return Outcome(_outputs(out), report.summary())
 

@@ -5,12 +5,14 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from service.errors import UnavailableError
-from service.jobs.job import Queue
+from service.audit.log import AuditLog
+from service.errors import AuditUnavailableError, UnavailableError
+from service.jobs.job import Claim, Queue, State
 from service.jobs.reaper import Reaper
 from service.jobs.runner import Runner, Work, clear_scratch
 from service.settings import Settings
@@ -27,6 +29,7 @@ class Worker:
     runner: Runner
     queues: tuple[Queue, ...]
     name: str
+    audit: AuditLog
 
     @classmethod
     def of(
@@ -43,7 +46,7 @@ class Worker:
             timedelta(hours=settings.pacs_store_h),
         )
         name = f"{socket.gethostname()}-{os.getpid()}"
-        return cls(stores, runner, queues_of(settings), name)
+        return cls(stores, runner, queues_of(settings), name, AuditLog.of(settings))
 
     def work_off(self, goes_on: Callable[[], bool]) -> int:
         """Do jobs until none waits, or it shall not go on; gives how many."""
@@ -52,9 +55,15 @@ class Worker:
             claim = self.stores.jobs.claim(self.queues, self.name, self.runner.lease)
             if claim is None:
                 break
-            self.runner.run(claim)
+            self._record(claim, self.runner.run(claim))
             done += 1
         return done
+
+    def _record(self, claim: Claim, state: State | None) -> None:
+        """How it ended; a job that is done stays done if that cannot be recorded."""
+        with suppress(AuditUnavailableError):
+            what = {"job": str(claim.job.id), "kind": claim.job.request.kind.value}
+            self.audit.note(claim.job.owner, "end", what, str(state or "lost"))
 
     def clear_scratch(self) -> None:
         """Remove what killed workers of this machine left behind."""

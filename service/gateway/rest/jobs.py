@@ -64,7 +64,7 @@ def delete(job_id: UUID, desk: AtDesk, caller: Caller) -> Response:
     """An unfinished job is cancelled (202); a finished one is deleted with its files (204)."""
     found = desk.stores.jobs.job(job_id, caller)
     if not found.state.is_terminal:
-        view = JobView.of(desk.stores.jobs.cancel(job_id))
+        view = JobView.of(cancel_job(desk, job_id, caller))
         return Response(view.model_dump_json(), 202, media_type="application/json")
     delete_job(desk, job_id, caller)
     return Response(status_code=204)

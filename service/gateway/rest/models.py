@@ -19,6 +19,7 @@ from service.errors import (
     UnauthenticatedError,
     ValidationError,
 )
+from service.gateway import curating
 from service.gateway.auth import Caller
 from service.gateway.desk import AtDesk
 from service.gateway.orders import validated
@@ -26,7 +27,6 @@ from service.gateway.problems import problems
 from service.gateway.rest.views import View
 from service.jobs.model import Comparison
 from service.registration.card import Card
-from service.stores import deletion, promotion
 from service.stores.library import LibraryModel
 
 router = APIRouter(tags=["models"])
@@ -129,14 +129,13 @@ def version(name: Name, version: Version, desk: AtDesk, caller: Caller) -> Model
     responses=MODEL_ERRORS | problems(ModelInUseError, ConflictError),
     summary="Delete a version",
 )
-def delete_version(name: Name, version: Version, desk: AtDesk, caller: Caller) -> None:  # noqa: ARG001
+def delete_version(name: Name, version: Version, desk: AtDesk, caller: Caller) -> None:
     """Forget a version that a training made, and its files.
 
     It is refused for shipped versions, and while an alias points to the version or an unfinished
     job asks for it. Its number is not given again.
     """
-    stores = desk.stores
-    deletion.delete_model(desk.models, stores.jobs, stores.blobs, name, version)
+    curating.delete_version(desk, caller, name, version)
 
 
 @router.post(
@@ -148,7 +147,7 @@ def delete_version(name: Name, version: Version, desk: AtDesk, caller: Caller) -
     openapi_extra=_body(Promotion, {"version": "2"}, required=True),
     summary="Point an alias to a version",
 )
-async def promote(name: Name, request: Request, desk: AtDesk, caller: Caller) -> ModelView:  # noqa: ARG001
+async def promote(name: Name, request: Request, desk: AtDesk, caller: Caller) -> ModelView:
     """Jobs from now on use it, on every worker.
 
     `production` moves to a trained version only if its training measured it on the same pairs as
@@ -157,7 +156,7 @@ async def promote(name: Name, request: Request, desk: AtDesk, caller: Caller) ->
     order = validated(Promotion, await request.body())
     return ModelView.of(
         await run_in_threadpool(
-            promotion.promote, desk.models, name, order.version, order.alias, force=order.force
+            curating.promote, desk, caller, name, order.version, order.alias, force=order.force
         )
     )
 
@@ -168,11 +167,9 @@ async def promote(name: Name, request: Request, desk: AtDesk, caller: Caller) ->
     openapi_extra=_body(RollBack, {"version": "2"}, required=False),
     summary="Point an alias back",
 )
-async def roll_back(name: Name, request: Request, desk: AtDesk, caller: Caller) -> ModelView:  # noqa: ARG001
+async def roll_back(name: Name, request: Request, desk: AtDesk, caller: Caller) -> ModelView:
     """Undo the alias's last move; the answer is the version that it stands for now."""
     order = validated(RollBack, await request.body() or b"{}")
     return ModelView.of(
-        await run_in_threadpool(
-            promotion.roll_back, desk.models, name, order.alias, away_from=order.version
-        )
+        await run_in_threadpool(curating.roll_back, desk, caller, name, order.alias, order.version)
     )

@@ -17,6 +17,7 @@ from service.errors import (
 )
 from service.gateway.desk import AtDesk
 from service.gateway.problems import problems
+from service.gateway.recording import SIGNED_URL
 
 router = APIRouter(tags=["objects"])
 
@@ -73,6 +74,7 @@ def read_object(
     status, shown = 200 if part is None else 206, _known(given.media_type)
     if request.method == "HEAD":
         return Response(None, status, headers, media_type=shown)
+    desk.audit.note(SIGNED_URL, "read", {"object": key, "start": start, "end": end})
     return StreamingResponse(
         desk.stores.blobs.stream(key, start, end),
         status,

@@ -17,6 +17,7 @@ from service.gateway.auth import Caller
 from service.gateway.desk import AtDesk
 from service.gateway.handing_out import manifest_of, result_of, signed
 from service.gateway.problems import problems
+from service.gateway.recording import handed_out
 from service.gateway.rest.views import ResultFileView, ResultsView
 
 router = APIRouter(tags=["jobs"])
@@ -32,6 +33,7 @@ RESULT_ERRORS = (UnauthenticatedError, JobNotFoundError, JobNotFinishedError, Jo
 def results(job_id: UUID, desk: AtDesk, caller: Caller, response: Response) -> ResultsView:
     """Every result file with a URL that needs no key and works for a quarter of an hour."""
     manifest = manifest_of(desk.stores.jobs.job(job_id, caller))
+    handed_out(desk, caller, "url", job_id, manifest.files)
     response.headers["Cache-Control"] = "no-store"
     expires_at = datetime.now(UTC) + timedelta(seconds=desk.settings.url_ttl_s)
     return ResultsView(
@@ -60,4 +62,5 @@ def results(job_id: UUID, desk: AtDesk, caller: Caller, response: Response) -> R
 def result(job_id: UUID, name: str, desk: AtDesk, caller: Caller) -> RedirectResponse:
     """Redirects to the file's signed URL: `curl -LO .../results/ddf.nii.gz`."""
     file = result_of(desk.stores.jobs.job(job_id, caller), name)
+    handed_out(desk, caller, "url", job_id, [name])
     return RedirectResponse(signed(desk, name, file), 307, headers={"Cache-Control": "no-store"})

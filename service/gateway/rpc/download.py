@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from service.errors import RangeNotSatisfiableError
 from service.gateway.desk import Desk
 from service.gateway.handing_out import result_of
+from service.gateway.recording import handed_out
 from service.gateway.rpc.chunks import outgoing
 from service.gateway.rpc.clerk import Clerk, uuid_of
 from service.gateway.rpc.messages import result_messages
@@ -37,6 +38,7 @@ def _found(
 ) -> tuple[pb.ResultFile, ResultFile]:
     job = desk.stores.jobs.job(uuid_of(request.job_id, "job_id"), owner)
     file = result_of(job, request.name)
+    handed_out(desk, owner, "read", job.id, [request.name])
     told = next(one for one in result_messages(desk, job) if one.name == request.name)
     return told, file
 

@@ -7,6 +7,7 @@ from starlette.concurrency import run_in_threadpool
 from service.errors import ValidationError
 from service.gateway.closing import cancel_job, delete_job
 from service.gateway.desk import Desk
+from service.gateway.recording import handed_out
 from service.gateway.rpc.clerk import Clerk, page_size, uuid_of
 from service.gateway.rpc.messages import STATE_OF, job_message, result_messages
 from service.jobs.job import Page
@@ -68,4 +69,6 @@ def _page(desk: Desk, request: pb.ListJobsRequest, owner: str) -> Page:
 
 
 def _results(desk: Desk, job_id: Any, owner: str) -> list[pb.ResultFile]:
-    return result_messages(desk, desk.stores.jobs.job(job_id, owner))
+    files = result_messages(desk, desk.stores.jobs.job(job_id, owner))
+    handed_out(desk, owner, "url", job_id, [file.name for file in files])
+    return files

@@ -4,6 +4,7 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
+from service.gateway import curating
 from service.gateway.desk import Desk
 from service.gateway.orders import validated
 from service.gateway.rest.models import ModelView, Promotion, RollBack
@@ -11,7 +12,7 @@ from service.gateway.rpc.clerk import Clerk
 from service.gateway.rpc.messages import json_text, timestamp
 from service.jobs.model import PRODUCTION
 from service.pb import warpline_pb2 as pb
-from service.stores import deletion, promotion
+from service.rpc.calls import caller
 from service.stores.library import LibraryModel
 
 
@@ -34,7 +35,7 @@ class Models(Clerk):
         self, request: pb.PromoteModelRequest, context: Any
     ) -> pb.PromoteModelResponse:
         """Jobs from now on use it, on every worker."""
-        return await run_in_threadpool(_promote, self.desk, request)
+        return await run_in_threadpool(_promote, self.desk, request, caller())
 
     async def RollBackModel(
         self, request: pb.RollBackModelRequest, context: Any
@@ -43,11 +44,7 @@ class Models(Clerk):
         asked = {"alias": request.alias, "version": request.away_from}
         order = validated(RollBack, {name: text for name, text in asked.items() if text})
         found = await run_in_threadpool(
-            promotion.roll_back,
-            self.desk.models,
-            request.name,
-            order.alias,
-            away_from=order.version,
+            curating.roll_back, self.desk, caller(), request.name, order.alias, order.version
         )
         return pb.RollBackModelResponse(version=found.version, model=model_message(found))
 
@@ -55,14 +52,13 @@ class Models(Clerk):
         self, request: pb.DeleteModelRequest, context: Any
     ) -> pb.DeleteModelResponse:
         """Forget a version that a training made, and its files."""
-        models, stores = self.desk.models, self.desk.stores
         await run_in_threadpool(
-            deletion.delete_model, models, stores.jobs, stores.blobs, request.name, request.version
+            curating.delete_version, self.desk, caller(), request.name, request.version
         )
         return pb.DeleteModelResponse()
 
 
-def _promote(desk: Desk, request: pb.PromoteModelRequest) -> pb.PromoteModelResponse:
+def _promote(desk: Desk, request: pb.PromoteModelRequest, owner: str) -> pb.PromoteModelResponse:
     order = validated(
         Promotion,
         {
@@ -72,8 +68,8 @@ def _promote(desk: Desk, request: pb.PromoteModelRequest) -> pb.PromoteModelResp
         },
     )
     before = _pointed_to(desk, request.name, order.alias)
-    found = promotion.promote(
-        desk.models, request.name, order.version, order.alias, force=order.force
+    found = curating.promote(
+        desk, owner, request.name, order.version, order.alias, force=order.force
     )
     return pb.PromoteModelResponse(
         version=found.version, previous_version=before or "", model=model_message(found)

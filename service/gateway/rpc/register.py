@@ -18,6 +18,7 @@ from service.errors.tree import errors_by_slug
 from service.gateway.desk import Desk
 from service.gateway.orders import RegisterOrder, Submission, validated
 from service.gateway.parts import Parts
+from service.gateway.recording import handed_out
 from service.gateway.rpc.answering import answers
 from service.gateway.rpc.clerk import Clerk
 from service.gateway.rpc.download import chunks_of
@@ -184,6 +185,7 @@ class Registration:
         job = await run_in_threadpool(self._desk.stores.jobs.job, self._job.id)
         files = await run_in_threadpool(result_messages, self._desk, job)
         wanted = self._wanted([file.name for file in files])
+        await run_in_threadpool(self._record, job, [file.name for file in files], wanted)
         yield pb.RegisterResponse(result=pb.RegisterResult(job=job_message(job), files=files))
         for name in wanted:
             file = job.manifest.files[name] if job.manifest else None
@@ -191,6 +193,11 @@ class Registration:
                 async with aclosing(chunks_of(self._desk, name, file, 0, file.bytes)) as chunks:
                     async for chunk in chunks:
                         yield pb.RegisterResponse(chunk=chunk)
+
+    def _record(self, job: Job, files: list[str], wanted: list[str]) -> None:
+        handed_out(self._desk, self._owner, "url", job.id, files)
+        if wanted:
+            handed_out(self._desk, self._owner, "read", job.id, wanted)
 
     def _wanted(self, names: list[str]) -> list[str]:
         if self._start.delivery != pb.DELIVERY_INLINE:

@@ -14,6 +14,7 @@ import numpy as np
 from service.errors import UnsupportedFormatError
 from service.registration.files import itk_image, metaimage, nifti, nrrd
 from service.registration.files.content import Content, opened, trailing, truncated
+from service.registration.files.dicom.asking import Tick, untold
 from service.registration.files.dicom.source import (
     OriginJson,
     inspect_dicom,
@@ -62,15 +63,25 @@ def check_header(path: Path, limits: Limits, field: str = "fixed") -> Header:
         return header
 
 
-def verify_file(path: Path, limits: Limits, field: str = "fixed") -> Header:
+def verify_file(
+    path: Path, limits: Limits, field: str = "fixed", *, series: str | None = None
+) -> Header:
     """Check the header and every byte after it, in bounded memory: length and checksums.
+
+    Of DICOM the headers are read and the slices laid out; pixels are decoded when they are read.
+
+    Args:
+        path: Any file; its name is not looked at.
+        limits: What is refused from the header alone.
+        field: The part of the request that errors name.
+        series: Of DICOM with several volumes, which.
 
     Raises:
         InvalidFileError: Its subclass says what is wrong.
     """
     if is_dicom_source(path):
         with faults_of(field):
-            return inspect_dicom(path, limits)
+            return inspect_dicom(path, limits, series=series)
     with faults_of(field), _opened(path, limits) as (header, content):
         content.pass_over(header.voxel_bytes)
         content.finish()
@@ -84,6 +95,7 @@ def read_image(
     warnings: list[str] | None = None,
     *,
     series: str | None = None,
+    tick: Tick = untold,
 ) -> tuple[Volume, OriginJson | None]:
     """As `read_volume`; of DICOM also where it comes from, and one of several volumes.
 
@@ -93,13 +105,14 @@ def read_image(
         field: The part of the request that errors name.
         warnings: Takes a sentence for each oddity that was mended.
         series: Which volume, by its number in the list or its series UID.
+        tick: Called while DICOM is read; may raise to stop it.
 
     Raises:
         InvalidFileError: Its subclass says what is wrong.
     """
     if is_dicom_source(path):
         with faults_of(field):
-            return read_dicom(path, limits, warnings, series=series)
+            return read_dicom(path, limits, warnings, series=series, tick=tick)
     return read_volume(path, limits, field, warnings), None
 
 

@@ -141,7 +141,7 @@ def test_the_audit_log_says_who_had_what_and_when(tmp_path):
     log = tmp_path / "deep" / "audit.jsonl"
 
     async def test():
-        async with serving(FakeEngines(), api_keys=KEYS, live_audit=log) as server:
+        async with serving(FakeEngines(), api_keys=KEYS, audit_file=log) as server:
             async with LiveClient(target(server), BOB) as client:
                 session = (await ready(client, points=[pb.Point(x=12345.5)])).session_id
                 await answered(client, 1)
@@ -153,11 +153,14 @@ def test_the_audit_log_says_who_had_what_and_when(tmp_path):
 
     session = asyncio.run(test())
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [line["event"] for line in lines] == ["opened", "ready", "ended", "refused"]
-    assert {line["owner"] for line in lines} == {"b"}
-    assert {line["session"] for line in lines[:3]} == {session}
-    assert lines[0]["reference_shape"] == [64, 48, 24]
-    assert (lines[2]["reason"], lines[2]["answered"]) == ("closed", 1)
+    steps = ["live.opened", "live.ready", "live.ended", "live.refused"]
+    assert [line["did"] for line in lines] == steps
+    assert {line["who"] for line in lines} == {"b"}
+    told = [line["what"] for line in lines]
+    assert {one["session"] for one in told[:3]} == {session}
+    assert told[0]["reference_shape"] == [64, 48, 24]
+    assert (told[2]["reason"], told[2]["answered"]) == ("closed", 1)
+    assert lines[3]["outcome"] == "validation-failed"
     assert "12345" not in log.read_text()
 
 

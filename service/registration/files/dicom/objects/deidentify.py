@@ -10,10 +10,11 @@ added); PS3.16 CID 7050 (the codes).
 """
 
 import hmac
+from copy import copy
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
-from pydicom import DataElement, Dataset
+from pydicom import DataElement, Dataset, FileDataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 
@@ -72,52 +73,56 @@ class Deidentifier:
         who = (made.get("IssuerOfPatientID"), made.get("PatientID"), made.get("PatientName"))
         return "ANON-" + self._digest("patient", *map(str, who)).hex()[:16].upper()
 
-    def apply(self, made: Dataset) -> None:
-        """Change an object that is about to be written, in place."""
-        pseudonym = self.pseudonym(made)
-        self._clean(made)
-        made.PatientID = made.PatientName = pseudonym
-        made.PatientIdentityRemoved = "YES"
-        made.DeidentificationMethod = list(METHOD)
-        made.DeidentificationMethodCodeSequence = Sequence(
+    def without_patient(self, made: Dataset) -> FileDataset:
+        """An object that is about to be written, without the patient; `made` stays as it is."""
+        clean = FileDataset("", self._clean(made), file_meta=made.file_meta, preamble=made.preamble)
+        clean.PatientID = clean.PatientName = self.pseudonym(made)
+        clean.PatientIdentityRemoved = "YES"
+        clean.DeidentificationMethod = list(METHOD)
+        clean.DeidentificationMethodCodeSequence = Sequence(
             [code(value, "DCM", meaning) for value, meaning in CODES]
         )
-        made.LongitudinalTemporalInformationModified = "REMOVED"
-        meta = getattr(made, "file_meta", None)
-        if meta is not None:
-            meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
+        clean.LongitudinalTemporalInformationModified = "REMOVED"
+        clean.file_meta = copy(made.file_meta)
+        clean.file_meta.MediaStorageSOPInstanceUID = clean.SOPInstanceUID
+        return clean
 
-    def _clean(self, made: Dataset) -> None:
-        for element in list(made):
-            action = action_of(element.tag)
-            if element.tag.is_private or (element.tag.group & 0xFF00) in (0x5000, 0x6000):
-                del made[element.tag]
-            elif element.VR == "UI":
-                self._replace(element)
-            elif action and element.keyword not in CLEANED:
-                _act(made, element, action)
-            if element.VR == "SQ" and element.tag in made:
-                for item in element.value:
-                    self._clean(item)
+    def _clean(self, made: Dataset) -> Dataset:
+        clean = Dataset()
+        for element in made:
+            if (new := self._cleaned(element)) is not None:
+                clean.add(new)
+        return clean
 
-    def _replace(self, element: DataElement) -> None:
-        if isinstance(element.value, MultiValue):
-            element.value = [self.uid(str(one)) for one in element.value]
-        else:
-            element.value = self.uid(str(element.value or ""))
+    def _cleaned(self, element: DataElement) -> DataElement | None:
+        """What becomes of an attribute; objects share them, so none is changed."""
+        tag, action = element.tag, action_of(element.tag)
+        if tag.is_private or (tag.group & 0xFF00) in (0x5000, 0x6000):
+            return None
+        if element.VR == "UI":
+            return DataElement(tag, "UI", self._replaced(element.value))
+        if action and element.keyword not in CLEANED:
+            return _acted(element, action)
+        if element.VR == "SQ":
+            return DataElement(tag, "SQ", Sequence([self._clean(item) for item in element.value]))
+        return element
+
+    def _replaced(self, value: Any) -> Any:
+        if isinstance(value, MultiValue):
+            return [self.uid(str(one)) for one in value]
+        return self.uid(str(value or ""))
 
     def _digest(self, *parts: str) -> bytes:
         return hmac.digest(self._key, "\x1f".join(parts).encode(), "sha256")
 
 
-def _act(made: Dataset, element: DataElement, action: str) -> None:
-    """Remove, empty or replace by a dummy: the first of these that the attribute's type allows."""
+def _acted(element: DataElement, action: str) -> DataElement | None:
+    """Removed, emptied or replaced by a dummy: the first that the attribute's type allows."""
     if "X" in action and element.keyword not in OWED:
-        del made[element.tag]
-    elif action in ("D", "Z/D", "X/D") and element.VR in DUMMIES:
-        element.value = DUMMIES[element.VR]
-    elif element.keyword != "PatientIdentityRemoved":
-        element.value = Sequence() if element.VR == "SQ" else None
+        return None
+    if "D" in action and element.VR in DUMMIES:
+        return DataElement(element.tag, element.VR, DUMMIES[element.VR])
+    return DataElement(element.tag, element.VR, Sequence() if element.VR == "SQ" else None)
 
 
 def action_of(tag: int) -> str:

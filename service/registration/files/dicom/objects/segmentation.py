@@ -86,6 +86,8 @@ def _settle(made: Segmentation, start: Dataset, context: Context) -> None:
         if keyword in made:
             delattr(made, keyword)
     made.ContentDate, made.ContentTime = start.ContentDate, start.ContentTime
+    for equipment in made.get("ContributingEquipmentSequence", ()):
+        equipment.pop("ContributionDateTime", None)
     organization = context.uids.of(SEGMENTATION.name, "dimensions")
     for item in (*made.DimensionOrganizationSequence, *made.DimensionIndexSequence):
         item.DimensionOrganizationUID = organization

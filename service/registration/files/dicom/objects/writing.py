@@ -72,7 +72,7 @@ def write_figures(
 def bytes_of(made: Dataset, context: Context) -> bytes:
     """The object as a file, without the patient where that is wanted."""
     if context.deidentification_key is not None:
-        Deidentifier(context.deidentification_key).apply(made)
+        made = Deidentifier(context.deidentification_key).without_patient(made)
     buffer = BytesIO()
     made.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()
