@@ -14,17 +14,25 @@ COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 def doctor(
     file: Annotated[
-        Path | None, typer.Argument(help="Explain this file instead.", show_default=False)
+        Path | None,
+        typer.Argument(
+            help="Explain this file, or this folder or zip of DICOM, instead.", show_default=False
+        ),
     ] = None,
     url: Url = None,
     api_key: ApiKey = None,
     as_json: Json = False,
 ) -> None:
-    """Check this machine, or explain a file.
+    """Check this machine, or explain a file or a folder of DICOM.
 
         warpline doctor
 
         warpline doctor suspicious.nii.gz
+
+        warpline doctor exported-series/
+
+    Of DICOM every volume is listed, with the number that `--fixed-series` and `--moving-series`
+    take, what is odd about it and what will be done about that. Nothing of the patient is shown.
 
     Exit code 0 when everything needed works, 1 when something does not, 2 when the file would be
     refused.
@@ -63,16 +71,25 @@ def doctor(
 def _explain(file: Path, *, as_json: bool) -> None:
     from service.cli.file_facts import facts_of
 
-    if not file.is_file():
-        raise InvalidRequestError(f"There is no file {file}.", field="file")
+    if not file.exists():
+        raise InvalidRequestError(f"There is no file or folder {file}.", field="file")
     facts = facts_of(file)
     if as_json:
         screen.print_json(facts)
         return
+    volumes = facts.pop("volumes", [])
+    _show(facts)
+    for volume in volumes:
+        _show(volume)
+    if volumes and not any("problem" not in volume for volume in volumes):
+        raise typer.Exit(screen.BAD_INPUT)
+
+
+def _show(facts: dict[str, Any]) -> None:
     shown = screen.listing("", "")
     shown.show_header = False
     for name, value in facts.items():
-        for line in _lines(value):
+        for line in _lines(value.get("detail") if isinstance(value, dict) else value):
             shown.add_row(name.replace("_", " "), line)
     screen.stdout().print(shown)
 

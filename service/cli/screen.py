@@ -47,7 +47,9 @@ def show_error(error: WarplineError, *, as_json: bool) -> None:
     console = stderr()
     console.print(Text.assemble(("error ", "bold red"), (error.slug, "bold"), f"{where}: "), end="")
     console.print(Text(error.detail), soft_wrap=True)
-    for fault in error.errors[1:]:
+    for fault in error.errors:
+        if fault["detail"] == error.detail:
+            continue
         console.print(Text(f"  also {fault.get('field', '')}: {fault.get('detail', '')}"))
 
 

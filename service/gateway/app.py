@@ -16,6 +16,7 @@ from service.gateway.rest import (
     cohorts,
     datasets,
     events,
+    inspect,
     jobs,
     models,
     objects,
@@ -40,6 +41,7 @@ from service.stores.library import ModelLibrary
 
 ROUTERS: tuple[APIRouter, ...] = (
     register.router,
+    inspect.router,
     cohorts.router,
     warp.router,
     train.router,

@@ -10,7 +10,8 @@ from service.registration.roles import REGISTER_ROLES, WARP_ROLES
 
 FILE: dict[str, Any] = {"type": "string", "format": "binary"}
 ABOUT = {
-    "fixed": "The volume to register to. NIfTI (.nii, .nii.gz), NRRD or MetaImage (.mha).",
+    "fixed": "The volume to register to. NIfTI (.nii, .nii.gz), NRRD, MetaImage (.mha), or "
+    "DICOM: a file, or a zip of a series.",
     "moving": "The volume that is moved.",
     "fixed_labels": "Label map on the fixed grid; measures overlap.",
     "moving_labels": "Label map on the moving grid; comes back warped.",

@@ -12,6 +12,7 @@ from service.registration.files.dicom.parsing import parsing
 from service.registration.files.dicom.pixels import value_type
 from service.registration.files.dicom.reading import Found, chosen, find_volumes, grid_of
 from service.registration.files.dicom.stacks import Stack
+from service.registration.files.dicom.syntaxes import TRANSFER_SYNTAXES
 from service.registration.files.limits import Limits
 
 MOST_REPORTED = 50
@@ -47,7 +48,7 @@ def _volume(found: Found, number: int, stack: Stack, limits: Limits) -> dict[str
             "slices": len(stack.frames),
             "datatype": str(value_type(stack)),
             "frame_of_reference": _hashed(stack.first.kind.frame_of_reference),
-            "transfer_syntax": str(header.file_meta.TransferSyntaxUID),
+            "encoding": TRANSFER_SYNTAXES.get(str(header.file_meta.TransferSyntaxUID), ""),
         }
     try:
         grid = grid_of(chosen(found, str(number)), limits, notes)
