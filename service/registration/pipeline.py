@@ -5,6 +5,7 @@ read -> initialise -> predict -> refine -> warp -> measure -> judge -> draw -> w
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from secrets import token_bytes
 from typing import TYPE_CHECKING
@@ -65,15 +66,9 @@ def register_files(
     with ThreadPoolExecutor(1) as background:
         opening = background.submit(models.load, options.model)
         with clock.stage("read") as reading:
-            known = {} if kept is None else kept.known(files, options, limits or Limits())
-            pair = read_pair(
-                files,
-                options,
-                limits or Limits(),
-                warnings,
-                known=known,
-                tick=lambda: reading.tell(0.0),
-            )
+            allowed, tick = limits or Limits(), partial(reading.tell, 0.0)
+            known = {} if kept is None else kept.known(files, options, allowed)
+            pair = read_pair(files, options, allowed, warnings, known=known, tick=tick)
         engine = opening.result()
     fixed = None if kept is None else kept.prepared(pair, options, engine)
     alignment = align(pair, options, engine, clock, warnings, fixed=fixed)
