@@ -12,6 +12,7 @@ from typer.main import get_group
 NAMES = (
     "register",
     "cohort",
+    "cohort",
     "warp",
     "train",
     "evaluate",

@@ -9,14 +9,25 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from service.client import fetching, http, models, orders, training
+from service.client import cohorts, fetching, http, models, orders, training
+from service.client.cohorts import CohortId, Files
 from service.client.events import EventFeed
 from service.client.fetching import JobId
 from service.client.orders import AnyPath, RegisterTerms, WarpTerms
 from service.client.problems import error_of_reply
 from service.client.steps import Call, Flow, Lost, Pause, Reply, Tell
 from service.client.training import DatasetId, DatasetTerms, TrainTerms
-from service.client.views import Dataset, DatasetList, Event, Job, JobList, Limits, Results
+from service.client.views import (
+    Cohort,
+    CohortList,
+    Dataset,
+    DatasetList,
+    Event,
+    Job,
+    JobList,
+    Limits,
+    Results,
+)
 
 T = TypeVar("T")
 Progress = Callable[[Job], object]
@@ -134,6 +145,30 @@ class AsyncClient:
     async def delete_dataset(self, dataset_id: DatasetId) -> None:
         """Forget a data set; trainings that were ordered with it keep it until they end."""
         await self._run(training.delete_dataset(dataset_id))
+
+    async def register_cohort(
+        self, inputs: Files, subjects: Mapping[str, Files], **terms: Any
+    ) -> Cohort:
+        """Order that many moving images are registered to one fixed; each file is sent once.
+
+        Args:
+            inputs: `fixed`, and what else all have in common, by role.
+            subjects: `moving`, and what else belongs to it, by role; by the subject's id.
+            terms: Options of a registration, queue, priority, deadline_s, idempotency_key.
+        """
+        return await self._run(cohorts.register_cohort(inputs, subjects, terms))
+
+    async def cohort(self, cohort_id: CohortId) -> Cohort:
+        """A cohort as it is now, with its table of figures."""
+        return await self._run(cohorts.cohort(cohort_id))
+
+    async def cohorts(self, *, limit: int = 50, cursor: str | None = None) -> CohortList:
+        """A page of your cohorts, newest first."""
+        return await self._run(cohorts.cohorts(limit, cursor))
+
+    async def delete_cohort(self, cohort_id: CohortId) -> Cohort | None:
+        """Cancel a cohort; one that has ended is forgotten with its files, which gives None."""
+        return await self._run(cohorts.delete_cohort(cohort_id))
 
     async def job(self, job_id: JobId) -> Job:
         """The job as it is now."""

@@ -41,6 +41,7 @@ class Job(_View):
     options: dict[str, Any] = Field(default_factory=dict)
     problem: dict[str, Any] | None = None
     summary: dict[str, Any] | None = None
+    links: dict[str, str] = Field(default_factory=dict)
 
     @property
     def has_ended(self) -> bool:
@@ -107,6 +108,34 @@ class DatasetList(_View):
     """A page of data sets, newest first; `cursor` continues it."""
 
     datasets: list[Dataset]
+    cursor: str | None = None
+
+
+class CohortSubject(_View):
+    """A subject: its job, and its figures once there are some."""
+
+    job_id: UUID
+    figures: dict[str, Any]
+
+
+class Cohort(_View):
+    """A cohort as it was when asked for; lists leave the table out."""
+
+    id: UUID
+    subjects: int
+    counts: dict[str, int]
+    ended: bool
+    fraction: float
+    seconds_left: float | None = None
+    created_at: AwareDatetime
+    table: list[CohortSubject] | None = None
+    links: dict[str, str] = Field(default_factory=dict)
+
+
+class CohortList(_View):
+    """A page of cohorts, newest first; `cursor` continues it."""
+
+    cohorts: list[Cohort]
     cursor: str | None = None
 
 

@@ -229,3 +229,23 @@ def test_a_version_is_deleted(world: World, tmp_path: Path) -> None:
     world.client.delete_model("toy", "1")
     with pytest.raises(errors.ModelNotFoundError):
         world.client.delete_model("toy", "1")
+
+
+def test_a_cohort_sends_each_file_once(world: World, pair: dict[str, Path], tmp_path: Path) -> None:
+    copy = tmp_path / "copy.nii.gz"
+    copy.write_bytes(pair["moving"].read_bytes())
+    subjects = {"a": {"moving": pair["moving"]}, "b": {"moving": copy}}
+    made = world.client.register_cohort({"fixed": pair["fixed"]}, subjects, refine="none")
+    assert (made.subjects, made.counts, made.ended) == (2, {"queued": 2}, False)
+    sent = [request for request in world.wire.seen if request.method == "POST"]
+    assert [request.url.path for request in sent] == ["/v1/uploads", "/v1/uploads", "/v1/cohorts"]
+    assert [row.figures["id"] for row in world.client.cohort(made.id).table or ()] == ["a", "b"]
+    cancelled = world.client.delete_cohort(made.id)
+    assert cancelled is not None
+    assert cancelled.counts == {"cancelled": 2}
+    assert [found.id for found in world.client.cohorts().cohorts] == [made.id]
+    assert world.client.delete_cohort(made.id) is None
+    with pytest.raises(errors.CohortNotFoundError):
+        world.client.cohort(made.id)
+    with pytest.raises(errors.InvalidRequestError):
+        world.client.register_cohort({"fixed": pair["fixed"]}, {"a": {"moving": tmp_path / "no"}})
