@@ -12,7 +12,6 @@ from typer.main import get_group
 NAMES = (
     "register",
     "cohort",
-    "cohort",
     "warp",
     "train",
     "evaluate",
@@ -24,6 +23,7 @@ NAMES = (
     "jobs",
     "models",
     "datasets",
+    "pacs",
     "doctor",
     "audit",
     "keys",

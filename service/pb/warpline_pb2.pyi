@@ -114,12 +114,24 @@ VERDICT_WARN: Verdict
 VERDICT_FAIL: Verdict
 
 class FileReference(_message.Message):
-    __slots__ = ("upload_id", "url")
+    __slots__ = ("upload_id", "url", "pacs")
     UPLOAD_ID_FIELD_NUMBER: _ClassVar[int]
     URL_FIELD_NUMBER: _ClassVar[int]
+    PACS_FIELD_NUMBER: _ClassVar[int]
     upload_id: str
     url: str
-    def __init__(self, upload_id: _Optional[str] = ..., url: _Optional[str] = ...) -> None: ...
+    pacs: PacsSeries
+    def __init__(self, upload_id: _Optional[str] = ..., url: _Optional[str] = ..., pacs: _Optional[_Union[PacsSeries, _Mapping]] = ...) -> None: ...
+
+class PacsSeries(_message.Message):
+    __slots__ = ("pacs", "study", "series")
+    PACS_FIELD_NUMBER: _ClassVar[int]
+    STUDY_FIELD_NUMBER: _ClassVar[int]
+    SERIES_FIELD_NUMBER: _ClassVar[int]
+    pacs: str
+    study: str
+    series: str
+    def __init__(self, pacs: _Optional[str] = ..., study: _Optional[str] = ..., series: _Optional[str] = ...) -> None: ...
 
 class FileStart(_message.Message):
     __slots__ = ("role", "size_bytes", "sha256", "upload_id")
@@ -250,7 +262,7 @@ class RegisterOptions(_message.Message):
     def __init__(self, model: _Optional[str] = ..., initialise: _Optional[str] = ..., refine: _Optional[str] = ..., interpolation: _Optional[str] = ..., label_interpolation: _Optional[str] = ..., fill: _Optional[float] = ..., seed: _Optional[int] = ..., allow_different_patients: _Optional[bool] = ..., fixed_series: _Optional[str] = ..., moving_series: _Optional[str] = ..., deidentify: _Optional[bool] = ...) -> None: ...
 
 class RegisterStart(_message.Message):
-    __slots__ = ("options", "ticket", "inputs", "delivery", "wanted")
+    __slots__ = ("options", "ticket", "inputs", "delivery", "wanted", "store_to")
     class InputsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -263,12 +275,14 @@ class RegisterStart(_message.Message):
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     DELIVERY_FIELD_NUMBER: _ClassVar[int]
     WANTED_FIELD_NUMBER: _ClassVar[int]
+    STORE_TO_FIELD_NUMBER: _ClassVar[int]
     options: RegisterOptions
     ticket: Ticket
     inputs: _containers.MessageMap[str, FileReference]
     delivery: Delivery
     wanted: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, options: _Optional[_Union[RegisterOptions, _Mapping]] = ..., ticket: _Optional[_Union[Ticket, _Mapping]] = ..., inputs: _Optional[_Mapping[str, FileReference]] = ..., delivery: _Optional[_Union[Delivery, str]] = ..., wanted: _Optional[_Iterable[str]] = ...) -> None: ...
+    store_to: str
+    def __init__(self, options: _Optional[_Union[RegisterOptions, _Mapping]] = ..., ticket: _Optional[_Union[Ticket, _Mapping]] = ..., inputs: _Optional[_Mapping[str, FileReference]] = ..., delivery: _Optional[_Union[Delivery, str]] = ..., wanted: _Optional[_Iterable[str]] = ..., store_to: _Optional[str] = ...) -> None: ...
 
 class Submit(_message.Message):
     __slots__ = ()
@@ -396,7 +410,7 @@ class Problem(_message.Message):
     def __init__(self, code: _Optional[str] = ..., title: _Optional[str] = ..., detail: _Optional[str] = ..., field: _Optional[str] = ..., is_retryable: _Optional[bool] = ..., retry_after: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("id", "kind", "state", "stage", "progress", "jobs_before", "time_left", "created_at", "started_at", "finished_at", "problem", "summary_json", "attempt", "queue", "priority", "is_cancel_requested", "deadline_at", "detail_json", "options_json")
+    __slots__ = ("id", "kind", "state", "stage", "progress", "jobs_before", "time_left", "created_at", "started_at", "finished_at", "problem", "summary_json", "attempt", "queue", "priority", "is_cancel_requested", "deadline_at", "detail_json", "options_json", "store_job_id")
     ID_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -416,6 +430,7 @@ class Job(_message.Message):
     DEADLINE_AT_FIELD_NUMBER: _ClassVar[int]
     DETAIL_JSON_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_JSON_FIELD_NUMBER: _ClassVar[int]
+    STORE_JOB_ID_FIELD_NUMBER: _ClassVar[int]
     id: str
     kind: str
     state: JobState
@@ -435,7 +450,8 @@ class Job(_message.Message):
     deadline_at: _timestamp_pb2.Timestamp
     detail_json: str
     options_json: str
-    def __init__(self, id: _Optional[str] = ..., kind: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., stage: _Optional[str] = ..., progress: _Optional[float] = ..., jobs_before: _Optional[int] = ..., time_left: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., finished_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., problem: _Optional[_Union[Problem, _Mapping]] = ..., summary_json: _Optional[str] = ..., attempt: _Optional[int] = ..., queue: _Optional[str] = ..., priority: _Optional[int] = ..., is_cancel_requested: _Optional[bool] = ..., deadline_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., detail_json: _Optional[str] = ..., options_json: _Optional[str] = ...) -> None: ...
+    store_job_id: str
+    def __init__(self, id: _Optional[str] = ..., kind: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., stage: _Optional[str] = ..., progress: _Optional[float] = ..., jobs_before: _Optional[int] = ..., time_left: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., finished_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., problem: _Optional[_Union[Problem, _Mapping]] = ..., summary_json: _Optional[str] = ..., attempt: _Optional[int] = ..., queue: _Optional[str] = ..., priority: _Optional[int] = ..., is_cancel_requested: _Optional[bool] = ..., deadline_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., detail_json: _Optional[str] = ..., options_json: _Optional[str] = ..., store_job_id: _Optional[str] = ...) -> None: ...
 
 class JobEvent(_message.Message):
     __slots__ = ("number", "at", "job", "type", "data_json")

@@ -2,10 +2,13 @@
 
 import io
 import logging
+import os
+import subprocess
+import sys
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -215,3 +218,48 @@ def test_a_series_that_is_not_there_fails_the_job(place: Place) -> None:
     problem = place.job(job["links"]["self"])["problem"]
     assert (problem["code"], problem["field"]) == ("pacs-series-not-found", "fixed")
     assert FIXED not in str(problem)
+
+
+def test_a_worker_that_is_killed_between_the_two_jobs_loses_nothing(
+    place: Place, tmp_path: Path
+) -> None:
+    """One process registers and dies at once; another dies while it stores; a third ends it."""
+    place.orthanc.take(write_pair(tmp_path / "pair"))
+    job = place.order(store_to="MAIN")
+    first = worker_process(place)
+    try:
+        wait_until(lambda: place.job(job["links"]["self"])["state"] == "succeeded")
+    finally:
+        first.kill()
+        first.wait()
+    done = place.job(job["links"]["self"])
+    second = worker_process(place)
+    second.kill()
+    second.wait()
+    third = worker_process(place)
+    try:
+        wait_until(lambda: place.job(done["links"]["store"])["state"] == "succeeded")
+    finally:
+        third.terminate()
+        third.wait(20)
+    ours = objects_of(place, job["id"])
+    assert ours.items() <= place.orthanc.objects().items()
+    assert len(place.orthanc.objects()) == 40 + len(ours)
+
+
+def worker_process(place: Place) -> "subprocess.Popen[bytes]":
+    env = os.environ | {
+        "WARPLINE_DATA_DIR": str(place.settings.data_dir),
+        "WARPLINE_PACS_FILE": str(place.settings.pacs_file),
+        "WARPLINE_LEASE_S": "2",
+        "WARPLINE_REAP_EVERY_S": "0.5",
+        "WARPLINE_THREADS": "1",
+    }
+    return subprocess.Popen([sys.executable, "-m", "service.worker.main"], env=env)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 90
+    while not condition():
+        assert time.monotonic() < until, "it did not come about"
+        time.sleep(0.02)

@@ -51,6 +51,7 @@ def job_message(job: Job, place: Place | None = None) -> pb.Job:
         queue=view.queue.value,
         priority=view.priority,
         is_cancel_requested=view.cancel_requested,
+        store_job_id=view.links.get("store", "").rpartition("/")[2],
     )
     _add_times(told, view)
     if view.place is not None:

@@ -82,10 +82,16 @@ def set_fields(message: Any, *names: str) -> dict[str, Any]:
 
 def references(inputs: Mapping[str, pb.FileReference]) -> dict[str, dict[str, str]]:
     """Files that are not sent, as fields of an order."""
-    return {
-        role: {source: getattr(file, source)} if (source := file.WhichOneof("source")) else {}
-        for role, file in inputs.items()
-    }
+    return {role: _reference(file) for role, file in inputs.items()}
+
+
+def _reference(file: pb.FileReference) -> dict[str, str]:
+    source = file.WhichOneof("source")
+    if source is None:
+        return {}
+    if source == "pacs":
+        return {name: getattr(file.pacs, name) for name in ("pacs", "study", "series")}
+    return {source: getattr(file, source)}
 
 
 def idempotency_key(text: str) -> str | None:

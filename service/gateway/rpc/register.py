@@ -107,10 +107,15 @@ class Registration:
 
     def _body(self, uploads: dict[str, dict[str, str]]) -> dict[str, Any]:
         """The order as REST takes it."""
-        return ticket_fields(self._start.ticket) | {
-            "inputs": references(self._start.inputs) | uploads,
-            "options": set_fields(self._start.options, *OPTIONS),
-        }
+        sent_to = {"store_to": self._start.store_to} if self._start.store_to else {}
+        return (
+            ticket_fields(self._start.ticket)
+            | sent_to
+            | {
+                "inputs": references(self._start.inputs) | uploads,
+                "options": set_fields(self._start.options, *OPTIONS),
+            }
+        )
 
     async def _take_files(self, patience: Patience[pb.RegisterRequest], filing: Filing) -> None:
         while (request := await patience.next()) is not None:
