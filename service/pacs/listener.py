@@ -6,6 +6,7 @@ import sys
 import threading
 from types import FrameType
 
+from service.audit.log import AuditLog
 from service.errors import ConfigurationError, UnavailableError
 from service.jobs.intake import Intake
 from service.pacs.incoming import Incoming
@@ -39,7 +40,7 @@ def listen(config: Settings, stopping: threading.Event) -> None:
     try:
         port = _started(receiver, told)
         log.info("listener ae_title=%s port=%d rules=%d", told.ae_title, port, len(told.rules))
-        pairing = Pairing(told, incoming, stores, intake_of(config, stores))
+        pairing = Pairing(told, incoming, stores, intake_of(config, stores), AuditLog.of(config))
         while not stopping.wait(LOOK_EVERY_S):
             _look(pairing)
     finally:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from service.audit.log import AuditLog
 from service.errors import IdempotencyKeyReusedError, WarplineError
 from service.jobs.intake import Intake
 from service.jobs.job import InputFile, Kind, Queue, Request, Upload
@@ -68,6 +69,7 @@ class Pairing:
     incoming: Incoming
     stores: Stores
     intake: Intake
+    audit: AuditLog | None = None
 
     def look(self) -> int:
         """Make a job of each pair that is whole and new; how many."""
@@ -97,6 +99,10 @@ class Pairing:
             return False
         self.incoming.done(match.key)
         log.info("listener rule=%s job=%s", match.rule.name, job_id)
+        if self.audit is not None:
+            what = {"kind": "register", "job": job_id, "rule": match.rule.name}
+            series = {"fixed": match.fixed.key, "moving": match.moving.key}
+            self.audit.note(match.rule.owner, "submit", what | {"series": series})
         return True
 
     def _submit(self, match: Match, scratch: Path) -> str:
