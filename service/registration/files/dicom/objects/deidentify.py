@@ -45,6 +45,7 @@ OWED: Final = frozenset(
         "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "ReferringPhysicianName",
         "StudyID", "AccessionNumber", "ReferencedPerformedProcedureStepSequence",
         "PositionReferenceIndicator", "PatientPosition", "Laterality", "AcquisitionNumber",
+        "AcquisitionDate", "AcquisitionTime",
     }
 )  # fmt: skip
 # Type 1, and the profile asks for a value that says nothing.
@@ -118,10 +119,10 @@ class Deidentifier:
 
 def _acted(element: DataElement, action: str) -> DataElement | None:
     """Removed, emptied or replaced by a dummy: the first that the attribute's type allows."""
-    if "X" in action and element.keyword not in OWED:
-        return None
     if "D" in action and element.VR in DUMMIES:
         return DataElement(element.tag, element.VR, DUMMIES[element.VR])
+    if "X" in action and element.keyword not in OWED:
+        return None
     return DataElement(element.tag, element.VR, Sequence() if element.VR == "SQ" else None)
 
 

@@ -5,6 +5,7 @@ C.11.1 (rescale), C.12.1.1.5 (contributing equipment).
 """
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any, Final
 
@@ -54,6 +55,12 @@ OWED: Final[dict[str, dict[str, Any]]] = {
         "CorrectedImage": None,
         "FrameReferenceTime": 0,
         "RadiopharmaceuticalInformationSequence": Sequence(),
+        "ActualFrameDuration": None,
+        "DecayFactor": 1,
+        "AcquisitionDate": None,
+        "AcquisitionTime": None,
+        "PatientOrientationCodeSequence": Sequence(),
+        "PatientGantryRelationshipCodeSequence": Sequence(),
     },
 }
 SHARED = ("BodyPartExamined", "PatientPosition", "RescaleType", "WindowCenter", "WindowWidth")
@@ -67,13 +74,16 @@ def derived_series(context: Context, warped: Volume) -> Iterator[FileDataset]:
         context: The registration.
         warped: The moving image on the fixed grid.
     """
-    stored, slope, intercept = stored_values(warped.data)
     kind = _kind(context)
+    is_pet = kind.modality == "PT"
+    stored, slope, intercept = (_through_zero if is_pet else stored_values)(warped.data)
     template = _template(context, kind, warped, stored.dtype, slope, intercept)
     for k in range(warped.grid.shape[2]):
         made = started(context, kind, k + 1)
         made.update(template)
         made.ImagePositionPatient = lps(warped.grid.to_world(np.array([0.0, 0.0, k])))
+        if is_pet:
+            made.ImageIndex = k + 1
         made.PixelData = np.ascontiguousarray(stored[:, :, k].T).tobytes()
         yield made
 
@@ -95,6 +105,13 @@ def stored_values(data: np.ndarray) -> tuple[np.ndarray, float, float]:
     return np.clip(steps, 0, 65535).astype("<u2"), slope, intercept
 
 
+def _through_zero(data: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """As `stored_values` with the intercept that PET must have, PS3.3 C.8.9.4.1.1."""
+    largest = max(float(np.abs(data).max()), 1e-6)
+    slope = 1.0 if data.dtype.kind in "iu" and largest <= 32767 else float(f"{largest / 32767:.8g}")
+    return np.clip(np.rint(data / slope), -32768, 32767).astype("<i2"), slope, 0.0
+
+
 def _kind(context: Context) -> Kind:
     """An image of the moving image's modality, where there is a class of single slices for it."""
     modality = str(context.moving.header.get("Modality", "OT"))
@@ -113,7 +130,7 @@ def _template(
     """What all slices have in common."""
     made = Dataset()
     _derivation(made, context)
-    _acquisition(made, context, kind)
+    _acquisition(made, context, kind, warped.grid.shape[2])
     _plane(made, warped)
     if "BodyPartExamined" not in made:
         laterality(made, context)
@@ -152,7 +169,7 @@ def _derivation(made: Dataset, context: Context) -> None:
     made.ContributingEquipmentSequence = Sequence([equipment])
 
 
-def _acquisition(made: Dataset, context: Context, kind: Kind) -> None:
+def _acquisition(made: Dataset, context: Context, kind: Kind, slices: int) -> None:
     moving = context.moving.header
     for keyword in SHARED:
         if keyword in moving:
@@ -167,7 +184,20 @@ def _acquisition(made: Dataset, context: Context, kind: Kind) -> None:
         else:
             setattr(made, keyword, otherwise)
     if kind.modality == "PT":
-        made.NumberOfSlices = None
+        _pet_series(made, context, slices)
+
+
+def _pet_series(made: Dataset, context: Context, slices: int) -> None:
+    """What a series of PET must say, PS3.3 C.8.9.1 and C.8.9.2."""
+    made.ImageType = ["DERIVED", "PRIMARY"]
+    made.SeriesDate, made.SeriesTime = context.stamp
+    made.NumberOfSlices = slices
+    made.pop("PatientPosition", None)  # the codes of the orientation stand for it
+    drugs = deepcopy(made.RadiopharmaceuticalInformationSequence)
+    for drug in drugs:
+        if "RadionuclideCodeSequence" not in drug:
+            drug.RadionuclideCodeSequence = Sequence()
+    made.RadiopharmaceuticalInformationSequence = drugs
 
 
 def _plane(made: Dataset, warped: Volume) -> None:
