@@ -119,8 +119,11 @@ def cohort(
 
 
 def at_once(subjects: int) -> int:
-    """How many processes are quickest: starting one costs as much as a subject or two."""
-    return max(1, min(len(os.sched_getaffinity(0)), subjects // 4))
+    """How many processes are quickest: a registration keeps two cores busy.
+
+    And starting one costs as much as a subject or two.
+    """
+    return max(1, min(len(os.sched_getaffinity(0)) // 2, subjects // 4))
 
 
 def finish(folder: Any, *, as_json: bool) -> None:
