@@ -33,7 +33,8 @@ def keyed(make_api: Callable[..., Api]) -> Api:
 @pytest.mark.parametrize(
     ("files", "status", "code"),
     [
-        ({"fixed": b"PK\x03\x04 not an image"}, 415, "unsupported-format"),
+        ({"fixed": b"%PDF-1.7 not an image"}, 415, "unsupported-format"),
+        ({"fixed": b"PK\x03\x04 not an image"}, 422, "invalid-archive"),
         ({"fixed": b""}, 415, "unsupported-format"),
         ({"fixed": volume((12, 9, 7, 2))}, 422, "not-one-volume"),
         ({"fixed": volume()[:-7]}, 422, "truncated-file"),
