@@ -103,7 +103,7 @@ def cohort(
     or warn, else 1.
     """
     given = dict(locals())
-    options = make_options({name: given[name] for name in FIELDS if name in given})
+    options = make_options({name: given[name] for name in FIELDS})
     sent = {role: given[role] for role in FIXED_ROLES if given[role] is not None}
     if out.exists() and not out.is_dir():
         raise ConflictError(f"{out} is a file; name a folder with --out.", field="out")

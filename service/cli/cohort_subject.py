@@ -61,7 +61,14 @@ def registering(terms: Terms) -> Iterator[Register]:
             def work(subject: Subject, folder: Path, watch: Watch) -> None:
                 files = terms.fixed | subject.files
                 register_files(
-                    files, terms.options, folder, models, limits=limits, watch=watch, kept=kept
+                    files,
+                    terms.options,
+                    folder,
+                    models,
+                    limits=limits,
+                    watch=watch,
+                    kept=kept,
+                    secret=settings.deidentification_secret,
                 )
 
             yield lambda subject, watch: _ended(subject, terms.root, work, watch)

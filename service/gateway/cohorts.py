@@ -8,7 +8,13 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.errors import ConflictError, ResultNotFoundError, ValidationError, WarplineError
+from service.errors import (
+    AuditUnavailableError,
+    ConflictError,
+    ResultNotFoundError,
+    ValidationError,
+    WarplineError,
+)
 from service.gateway.closing import delete_job
 from service.gateway.desk import Desk
 from service.gateway.door import check_files
@@ -85,6 +91,21 @@ def take_in_cohort(
         WarplineError: Of the first reference that will not do; `errors` tells them all.
         QueueFullError, QuotaExceededError, IdempotencyKeyReusedError: From the intake.
     """
+    cohort = None
+    try:
+        with desk.audit.action(owner, "submit", kind="cohort") as what:
+            cohort, is_replayed = _taken_in(desk, owner, order, key, folder)
+            what |= {"cohort": str(cohort.id), "subjects": cohort.subjects}
+    except AuditUnavailableError:
+        if cohort is not None:
+            desk.stores.cohorts.cancel(cohort.id, owner)
+        raise
+    return cohort, is_replayed
+
+
+def _taken_in(
+    desk: Desk, owner: str, order: CohortOrder, key: str | None, folder: Path
+) -> tuple[Cohort, bool]:
     _require_whole(order)
     require_model(desk.models, order.options.model)
     inputs = _all_referred(desk, owner, order)
@@ -192,6 +213,16 @@ def page_of(desk: Desk, members: Sequence[Member]) -> str:
         if job.manifest is not None
     }
     return render_cohort(table_of(members), overlay, links)
+
+
+def cancel_cohort(desk: Desk, owner: str, cohort_id: UUID) -> None:
+    """Stop what waits or runs.
+
+    Raises:
+        CohortNotFoundError: If there is none, or it is another owner's.
+    """
+    with desk.audit.action(owner, "cancel", cohort=str(cohort_id)):
+        desk.stores.cohorts.cancel(cohort_id, owner)
 
 
 def delete_cohort(desk: Desk, owner: str, cohort_id: UUID) -> None:

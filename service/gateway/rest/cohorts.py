@@ -11,6 +11,7 @@ from service.errors import CohortNotFoundError, ConflictError, UnauthenticatedEr
 from service.gateway.auth import Caller
 from service.gateway.cohorts import (
     CohortOrder,
+    cancel_cohort,
     delete_cohort,
     page_of,
     row_of,
@@ -190,7 +191,7 @@ def cohort(cohort_id: UUID, desk: AtDesk, caller: Caller, response: Response) ->
 def delete(cohort_id: UUID, desk: AtDesk, caller: Caller) -> Response:
     """What waits or runs is cancelled (202); one that has ended goes with its files (204)."""
     if not desk.stores.cohorts.cohort(cohort_id, caller).has_ended:
-        desk.stores.cohorts.cancel(cohort_id, caller)
+        cancel_cohort(desk, caller, cohort_id)
         view = _view(desk, cohort_id, caller)
         return Response(view.model_dump_json(), 202, media_type="application/json")
     delete_cohort(desk, caller, cohort_id)
