@@ -7,9 +7,12 @@ import gzip
 import io
 import os
 import subprocess
+import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,15 +21,21 @@ import httpx
 import nibabel as nib
 import numpy as np
 import pytest
+import redis as redis_client
+from anyio.from_thread import start_blocking_portal
 from pydicom import Dataset
 from pydicom.sequence import Sequence
 from scipy.ndimage import gaussian_filter
 
 from service.client import GrpcClient
 from service.errors import WarplineError
+from service.gateway.app import create_app
+from service.settings import Settings
+from service.stores.build import open_stores
 from tests.conftest import DIRECTIONS
 from tests.dicoms import affine_of, write_series
 from tests.e2e.conftest import WARPLINE, Up, start
+from tests.servers import RedisServer
 
 SHAPE = (30, 32, 20)
 UIDS = {"study": "1.2.826.0.77.31", "fixed": "1.2.826.0.77.32", "moving": "1.2.826.0.77.33"}
@@ -288,3 +297,37 @@ def test_in_process_nothing_is_said_either(sources: Sources, tmp_path: Path) -> 
         assert failed.returncode == 2
         assert not found_in(failed.stdout + failed.stderr), failed.stderr
     assert not [path for path in temporary.rglob("*") if path.is_file()]
+
+
+def dumped(redis: "redis_client.Redis[bytes]") -> list[bytes]:
+    """Every key of the broker, and what is in it."""
+    found = []
+    for key in redis.scan_iter():
+        kind = redis.type(key)
+        read = {b"list": lambda key: redis.lrange(key, 0, -1), b"set": redis.smembers}.get(kind)
+        found.append(key + repr(read(key) if read else redis.dump(key)).encode())
+    return found
+
+
+def test_the_broker_is_told_which_job_and_no_more(
+    sources: Sources, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    settings = Settings(data_dir=tmp_path, redis_url=redis_server.url, min_free_mib=0)
+    pair = {role: zipped(sources.fixed) for role in ("fixed", "moving")}
+    with (
+        redis_client.Redis.from_url(redis_server.url) as redis,
+        closing(open_stores(settings)) as stores,
+        start_blocking_portal() as portal,
+    ):
+        transport = httpx.ASGITransport(create_app(settings, stores))
+        client = httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080")
+        files = {role: part(sources, role, data) for role, data in pair.items()}
+        headers = {"Idempotency-Key": "Canary^Gwendolyn"}
+        post = partial(client.post, "/v1/register", files=files, headers=headers)
+        job = portal.call(post).json()["id"]
+        until = time.monotonic() + 20
+        while not any(job.encode() in told for told in dumped(redis)):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert not [told for told in dumped(redis) if found_in(told)]
+    assert not found_in((tmp_path / "warpline.sqlite").read_bytes())
