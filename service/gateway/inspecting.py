@@ -111,3 +111,11 @@ def stored(desk: Desk, owner: str, upload_id: UUID, folder: Path) -> Path:
     path = folder / "stored"
     desk.stores.blobs.get_file(upload.key or "", path)
     return path
+
+
+def report_of(desk: Desk, owner: str, upload_id: UUID) -> InspectView:
+    """What an upload holds, for a face without forms; raises as `inspected`."""
+    desk.spool.require_room()
+    with desk.spool.folder() as folder:
+        path = stored(desk, owner, upload_id, folder)
+        return InspectView(**facts.report(path, desk.file_limits, FILE_FIELD))

@@ -179,6 +179,54 @@ class FileReceived(_message.Message):
     sha256: bytes
     def __init__(self, upload_id: _Optional[str] = ..., received_bytes: _Optional[int] = ..., is_complete: _Optional[bool] = ..., sha256: _Optional[bytes] = ...) -> None: ...
 
+class InspectRequest(_message.Message):
+    __slots__ = ("upload_id",)
+    UPLOAD_ID_FIELD_NUMBER: _ClassVar[int]
+    upload_id: str
+    def __init__(self, upload_id: _Optional[str] = ...) -> None: ...
+
+class InspectResponse(_message.Message):
+    __slots__ = ("format", "verdict", "volumes", "volume_count", "warnings")
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    VOLUMES_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_COUNT_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    format: str
+    verdict: str
+    volumes: _containers.RepeatedCompositeFieldContainer[VolumeFacts]
+    volume_count: int
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, format: _Optional[str] = ..., verdict: _Optional[str] = ..., volumes: _Optional[_Iterable[_Union[VolumeFacts, _Mapping]]] = ..., volume_count: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class VolumeFacts(_message.Message):
+    __slots__ = ("number", "modality", "what", "datatype", "frame_of_reference", "shape", "spacing_mm", "affine", "orientation", "warnings", "problem_code", "problem_detail")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    MODALITY_FIELD_NUMBER: _ClassVar[int]
+    WHAT_FIELD_NUMBER: _ClassVar[int]
+    DATATYPE_FIELD_NUMBER: _ClassVar[int]
+    FRAME_OF_REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    SPACING_MM_FIELD_NUMBER: _ClassVar[int]
+    AFFINE_FIELD_NUMBER: _ClassVar[int]
+    ORIENTATION_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_CODE_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_DETAIL_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    modality: str
+    what: str
+    datatype: str
+    frame_of_reference: str
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    spacing_mm: _containers.RepeatedScalarFieldContainer[float]
+    affine: _containers.RepeatedScalarFieldContainer[float]
+    orientation: str
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    problem_code: str
+    problem_detail: str
+    def __init__(self, number: _Optional[int] = ..., modality: _Optional[str] = ..., what: _Optional[str] = ..., datatype: _Optional[str] = ..., frame_of_reference: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., spacing_mm: _Optional[_Iterable[float]] = ..., affine: _Optional[_Iterable[float]] = ..., orientation: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ..., problem_code: _Optional[str] = ..., problem_detail: _Optional[str] = ...) -> None: ...
+
 class UploadRequest(_message.Message):
     __slots__ = ("start", "chunk")
     START_FIELD_NUMBER: _ClassVar[int]

@@ -55,6 +55,11 @@ class WarplineServiceStub:
                 request_serializer=service_dot_pb_dot_warpline__pb2.DeleteUploadRequest.SerializeToString,
                 response_deserializer=service_dot_pb_dot_warpline__pb2.DeleteUploadResponse.FromString,
                 _registered_method=True)
+        self.Inspect = channel.unary_unary(
+                '/warpline.v1.WarplineService/Inspect',
+                request_serializer=service_dot_pb_dot_warpline__pb2.InspectRequest.SerializeToString,
+                response_deserializer=service_dot_pb_dot_warpline__pb2.InspectResponse.FromString,
+                _registered_method=True)
         self.Warp = channel.unary_unary(
                 '/warpline.v1.WarplineService/Warp',
                 request_serializer=service_dot_pb_dot_warpline__pb2.WarpRequest.SerializeToString,
@@ -181,6 +186,13 @@ class WarplineServiceServicer:
 
     def DeleteUpload(self, request, context):
         """Drop a file. Jobs that were made with it keep it until they end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Inspect(self, request, context):
+        """What an uploaded file holds: its volumes, what is odd about each and what is done about that.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -341,6 +353,11 @@ def add_WarplineServiceServicer_to_server(servicer, server):
                     servicer.DeleteUpload,
                     request_deserializer=service_dot_pb_dot_warpline__pb2.DeleteUploadRequest.FromString,
                     response_serializer=service_dot_pb_dot_warpline__pb2.DeleteUploadResponse.SerializeToString,
+            ),
+            'Inspect': grpc.unary_unary_rpc_method_handler(
+                    servicer.Inspect,
+                    request_deserializer=service_dot_pb_dot_warpline__pb2.InspectRequest.FromString,
+                    response_serializer=service_dot_pb_dot_warpline__pb2.InspectResponse.SerializeToString,
             ),
             'Warp': grpc.unary_unary_rpc_method_handler(
                     servicer.Warp,
@@ -547,6 +564,33 @@ class WarplineService:
             '/warpline.v1.WarplineService/DeleteUpload',
             service_dot_pb_dot_warpline__pb2.DeleteUploadRequest.SerializeToString,
             service_dot_pb_dot_warpline__pb2.DeleteUploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Inspect(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/warpline.v1.WarplineService/Inspect',
+            service_dot_pb_dot_warpline__pb2.InspectRequest.SerializeToString,
+            service_dot_pb_dot_warpline__pb2.InspectResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -55,6 +55,8 @@ class WarplineServiceStub:
     """How much of a file has arrived."""
     DeleteUpload: _grpc.UnaryUnaryMultiCallable[_warpline_pb2.DeleteUploadRequest, _warpline_pb2.DeleteUploadResponse]
     """Drop a file. Jobs that were made with it keep it until they end."""
+    Inspect: _grpc.UnaryUnaryMultiCallable[_warpline_pb2.InspectRequest, _warpline_pb2.InspectResponse]
+    """What an uploaded file holds: its volumes, what is odd about each and what is done about that."""
     Warp: _grpc.UnaryUnaryMultiCallable[_warpline_pb2.WarpRequest, _warpline_pb2.WarpResponse]
     """Carry more images, labels or points over by the transform of a finished registration."""
     Train: _grpc.UnaryUnaryMultiCallable[_warpline_pb2.TrainRequest, _warpline_pb2.TrainResponse]
@@ -110,6 +112,8 @@ class WarplineServiceAsyncStub(WarplineServiceStub):
     """How much of a file has arrived."""
     DeleteUpload: _aio.UnaryUnaryMultiCallable[_warpline_pb2.DeleteUploadRequest, _warpline_pb2.DeleteUploadResponse]  # type: ignore[assignment]
     """Drop a file. Jobs that were made with it keep it until they end."""
+    Inspect: _aio.UnaryUnaryMultiCallable[_warpline_pb2.InspectRequest, _warpline_pb2.InspectResponse]  # type: ignore[assignment]
+    """What an uploaded file holds: its volumes, what is odd about each and what is done about that."""
     Warp: _aio.UnaryUnaryMultiCallable[_warpline_pb2.WarpRequest, _warpline_pb2.WarpResponse]  # type: ignore[assignment]
     """Carry more images, labels or points over by the transform of a finished registration."""
     Train: _aio.UnaryUnaryMultiCallable[_warpline_pb2.TrainRequest, _warpline_pb2.TrainResponse]  # type: ignore[assignment]
@@ -186,6 +190,14 @@ class WarplineServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_warpline_pb2.DeleteUploadResponse, _abc.Awaitable[_warpline_pb2.DeleteUploadResponse]]:
         """Drop a file. Jobs that were made with it keep it until they end."""
+
+    @_abc_1.abstractmethod
+    def Inspect(
+        self,
+        request: _warpline_pb2.InspectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_warpline_pb2.InspectResponse, _abc.Awaitable[_warpline_pb2.InspectResponse]]:
+        """What an uploaded file holds: its volumes, what is odd about each and what is done about that."""
 
     @_abc_1.abstractmethod
     def Warp(

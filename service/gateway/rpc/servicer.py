@@ -3,6 +3,7 @@
 from service.gateway.rpc.about import About
 from service.gateway.rpc.datasets import Datasets
 from service.gateway.rpc.download import Downloads
+from service.gateway.rpc.inspecting import Inspecting
 from service.gateway.rpc.jobs import Jobs
 from service.gateway.rpc.models import Models
 from service.gateway.rpc.orders import Orders
@@ -19,6 +20,7 @@ class Warpline(
     Models,
     Datasets,
     About,
+    Inspecting,
     Uploads,
     Registering,
     Downloads,
