@@ -38,6 +38,7 @@ ACQUISITION = (
     "AcquisitionNumber", "ConvolutionKernel", "ContrastBolusAgent", "RescaleType", "WindowCenter",
     "WindowWidth", "PhotometricInterpretation", "Units", "CountsSource", "SeriesType",
     "NumberOfSlices", "DecayCorrection", "CollimatorType", "CorrectedImage", "FrameReferenceTime",
+    "DecayFactor", "ActualFrameDuration",
     "RandomsCorrectionMethod", "AttenuationCorrectionMethod", "ScatterCorrectionMethod",
     "RadiopharmaceuticalInformationSequence", "SliceThickness", "Manufacturer", "Rows", "Columns",
     "PixelSpacing", "ImageOrientationPatient", "BitsAllocated", "BitsStored",
