@@ -74,14 +74,14 @@ def _explain(file: Path, *, as_json: bool) -> None:
     if not file.exists():
         raise InvalidRequestError(f"There is no file or folder {file}.", field="file")
     facts = facts_of(file)
+    volumes = facts.get("volumes", [])
     if as_json:
         screen.print_json(facts)
-        return
-    volumes = facts.pop("volumes", [])
-    _show(facts)
-    for volume in volumes:
-        _show(volume)
-    if volumes and not any("problem" not in volume for volume in volumes):
+    else:
+        _show({name: value for name, value in facts.items() if name != "volumes"})
+        for volume in volumes:
+            _show(volume)
+    if volumes and all("problem" in volume for volume in volumes):
         raise typer.Exit(screen.BAD_INPUT)
 
 
