@@ -394,23 +394,3 @@ def test_of_all_processes_one_has_its_turn(bench: Bench) -> None:
 
 def test_a_store_that_is_there_answers(bench: Bench) -> None:
     bench.jobs.ping()
-
-
-def test_the_job_that_follows_comes_with_the_end_of_the_first_or_not_at_all(bench: Bench) -> None:
-    first = add(bench)
-    lost = claim(bench)
-    bench.clock.forward(31)
-    bench.jobs.reap(3)
-    bench.clock.forward(10)
-    held = claim(bench, "w2")
-    then = new_job("alice").model_copy(update={"id": uuid4()})
-    assert not bench.jobs.succeed(lost, MANIFEST, then)
-    with pytest.raises(JobNotFoundError):
-        bench.jobs.job(then.id)
-    assert bench.jobs.succeed(held, MANIFEST, then)
-    assert not bench.jobs.succeed(held, MANIFEST, then)  # told twice, done once
-    follower = bench.jobs.job(then.id)
-    assert (follower.state, follower.request) == (State.QUEUED, then.request)
-    assert types(bench, follower) == ["queued"]
-    assert bench.jobs.job(first.id).state == State.SUCCEEDED
-    assert claim(bench).job.id == then.id

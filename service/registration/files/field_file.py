@@ -52,7 +52,7 @@ def write_field(path: Path, field: DisplacementField) -> str:
             "Put the field on a regular grid first."
         )
     header = header_bytes(field.grid, np.dtype(np.float32), components=3, intent_code=VECTOR)
-    parts = chain([header], _in_file_order(field.vectors_mm))
+    parts: Iterable[memoryview | bytes] = chain([header], _in_file_order(field.vectors_mm))
     return write_content(path, parts, level=FIELD_LEVEL)
 
 

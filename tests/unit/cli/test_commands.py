@@ -23,7 +23,18 @@ def run() -> CliRunner:
 
 @pytest.mark.parametrize(
     "command",
-    ["register", "warp", "evaluate", "crossval", "up", "demo", "doctor", "jobs", "models"],
+    [
+        "register",
+        "warp",
+        "evaluate",
+        "crossval",
+        "stream",
+        "up",
+        "demo",
+        "doctor",
+        "jobs",
+        "models",
+    ],
 )
 def test_every_command_explains_itself(run: CliRunner, command: str) -> None:
     result = run.invoke(app, [command, "--help"])
