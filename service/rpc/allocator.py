@@ -23,4 +23,5 @@ def keep_message_buffers() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     settings = ((M_MMAP_THRESHOLD, MAPPED_FROM_BYTES), (M_TRIM_THRESHOLD, KEPT_BYTES))
-    return all([mallopt(option, value) == 1 for option, value in settings])
+    taken = [mallopt(option, value) for option, value in settings]
+    return taken == [1, 1]

@@ -74,7 +74,10 @@ def test_images_are_pinned():
 @pytest.mark.parametrize(
     ("extra", "never"),
     [
-        ("gateway,dicom", {"onnxruntime", "onnxruntime-openvino", "onnxruntime-gpu", "torch", "onnx"}),
+        (
+            "gateway,dicom",
+            {"onnxruntime", "onnxruntime-openvino", "onnxruntime-gpu", "torch", "onnx"},
+        ),
         ("worker-cpu,dicom", {"torch", "onnxruntime-gpu", "onnx"}),
         ("worker-gpu,dicom", {"torch", "onnxruntime-openvino", "onnx"}),
     ],

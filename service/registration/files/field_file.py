@@ -7,7 +7,7 @@ without an intent says neither, and other tools read it wrongly without a word: 
 Source: nifti1.h, NIFTI_INTENT codes; itk::NiftiImageIO, which turns 1006 and not 1007.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path

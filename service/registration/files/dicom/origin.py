@@ -6,6 +6,7 @@ This holds the patient's data. It stays in memory and in the objects that are wr
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,13 +136,11 @@ def _copied(first: Dataset) -> Dataset:
     for keyword in COPIED:
         if keyword not in first:
             continue
-        try:
+        with suppress(Exception):  # pydicom raises many kinds
             one = Dataset()
             one[keyword] = first[keyword]
             one.to_json_dict()
-        except Exception:  # pydicom raises many kinds
-            continue
-        header[keyword] = one[keyword]
+            header[keyword] = one[keyword]
     return header
 
 
