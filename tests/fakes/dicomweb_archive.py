@@ -2,6 +2,7 @@
 
 import json
 import re
+import ssl
 import threading
 from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,7 +19,7 @@ ONE = re.compile(r"/studies/[^/]+/series/[^/]+/instances/([0-9.]+)$")
 class FakeArchive:
     """Objects by UID; `faults` are met by the next requests, first come, first served."""
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self, scratch: Path, tls: ssl.SSLContext | None = None) -> None:
         self.objects: dict[str, bytes] = {}
         self.received: list[str] = []  # every object of every STOW, in order
         self.faults: deque[str] = deque()
@@ -40,16 +41,25 @@ class FakeArchive:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        scheme = "http" if tls is None else "https"
+        self.url = f"{scheme}://localhost:{self._server.server_port}"
+        self.awake = threading.Event()
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
+        self.awake.set()
         self._server.shutdown()
         self._server.server_close()
 
     def get(self, call: BaseHTTPRequestHandler) -> None:
         """QIDO-RS and WADO-RS."""
         fault = self.faults.popleft() if self.faults else ""
+        if fault == "sleeps":
+            self.awake.wait(60)
+            call.close_connection = True
+            return None
         if fault.isdigit():
             return self._answer(call, int(fault), b"")
         if LIST.search(call.path):

@@ -131,3 +131,10 @@ def test_an_archive_that_does_not_take_now_is_asked_another_time(
     with pytest.raises(PacsUnavailableError):
         client.store(ours, nothing)
     assert client.store(ours, nothing) == Sent(6, 0)
+
+
+def test_an_archive_that_never_answers_is_away(archive: FakeArchive, tmp_path: Path) -> None:
+    archive.faults.extend(["sleeps"] * 9)
+    slow = Dicomweb(DicomwebPeer(protocol="dicomweb", url=archive.url, timeout_s=0.2))
+    with pytest.raises(PacsUnavailableError):
+        slow.fetch(WANTED, tmp_path / "out", SeriesLimits(), nothing)
