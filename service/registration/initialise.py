@@ -25,6 +25,7 @@ KEPT = 5  # candidates that are improved
 SCALE_LIMITS = (0.5, 2.0)
 ANGLES_DEG = (-30.0, 0.0, 30.0)
 GAIN = 1e-4  # relative; a smaller one ends a level
+LARGEST_TURN = np.pi  # of one step, radians; unrelated images ask for more, up to overflow
 
 
 def initialise(
@@ -286,6 +287,8 @@ def _moved(
     right = basis.T @ normal[:, 12]
     left += damping * np.diag(np.diag(left)) + 1e-9 * (np.trace(left) + 1e-30) * np.eye(len(left))
     step = np.einsum("n,nij->ij", np.linalg.solve(left, right), generators)
+    if not np.abs(step[:3, :3]).max() <= LARGEST_TURN:  # nan, too
+        return affine
     moved = affine @ _exponential(step)
     scales = np.linalg.svd(moved[:3, :3], compute_uv=False)
     allowed = scales[-1] >= SCALE_LIMITS[0] and scales[0] <= SCALE_LIMITS[1]

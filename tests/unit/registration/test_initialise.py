@@ -149,6 +149,18 @@ def test_no_answer_mirrors_or_stretches_beyond_two(rng: np.random.Generator) -> 
         assert scales.min() >= 0.5
 
 
+@pytest.mark.parametrize("seed", [9, 11, 14])
+def test_specks_with_nothing_in_common_overflow_no_step(seed: int) -> None:
+    """Where almost nothing varies a Gauss-Newton step has no bounds."""
+    rng = np.random.default_rng(seed)
+    grid = grid_about(np.zeros(3), (24, 24, 24), (2.0, 2.0, 2.0))
+    specks = [np.zeros(grid.shape, np.float32) for _ in range(2)]
+    for volume in specks:
+        volume.flat[rng.integers(0, volume.size, 3)] = 1e3
+    found = initialise(Volume(specks[0], grid), Volume(specks[1], grid), "affine")
+    assert np.isfinite(found.matrix).all()
+
+
 def test_a_mask_hides_what_moved_otherwise(brain: Volume) -> None:
     """The lower half of the moving brain is another one; the fixed mask covers the upper half."""
     centre = brain.grid.centre_mm
