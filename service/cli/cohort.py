@@ -7,22 +7,26 @@ from typing import Annotated, Any
 import typer
 
 from service.cli import screen
-from service.cli.register import (
-    FIELDS,
-    Dicom,
-    Looks,
-    Matching,
-    about,
-    file_option,
+from service.cli.pair_options import (
+    DEFAULTS,
+    AllowDifferentPatients,
+    Deidentify,
+    Fill,
+    FixedLabels,
+    FixedMask,
+    FixedPoints,
+    FixedSeries,
+    Initialise,
+    Interpolation,
+    LabelInterpolation,
+    Model,
+    MovingSeries,
+    Refine,
+    Seed,
     make_options,
 )
 from service.cli.shared_options import ApiKey, Json, Url
 from service.errors import ConflictError
-from service.registration.options import (
-    InitialiseChoice,
-    Interpolation,
-    LabelInterpolation,
-)
 
 FIXED_ROLES = ("fixed", "fixed_labels", "fixed_mask", "fixed_points")
 
@@ -43,48 +47,25 @@ def cohort(
     ],
     *,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of all results.")],
-    fixed_labels: Annotated[
-        Path | None, file_option("--fixed-labels", "Label map on the fixed grid; measures overlap.")
-    ] = None,
-    fixed_mask: Annotated[
-        Path | None, file_option("--fixed-mask", "Where the fixed image is to be matched.")
-    ] = None,
-    fixed_points: Annotated[
-        Path | None, file_option("--fixed-points", "CSV of points, RAS mm; they come back moved.")
-    ] = None,
+    fixed_labels: FixedLabels = None,
+    fixed_mask: FixedMask = None,
+    fixed_points: FixedPoints = None,
     jobs: Annotated[
         int | None,
         typer.Option("--jobs", min=1, help="How many at a time; by default what suits the cores."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Do again what is done already.")] = False,
-    model: Annotated[str, typer.Option(help=about("model"), **Matching)] = FIELDS["model"].default,
-    initialise: Annotated[
-        InitialiseChoice, typer.Option(help=about("initialise"), **Matching)
-    ] = FIELDS["initialise"].default,
-    refine: Annotated[
-        str, typer.Option(help=about("refine"), metavar="none|fast|best|SECONDS", **Matching)
-    ] = str(FIELDS["refine"].default),
-    seed: Annotated[int, typer.Option(help=about("seed"), **Matching)] = FIELDS["seed"].default,
-    interpolation: Annotated[
-        Interpolation, typer.Option(help=about("interpolation"), **Looks)
-    ] = FIELDS["interpolation"].default,
-    label_interpolation: Annotated[
-        LabelInterpolation, typer.Option(help=about("label_interpolation"), **Looks)
-    ] = FIELDS["label_interpolation"].default,
-    fill: Annotated[float, typer.Option(help=about("fill"), **Looks)] = FIELDS["fill"].default,
-    fixed_series: Annotated[
-        str | None, typer.Option(help=about("fixed_series"), metavar="NUMBER|UID", **Dicom)
-    ] = None,
-    moving_series: Annotated[
-        str | None, typer.Option(help=about("moving_series"), metavar="NUMBER|UID", **Dicom)
-    ] = None,
-    allow_different_patients: Annotated[
-        bool,
-        typer.Option("--allow-different-patients", help=about("allow_different_patients"), **Dicom),
-    ] = False,
-    deidentify: Annotated[
-        bool, typer.Option("--deidentify", help=about("deidentify"), **Dicom)
-    ] = False,
+    model: Model = DEFAULTS.model,
+    initialise: Initialise = DEFAULTS.initialise,
+    refine: Refine = str(DEFAULTS.refine),
+    seed: Seed = DEFAULTS.seed,
+    interpolation: Interpolation = DEFAULTS.interpolation,
+    label_interpolation: LabelInterpolation = DEFAULTS.label_interpolation,
+    fill: Fill = DEFAULTS.fill,
+    fixed_series: FixedSeries = None,
+    moving_series: MovingSeries = None,
+    allow_different_patients: AllowDifferentPatients = False,
+    deidentify: Deidentify = False,
     url: Url = None,
     api_key: ApiKey = None,
     as_json: Json = False,
@@ -103,7 +84,7 @@ def cohort(
     or warn, else 1.
     """
     given = dict(locals())
-    options = make_options({name: given[name] for name in FIELDS})
+    options = make_options(given)
     sent = {role: given[role] for role in FIXED_ROLES if given[role] is not None}
     if out.exists() and not out.is_dir():
         raise ConflictError(f"{out} is a file; name a folder with --out.", field="out")

@@ -1,43 +1,42 @@
 """`warpline igtl`: PlusToolkit and 3D Slicer by OpenIGTLink, beside a live session."""
 
 from contextlib import suppress
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from service.cli import screen
-from service.cli.register import about
+from service.cli.live_options import (
+    Budget,
+    Every,
+    Initial,
+    Initialise,
+    Labels,
+    Mask,
+    Model,
+    Points,
+    Reference,
+    Refine,
+    RigidOnly,
+    Role,
+    WarmStart,
+    in_panel,
+    require_extra,
+)
 from service.cli.shared_options import ApiKey, Json
-from service.errors import MissingExtraError
 
 DEFAULT_URL, DEFAULT_PORT = "grpc://127.0.0.1:8081", 18944
-FILES, PEERS, SENT = "More of the reference", "Peers", "What peers are sent"
-FRAMES, SERVER = "How frames are registered", "Server"
-
-
-def _file(sentence: str) -> Any:
-    return typer.Option(help=sentence, exists=True, dir_okay=False, rich_help_panel=FILES)
+PEERS, SENT, SERVER = "Peers", "What peers are sent", "Server"
 
 
 def _peer(sentence: str, **other: Any) -> Any:
-    return typer.Option(help=sentence, rich_help_panel=PEERS, **other)
+    return in_panel(PEERS, sentence, **other)
 
 
-def _sent(sentence: str, *names: str) -> Any:
-    return typer.Option(*names, help=sentence, rich_help_panel=SENT)
+def _sent(sentence: str, *flags: str) -> Any:
+    return in_panel(SENT, sentence, *flags)
 
 
-def _how(sentence: str, *names: str, **other: Any) -> Any:
-    return typer.Option(*names, help=sentence, rich_help_panel=FRAMES, **other)
-
-
-Labels = Annotated[Path | None, _file("Its labels, on its grid.")]
-Mask = Annotated[Path | None, _file("Not 0 where it is to be matched, on its grid.")]
-Points = Annotated[Path | None, _file("Its points: CSV in RAS mm, or a file of 3D Slicer.")]
-Initial = Annotated[
-    Path | None, _file("4x4 matrix (RAS mm, fixed to moving) or ITK affine to begin with.")
-]
 Listen = Annotated[
     int | None, _peer(f"Take peers at this port; {DEFAULT_PORT} if --connect is not given.")
 ]
@@ -57,28 +56,13 @@ Out = Annotated[
 Linear = Annotated[Literal["affine", "rigid"], _sent("Which transform is sent.")]
 HalfGrid = Annotated[bool, _sent("Every second vector of the grid along each axis.", "--half-grid")]
 SendFailed = Annotated[bool, _sent("Answers that cannot be trusted, too.", "--send-failed")]
-Role = Annotated[
-    Literal["fixed", "moving"], _how("The reference's; `moving` is warped onto each frame.")
-]
-Budget = Annotated[int, _how("Time for a frame; 0: as long as it takes.", min=0)]
-Every = Annotated[bool, _how("Register every frame, and have peers wait.", "--every/--latest")]
-WarmStart = Annotated[bool, _how("Begin with the last answer.", "--warm-start/--cold-start")]
-RigidOnly = Annotated[bool, _how("Look for no deformation.", "--rigid-only")]
-Model = Annotated[str | None, _how(about("model"))]
-Initialise = Annotated[str | None, _how(about("initialise"))]
-Refine = Annotated[str | None, _how(about("refine"), metavar="none|fast|best|SECONDS")]
 LiveUrl = Annotated[
     str, typer.Option(envvar="WARPLINE_URL", help="The live service.", rich_help_panel=SERVER)
 ]
 
 
 def igtl(
-    reference: Annotated[
-        Path,
-        typer.Argument(
-            help="The image that every frame is registered to.", exists=True, dir_okay=False
-        ),
-    ],
+    reference: Reference,
     *,
     labels: Labels = None,
     mask: Mask = None,
@@ -119,7 +103,7 @@ def igtl(
     Ends with Ctrl-C, and prints with --json what happened.
     """
     given = dict(locals())
-    _require_extra()
+    require_extra("The bridge needs", "igtl")
     from service.cli import igtl_setup, igtl_table
     from service.igtl.tally import Tally
 
@@ -139,17 +123,3 @@ def igtl(
             bridge.run(answers)
     if as_json:
         screen.print_json(tally.summary())
-
-
-def _require_extra() -> None:
-    """Say what to install.
-
-    Raises:
-        MissingExtraError: If the client of live sessions cannot be imported.
-    """
-    try:
-        import service.client.live  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            'The bridge needs the extra `igtl`: pip install "warpline[igtl]".'
-        ) from error

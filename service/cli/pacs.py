@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import screen
-from service.cli.register import about, make_options
+from service.cli.pair_options import DEFAULTS, Initialise, Model, Refine, make_options
 from service.cli.shared_options import DEFAULT_URL, ApiKey, Json, ServerUrl
 from service.cli.train import progress_line
 from service.cli.warp import require_job_id
@@ -36,11 +36,9 @@ def register(
     store_to: Annotated[
         str | None, typer.Option(help="Archive that gets the result's DICOM objects.")
     ] = None,
-    model: Annotated[str, typer.Option(help=about("model"))] = "discrete",
-    refine: Annotated[
-        str, typer.Option(help=about("refine"), metavar="none|fast|best|SECONDS")
-    ] = "fast",
-    initialise: Annotated[str, typer.Option(help=about("initialise"))] = "model",
+    model: Model = DEFAULTS.model,
+    refine: Refine = str(DEFAULTS.refine),
+    initialise: Initialise = DEFAULTS.initialise,
     wait: Annotated[bool, typer.Option(help="Stay until the result is stored.")] = True,
     url: ServerUrl = DEFAULT_URL,
     api_key: ApiKey = None,

@@ -9,44 +9,40 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import TYPE_CHECKING, Annotated, Any
 
-import pydantic
 import typer
 
 from service.cli import leaving, screen
-from service.cli.results import filling, read_report, show_report
-from service.cli.shared_options import ApiKey, Json, Url, connect, is_rpc
-from service.errors import ValidationError, WarplineError
-from service.registration.options import (
-    InitialiseChoice,
+from service.cli.pair_options import (
+    DEFAULTS,
+    AllowDifferentPatients,
+    Deidentify,
+    Fill,
+    FixedLabels,
+    FixedMask,
+    FixedPoints,
+    FixedSeries,
+    Initialise,
+    InitialTransform,
     Interpolation,
     LabelInterpolation,
-    RegisterOptions,
+    Model,
+    MovingLabels,
+    MovingMask,
+    MovingPoints,
+    MovingSeries,
+    Refine,
+    Seed,
+    make_options,
 )
+from service.cli.results import filling, read_report, show_report
+from service.cli.shared_options import ApiKey, Json, Url, connect, is_rpc
+from service.errors import WarplineError
+from service.registration.options import RegisterOptions
 from service.registration.report import Report
 from service.registration.roles import REGISTER_ROLES
 
 if TYPE_CHECKING:
     from service.registration.models_folder import Models
-
-FIELDS = RegisterOptions.model_fields
-LOOKS, MATCHING = "How values are carried over", "How the pair is aligned"
-
-
-def about(name: str) -> str:
-    """The description that an option has everywhere."""
-    return (FIELDS[name].description or "").replace("`GET /v1/models`", "`warpline models`")
-
-
-def file_option(flag: str, sentence: str) -> Any:
-    """An optional input file by its role."""
-    return typer.Option(
-        flag, help=sentence, exists=True, dir_okay=False, rich_help_panel="More files of the pair"
-    )
-
-
-Matching = {"rich_help_panel": MATCHING}
-Looks = {"rich_help_panel": LOOKS}
-Dicom: dict[str, Any] = {"rich_help_panel": "DICOM"}
 
 
 def register(
@@ -58,56 +54,24 @@ def register(
     ],
     *,
     out: Annotated[Path, typer.Option("--out", "-o", help="Result folder.", file_okay=True)],
-    fixed_labels: Annotated[
-        Path | None, file_option("--fixed-labels", "Label map on the fixed grid; measures overlap.")
-    ] = None,
-    moving_labels: Annotated[
-        Path | None, file_option("--moving-labels", "Label map that is warped too.")
-    ] = None,
-    fixed_mask: Annotated[
-        Path | None, file_option("--fixed-mask", "Where the fixed image is to be matched.")
-    ] = None,
-    moving_mask: Annotated[
-        Path | None, file_option("--moving-mask", "Where the moving image is to be matched.")
-    ] = None,
-    fixed_points: Annotated[
-        Path | None, file_option("--fixed-points", "CSV of points, RAS mm; they come back moved.")
-    ] = None,
-    moving_points: Annotated[
-        Path | None, file_option("--moving-points", "The same points in the moving image.")
-    ] = None,
-    initial_transform: Annotated[
-        Path | None,
-        file_option("--initial-transform", "4x4 matrix (RAS mm, fixed to moving) or ITK affine."),
-    ] = None,
-    model: Annotated[str, typer.Option(help=about("model"), **Matching)] = FIELDS["model"].default,
-    initialise: Annotated[
-        InitialiseChoice, typer.Option(help=about("initialise"), **Matching)
-    ] = FIELDS["initialise"].default,
-    refine: Annotated[
-        str, typer.Option(help=about("refine"), metavar="none|fast|best|SECONDS", **Matching)
-    ] = str(FIELDS["refine"].default),
-    seed: Annotated[int, typer.Option(help=about("seed"), **Matching)] = FIELDS["seed"].default,
-    interpolation: Annotated[
-        Interpolation, typer.Option(help=about("interpolation"), **Looks)
-    ] = FIELDS["interpolation"].default,
-    label_interpolation: Annotated[
-        LabelInterpolation, typer.Option(help=about("label_interpolation"), **Looks)
-    ] = FIELDS["label_interpolation"].default,
-    fill: Annotated[float, typer.Option(help=about("fill"), **Looks)] = FIELDS["fill"].default,
-    fixed_series: Annotated[
-        str | None, typer.Option(help=about("fixed_series"), metavar="NUMBER|UID", **Dicom)
-    ] = None,
-    moving_series: Annotated[
-        str | None, typer.Option(help=about("moving_series"), metavar="NUMBER|UID", **Dicom)
-    ] = None,
-    allow_different_patients: Annotated[
-        bool,
-        typer.Option("--allow-different-patients", help=about("allow_different_patients"), **Dicom),
-    ] = False,
-    deidentify: Annotated[
-        bool, typer.Option("--deidentify", help=about("deidentify"), **Dicom)
-    ] = False,
+    fixed_labels: FixedLabels = None,
+    moving_labels: MovingLabels = None,
+    fixed_mask: FixedMask = None,
+    moving_mask: MovingMask = None,
+    fixed_points: FixedPoints = None,
+    moving_points: MovingPoints = None,
+    initial_transform: InitialTransform = None,
+    model: Model = DEFAULTS.model,
+    initialise: Initialise = DEFAULTS.initialise,
+    refine: Refine = str(DEFAULTS.refine),
+    seed: Seed = DEFAULTS.seed,
+    interpolation: Interpolation = DEFAULTS.interpolation,
+    label_interpolation: LabelInterpolation = DEFAULTS.label_interpolation,
+    fill: Fill = DEFAULTS.fill,
+    fixed_series: FixedSeries = None,
+    moving_series: MovingSeries = None,
+    allow_different_patients: AllowDifferentPatients = False,
+    deidentify: Deidentify = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write into a folder that has files.")
     ] = False,
@@ -137,7 +101,7 @@ def register(
     Exit code 0 when the verdict is pass or warn, 1 when it is fail or the job failed.
     """
     given = dict(locals())
-    options = make_options({name: given[name] for name in FIELDS})
+    options = make_options(given)
     files = {role: given[role] for role in REGISTER_ROLES if given[role] is not None}
     shown = screen.progress_bar(is_shown=not as_json)
     with filling(out, overwrite=overwrite) as folder, shown as watch:
@@ -146,22 +110,6 @@ def register(
         else:
             report = there(files, options, folder, (url, api_key), watch)
     finish(report, out, as_json=as_json)
-
-
-def make_options(values: dict[str, Any]) -> RegisterOptions:
-    """Checked options.
-
-    Raises:
-        ValidationError: Names the option that is wrong.
-    """
-    try:
-        return RegisterOptions(**values)
-    except pydantic.ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = str(first["loc"][0])
-        raise ValidationError(
-            f"--{name.replace('_', '-')}: {first['msg']}. {about(name)}", field=name
-        ) from None
 
 
 def here(

@@ -6,76 +6,61 @@ from typing import Annotated, Any, Literal
 import typer
 
 from service.cli import screen
-from service.cli.register import about
+from service.cli.live_options import (
+    Budget,
+    Every,
+    Initial,
+    Initialise,
+    Labels,
+    Mask,
+    Model,
+    Points,
+    Reference,
+    Refine,
+    RigidOnly,
+    Role,
+    WarmStart,
+    a_file,
+    in_panel,
+    require_extra,
+)
 from service.cli.shared_options import ApiKey, Json
-from service.errors import MissingExtraError, ValidationError
+from service.errors import ValidationError
 
-SOURCE, FILES = "Where frames come from (one of these)", "More of the reference"
-PLAYED, FRAMES = "How a played scanner behaves", "How frames are registered"
+SOURCE, PLAYED = "Where frames come from (one of these)", "How a played scanner behaves"
 SENT, SERVER = "What answers bring", "Server"
-
-
-def _option(panel: str, sentence: str, *names: str, **other: Any) -> Any:
-    return typer.Option(*names, help=sentence, rich_help_panel=panel, **other)
-
-
-def _file(panel: str, sentence: str) -> Any:
-    return _option(panel, sentence, exists=True, dir_okay=False)
-
 
 Watch = Annotated[
     Path | None,
-    _option(
+    in_panel(
         SOURCE,
         "Folder into which a scanner exports volumes: each new file is a frame.",
         exists=True,
         file_okay=False,
     ),
 ]
-Series = Annotated[Path | None, _file(SOURCE, "A 4-D NIfTI file, played frame by frame.")]
+Series = Annotated[Path | None, a_file(SOURCE, "A 4-D NIfTI file, played frame by frame.")]
 Synthetic = Annotated[
-    int | None, _option(SOURCE, "So many frames made of REFERENCE, moved and bent.", min=1)
+    int | None, in_panel(SOURCE, "So many frames made of REFERENCE, moved and bent.", min=1)
 ]
-Rate = Annotated[float, _option(PLAYED, "Frames a second; 0: as fast as they go.", min=0)]
+Rate = Annotated[float, in_panel(PLAYED, "Frames a second; 0: as fast as they go.", min=0)]
 Jitter = Annotated[
-    float, _option(PLAYED, "How late frames may be, as a share of the interval.", min=0, max=10)
+    float, in_panel(PLAYED, "How late frames may be, as a share of the interval.", min=0, max=10)
 ]
-Drops = Annotated[float, _option(PLAYED, "Share of frames that the scanner loses.", min=0, max=1)]
+Drops = Annotated[float, in_panel(PLAYED, "Share of frames that the scanner loses.", min=0, max=1)]
 Pause = Annotated[
     str | None,
-    _option(PLAYED, "Pause for SECONDS after each FRAMES, as 10:2.", metavar="FRAMES:SECONDS"),
+    in_panel(PLAYED, "Pause for SECONDS after each FRAMES, as 10:2.", metavar="FRAMES:SECONDS"),
 ]
-Labels = Annotated[Path | None, _file(FILES, "Its labels, on its grid; each answer carries them.")]
-Mask = Annotated[Path | None, _file(FILES, "Not 0 where it is to be matched, on its grid.")]
-Points = Annotated[Path | None, _file(FILES, "Its points: CSV in RAS mm, or a file of 3D Slicer.")]
-Initial = Annotated[
-    Path | None, _file(FILES, "4x4 matrix (RAS mm, fixed to moving) or ITK affine to begin with.")
-]
-Role = Annotated[
-    Literal["fixed", "moving"],
-    _option(FRAMES, "The reference's; `moving` is warped onto each frame."),
-]
-Budget = Annotated[int, _option(FRAMES, "Time for a frame; 0: as long as it takes.", min=0)]
-Every = Annotated[
-    bool,
-    _option(FRAMES, "Register every frame, or only the latest that came.", "--every/--latest"),
-]
-WarmStart = Annotated[
-    bool, _option(FRAMES, "Begin with the last answer.", "--warm-start/--cold-start")
-]
-RigidOnly = Annotated[bool, _option(FRAMES, "Look for no deformation.", "--rigid-only")]
-Model = Annotated[str | None, _option(FRAMES, about("model"))]
-Initialise = Annotated[str | None, _option(FRAMES, about("initialise"))]
-Refine = Annotated[str | None, _option(FRAMES, about("refine"), metavar="none|fast|best|SECONDS")]
 Field = Annotated[
-    Literal["none", "half", "full"], _option(SENT, "The displacement field, and how finely.")
+    Literal["none", "half", "full"], in_panel(SENT, "The displacement field, and how finely.")
 ]
 WarpedImage = Annotated[
-    bool, _option(SENT, "The moving image on the fixed grid.", "--warped-image")
+    bool, in_panel(SENT, "The moving image on the fixed grid.", "--warped-image")
 ]
 Out = Annotated[
     Path | None,
-    _option(SENT, "Write each answer into a folder of its own below this one.", "--out", "-o"),
+    in_panel(SENT, "Write each answer into a folder of its own below this one.", "--out", "-o"),
 ]
 LiveUrl = Annotated[
     str | None,
@@ -90,12 +75,7 @@ Frames = Annotated[int | None, typer.Option(help="End after so many answers.", m
 
 
 def stream(
-    reference: Annotated[
-        Path,
-        typer.Argument(
-            help="The image that every frame is registered to.", exists=True, dir_okay=False
-        ),
-    ],
+    reference: Reference,
     *,
     watch: Watch = None,
     series: Series = None,
@@ -145,7 +125,7 @@ def stream(
     """
     given = dict(locals())
     _require_one(watch, series, synthetic)
-    _require_extra()
+    require_extra("Live sessions need", "client")
     from service.cli import stream_run, stream_setup
     from service.cli.scanner import Timing
 
@@ -178,17 +158,3 @@ def _pause(text: str) -> dict[str, Any]:
         return {"pause_every": int(every), "pause_s": float(seconds)}
     except ValueError:
         raise ValidationError("--pause: write FRAMES:SECONDS, such as 10:2.") from None
-
-
-def _require_extra() -> None:
-    """Say what to install.
-
-    Raises:
-        MissingExtraError: If the client of live sessions cannot be imported.
-    """
-    try:
-        import service.client.live  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            'Live sessions need the extra `client`: pip install "warpline[client]".'
-        ) from error

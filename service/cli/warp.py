@@ -8,11 +8,11 @@ from uuid import UUID
 import typer
 
 from service.cli import screen
-from service.cli.register import FIELDS, about
+from service.cli.pair_options import DEFAULTS, Fill, Interpolation, LabelInterpolation
 from service.cli.results import filling
 from service.cli.shared_options import ApiKey, Json, Url, connect
 from service.errors import InvalidRequestError
-from service.registration.options import Interpolation, LabelInterpolation, WarpOptions
+from service.registration.options import WarpOptions
 
 Space = Literal["fixed", "moving"]
 
@@ -39,13 +39,9 @@ def warp(
         Space | None,
         typer.Option(help="The space that the points lie in; they come back in the other."),
     ] = None,
-    interpolation: Annotated[Interpolation, typer.Option(help=about("interpolation"))] = FIELDS[
-        "interpolation"
-    ].default,
-    label_interpolation: Annotated[
-        LabelInterpolation, typer.Option(help=about("label_interpolation"))
-    ] = FIELDS["label_interpolation"].default,
-    fill: Annotated[float, typer.Option(help=about("fill"))] = FIELDS["fill"].default,
+    interpolation: Interpolation = DEFAULTS.interpolation,
+    label_interpolation: LabelInterpolation = DEFAULTS.label_interpolation,
+    fill: Fill = DEFAULTS.fill,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write into a folder that has files.")
     ] = False,
