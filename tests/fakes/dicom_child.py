@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from service.registration.files.dicom import earning
 from service.registration.files.dicom.limited import end_with_parent, limit, own_output
 
 
@@ -21,6 +22,11 @@ def main() -> None:
     limit(0, 1 if how == "spin" else 60, 1)
     if how == "sleep":
         time.sleep(600)
+    if how == "hang":
+        with own_output() as output:
+            earning.tell_to(output)
+            earning.begun()
+            time.sleep(600)
     while how == "spin":
         pass
     if how == "eat":

@@ -1,13 +1,15 @@
 """The parent's side of the child that parses DICOM: ask, wait, and believe little.
 
-The child is stopped when it takes too long, when `tick` raises, and when this process ends.
+The child is stopped when it takes longer than allowance.py gives it, when `tick` raises, and when
+this process ends.
 """
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,13 +17,15 @@ from typing import Any
 
 from service.errors import DicomParsingLimitError, WarplineError
 from service.errors.tree import errors_by_slug
+from service.registration.files.dicom.allowance import Allowance
 from service.registration.files.limits import Limits
 
 MIB = 1 << 20
 # The largest volume is decoded, rescaled and resampled in turn; each needs room for it.
 COPIES = 4
-TIME_S = 120
+TIME_S = 120  # of any child; allowance.py stops most that are stuck far sooner
 TICK_S = 0.1
+LONGEST_LINE = 65 << 20  # child.py writes less
 CHILD = "service.registration.files.dicom.child"
 
 Tick = Callable[[], None]
@@ -68,22 +72,43 @@ def asked(
 def _said(request: bytes, tick: Tick) -> bytes:
     # The caller's packages, not the folder it stands in: -P.
     command = [sys.executable, "-P", "-m", CHILD]
-    until = time.monotonic() + TIME_S
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as child:
+        allowance = Allowance(child.pid, TIME_S)
+        talk = _Talk(child, request, allowance)
+        talk.start()
         try:
-            sent: bytes | None = request
             while True:
-                try:
-                    return child.communicate(sent, timeout=TICK_S)[0]
-                except subprocess.TimeoutExpired:
-                    sent = None
+                talk.join(TICK_S)
+                if not talk.is_alive():
+                    return talk.answer
                 tick()
-                if time.monotonic() > until:
+                if allowance.is_used_up():
                     raise DicomParsingLimitError
         finally:
             child.kill()
+            talk.join()
+
+
+class _Talk(threading.Thread):
+    """Sends the request, and hears lines: the answer is one of JSON, the others earn time."""
+
+    def __init__(self, child: Any, request: bytes, allowance: Allowance) -> None:
+        super().__init__(daemon=True)
+        self._to, self._from = child.stdin, child.stdout
+        self._request, self._allowance = request, allowance
+        self.answer = b""  # stays so where the child dies
+
+    def run(self) -> None:
+        """Until the child has said all."""
+        with contextlib.suppress(OSError), self._to:  # it may have died
+            self._to.write(self._request)
+        while line := self._from.readline(LONGEST_LINE):
+            if line.startswith(b"{"):
+                self.answer = line
+            else:
+                self._allowance.hear(line)
 
 
 def error_of(problem: dict[str, Any]) -> WarplineError:

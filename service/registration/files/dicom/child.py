@@ -21,6 +21,7 @@ from service.errors import (
     InternalError,
     WarplineError,
 )
+from service.registration.files.dicom import earning
 from service.registration.files.dicom.gate import syntax_of
 from service.registration.files.dicom.limited import end_with_parent, limit, own_output
 from service.registration.files.dicom.parsing import parsing
@@ -40,6 +41,7 @@ def main() -> int:
     warnings.simplefilter("ignore")
     logging.disable()
     with own_output() as output:
+        earning.tell_to(output)
         output.write(_told(_answer(request)))
     return 0
 
@@ -101,6 +103,7 @@ def _volume(files: list[Path], request: dict[str, Any]) -> dict[str, Any]:
     )
     from service.registration.files.limits import Limits
 
+    earning.begun()
     found = find_volumes(files)
     stack = chosen(found, request["series"])
     notes, limits = list(found.warnings), Limits(**request["limits"])
@@ -124,6 +127,7 @@ def _report(files: list[Path], request: dict[str, Any]) -> dict[str, Any]:
     from service.registration.files.dicom.inspecting import report_on
     from service.registration.files.limits import Limits
 
+    earning.begun()
     return report_on(files, Limits(**request["limits"]))
 
 
@@ -135,6 +139,8 @@ def _labels(files: list[Path], request: dict[str, Any]) -> dict[str, Any]:
 
     notes: list[str] = []
     grid = Grid(tuple(request["grid"]["shape"]), np.array(request["grid"]["affine"]))
+    earning.begun()
+    earning.makes(grid.voxel_count * np.dtype(np.uint16).itemsize)
     labels = label_map(files, grid, notes)
     _keep(request["voxels"], labels)
     return {"dtype": labels.dtype.str, "warnings": notes}
@@ -143,6 +149,7 @@ def _labels(files: list[Path], request: dict[str, Any]) -> dict[str, Any]:
 def _points(files: list[Path]) -> dict[str, Any]:
     from service.registration.files.dicom.objects_read import marks
 
+    earning.begun()
     return {"points": marks(files).tolist(), "warnings": []}
 
 

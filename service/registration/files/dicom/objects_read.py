@@ -8,6 +8,7 @@ import numpy as np
 import pydicom
 
 from service.errors import NoDicomError, SeriesAmbiguousError
+from service.registration.files.dicom import earning
 from service.registration.files.dicom.contours import is_structure_set, read_contours
 from service.registration.files.dicom.gate import check_file, has_magic
 from service.registration.files.dicom.marks import is_report, read_marks
@@ -51,6 +52,7 @@ def _the_one(files: Sequence[Path], is_wanted: Callable[[Any], bool], what: str)
             if not has_magic(file.read(132)):
                 continue
         check_file(path)
+        earning.has_read(path.stat().st_size)
         with parsing():
             dataset = pydicom.dcmread(path)
             if is_wanted(dataset):

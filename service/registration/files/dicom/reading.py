@@ -4,6 +4,7 @@ What strangers sent is parsed in a child process, see child.py; here it is parse
 """
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import numpy as np
 import pydicom
 
 from service.errors import DuplicateSlicesError, InvalidFileError, LocaliserError, NoDicomError
-from service.registration.files.dicom import listing
+from service.registration.files.dicom import earning, listing
 from service.registration.files.dicom.frames import Frame
 from service.registration.files.dicom.gate import check_file, has_magic
 from service.registration.files.dicom.mosaic import is_mosaic, mosaic_of, tile, unfolded
@@ -98,7 +99,9 @@ class _Search:
 
     def look_at(self, n: int) -> None:
         """Take a file in, or pass it over."""
-        if not check_file(self._files[n]).has_pixels:
+        has_pixels = check_file(self._files[n]).has_pixels
+        earning.has_read(self._files[n].stat().st_size)
+        if not has_pixels:
             self.passed["objects"] += 1
             return
         dataset = header_of(self._files[n])
@@ -198,6 +201,7 @@ def read_stack(found: Found, stack: Stack, limits: Limits, warnings: list[str]) 
         InvalidFileError: If a slice cannot be decoded, or the slices make no volume.
     """
     layout, grid = _laid_out(stack, limits, warnings)
+    earning.makes(math.prod(layout.shape) * value_type(stack).itemsize)
     return Volume(values_on(layout, stack, _planes(found, stack)), grid)
 
 

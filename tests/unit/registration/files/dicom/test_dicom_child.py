@@ -12,12 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.errors import DicomParsingLimitError, NoDicomError, VolumeTooLargeError
+from service.errors import (
+    DicomParsingLimitError,
+    InvalidFileError,
+    NoDicomError,
+    VolumeTooLargeError,
+)
 from service.registration.files.dicom import asking
 from service.registration.files.dicom.asking import asked
 from service.registration.files.dicom.source import inspect_dicom, read_dicom
 from service.registration.files.limits import Limits
 from tests.dicom_bytes import RLE, fragments, image, meta
+from tests.dicom_malformed import all_files
 from tests.dicom_malformed_series import AFFINE, DATA, series
 from tests.dicoms import write_series
 
@@ -73,6 +79,33 @@ def test_one_that_sleeps_is_stopped(child, monkeypatch):
     with pytest.raises(DicomParsingLimitError):
         asked("headers", [], LIMITS)
     assert not is_alive(pid_in(pid))
+
+
+def test_one_that_hangs_in_a_file_is_stopped_soon(child, monkeypatch):
+    """By what it has earned, which is nothing, and not by the time of a whole life."""
+    pid = child("hang")
+    monkeypatch.setattr(asking, "TIME_S", 500.0)  # it sleeps for longer, and the test would
+    with pytest.raises(DicomParsingLimitError) as refusal:
+        asked("headers", [], LIMITS)
+    assert refusal.value.http_status == 413
+    assert not is_alive(pid_in(pid))
+
+
+MALFORMED = all_files()
+# Those that take longest, one of each code, through the process that a request takes.
+ANSWERED = [
+    "elements-450k", "items-of-elements", "deep-100000-open-explicit", "explicit-said-implicit",
+    "program-linux", "deflated-bomb", "group-2-of-4-gib", "empty",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ANSWERED)
+def test_a_malformed_file_is_answered_before_its_time_is_over(name, tmp_path):
+    content, code = MALFORMED[name]
+    (tmp_path / "one.dcm").write_bytes(content)
+    with pytest.raises(InvalidFileError) as refusal:
+        read_dicom(tmp_path, LIMITS)
+    assert refusal.value.slug == code
 
 
 def test_it_is_stopped_when_the_job_is(child):
@@ -182,7 +215,7 @@ def test_without_limits_of_the_system_it_still_answers(tmp_path):
         [sys.executable, "-P", "-c", program],
         input=json.dumps(request), capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert json.loads(done.stdout)["shape"] == list(DATA.shape)
+    assert json.loads(done.stdout.splitlines()[-1])["shape"] == list(DATA.shape)
 
 
 def test_the_parser_brings_in_no_client_and_no_other_decoder(tmp_path):

@@ -1,0 +1,64 @@
+"""How long the child may take: little for what is stuck, more for what is large.
+
+A file that is not DICOM, or no sound one, is answered within two seconds: the child gets `FIRST_S`
+from when it has loaded its parser (a quarter of a second), and what it earns, see earning.py. Time
+in which it waited for a core is given back, so that a busy machine refuses nothing that an idle one
+would read.
+"""
+
+import contextlib
+import time
+from pathlib import Path
+
+from service.registration.files.dicom.earning import BEGUN, MAKES, READ
+
+FIRST_S = 1.5
+FILE_S = 0.005  # its header, read by a tenth of this
+READ_S_A_BYTE = 1 / (1 << 20)  # decoders make 20 MiB of voxels a second, out of a third of that
+MAKES_S_A_BYTE = 1 / (32 << 20)
+
+
+class Allowance:
+    """The time of one child, which it may earn more of.
+
+    Args:
+        pid: The child.
+        most_s: Of its whole life, whatever it earns.
+    """
+
+    def __init__(self, pid: int, most_s: float) -> None:
+        self._scheduled = Path(f"/proc/{pid}/schedstat")
+        self._end = time.monotonic() + most_s
+        self._begun_at: float | None = None
+        self._waited_before = 0.0
+        self._earned_s = FIRST_S
+
+    def hear(self, line: bytes) -> None:
+        """Take what the child tells; what is no such line says nothing."""
+        with contextlib.suppress(ValueError):
+            what, size = line.decode("ascii").split()
+            if what == BEGUN and self._begun_at is None:
+                self._begun_at, self._waited_before = time.monotonic(), self._waited()
+            elif what == READ:
+                self._earned_s += FILE_S + int(size) * READ_S_A_BYTE
+            elif what == MAKES:
+                self._earned_s += int(size) * MAKES_S_A_BYTE
+
+    def is_used_up(self) -> bool:
+        """Whether the child is to be stopped."""
+        now = time.monotonic()
+        if now > self._end:
+            return True
+        if self._begun_at is None or now - self._begun_at <= self._earned_s:
+            return False
+        return now - self._begun_at - (self._waited() - self._waited_before) > self._earned_s
+
+    def _waited(self) -> float:
+        """Seconds in which it could run and had no core; 0 where the system does not say.
+
+        Source: Linux, Documentation/scheduler/sched-stats.rst, /proc/PID/schedstat.
+        """
+        try:
+            return int(self._scheduled.read_text().split()[1]) / 1e9
+        except (OSError, ValueError, IndexError):
+            return 0.0
