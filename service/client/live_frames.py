@@ -7,7 +7,7 @@ from datetime import datetime
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from service.client.live_terms import rows_of, sendable
+from service.client.live_terms import rows_of, sendable, type_of
 from service.client.live_voxels import VoxelSending
 from service.errors import FrameMismatchError
 from service.pb import warpline_pb2 as pb
@@ -168,7 +168,7 @@ def outgoing(
         raise FrameMismatchError(
             f"The frame is {voxels.dtype}; {dtype} was announced.", field="frame"
         )
-    start = pb.FrameStart()
+    start = pb.FrameStart(voxel_type=type_of(dtype), shape=shape)
     if affine is not None:
         start.affine.extend(rows_of(affine, "frame"))
     if acquired_at is not None:

@@ -88,7 +88,7 @@ class Opening:
                     shape=shape,
                     affine=rows_of(affine if frame_affine is None else frame_affine, "frame"),
                 ),
-                voxel_type=_type(dtype),
+                voxel_type=type_of(dtype),
             ),
             points=[pb.Point(x=x, y=y, z=z) for x, y, z in _points(terms.get("points"))],
             options=_options(terms.get("options") or {}),
@@ -203,10 +203,11 @@ def matrix_of(rows: Sequence[float]) -> np.ndarray:
 
 def _header(array: np.ndarray, affine: np.ndarray, field: str) -> pb.ArrayHeader:
     grid = pb.Grid(shape=array.shape, affine=rows_of(affine, field))
-    return pb.ArrayHeader(grid=grid, voxel_type=_type(array.dtype))
+    return pb.ArrayHeader(grid=grid, voxel_type=type_of(array.dtype))
 
 
-def _type(dtype: np.dtype[Any]) -> "pb.VoxelType":
+def type_of(dtype: np.dtype[Any]) -> "pb.VoxelType":
+    """What the protocol calls a type of voxels that can be sent."""
     return SENT_TYPES[dtype.newbyteorder("<")]
 
 

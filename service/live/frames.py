@@ -24,6 +24,8 @@ from service.registration.volume import Volume
 LATEST_CREDIT = 2
 # Numbers of dropped frames that are remembered for a client that does not read.
 MOST_TOLD = 1000
+# A refused frame of a larger type or shape may end, up to so many times what was announced.
+MOST_SKIPPED = 16
 
 Refuse = Callable[[int, WarplineError], None]
 
@@ -66,7 +68,7 @@ class FrameDoor:
         self._lost = lost
         self._free: list[VoxelBuffer] = []
         self._filling: Frame | None = None
-        self._skipping: tuple[int, int] | None = None  # a refused frame, and its bytes since
+        self._skipping: tuple[int, int] | None = None  # a refused frame, and its bytes to come
         self._whole: Frame | None = None  # the one that was filled last
         self._waiting: deque[Frame] = deque()
         self._credit = self._room = (
@@ -117,7 +119,7 @@ class FrameDoor:
                     f"{self._opening.frame.size_bytes} bytes, and another frame began."
                 ),
             )
-        self._skipping = (start.number, 0)
+        self._skipping = (start.number, self._bytes_of(start))
         try:
             self._filling = self._begun(start, now_s)
             self._skipping = None
@@ -143,7 +145,7 @@ class FrameDoor:
             frame.buffer.require_contrast()
         except WarplineError as error:
             self._give_up(frame, error)
-            self._skipping = (frame.number, 0)
+            self._skipping = (frame.number, self._opening.frame.size_bytes)
             return False
         frame.arrived_s = now_s
         self._filling, self._whole = None, frame
@@ -195,6 +197,11 @@ class FrameDoor:
         acquired = start.acquired_at if start.HasField("acquired_at") else None
         return Frame(start.number, acquired, grid, self._room_for_one(), now_s)
 
+    def _bytes_of(self, start: pb.FrameStart) -> int:
+        """How much may come of a frame that is refused: what it says that it has, within reason."""
+        most = MOST_SKIPPED * self._opening.frame.size_bytes
+        return min(most, max(self._opening.frame.size_bytes, self._opening.frame_bytes(start)))
+
     def _room_for_one(self) -> VoxelBuffer:
         if self._free:
             buffer = self._free.pop()
@@ -222,7 +229,7 @@ class FrameDoor:
 
     def _spoil(self, frame: Frame) -> None:
         """Refuse a frame that seemed whole: it is larger than announced, as of another type."""
-        self._whole, self._skipping = None, (frame.number, 0)
+        self._whole, self._skipping = None, (frame.number, self._opening.frame.size_bytes)
         frame.is_spoiled = True
         if frame in self._waiting:
             self._waiting.remove(frame)
@@ -247,7 +254,7 @@ class FrameDoor:
                 "chunks.",
                 field="frame",
             )
-        skipped = self._skipping[1] + len(chunk.data)
-        if skipped > self._opening.frame.size_bytes:
+        left = self._skipping[1] - len(chunk.data)
+        if left < 0:
             raise CreditExceededError("More bytes came for a frame than it has.")
-        self._skipping = (chunk.frame, skipped)
+        self._skipping = (chunk.frame, left)

@@ -13,7 +13,15 @@ from service.errors import (
     UnsupportedDatatypeError,
     ValidationError,
 )
-from service.live.wire import affine_of, dtype_of, grid_of, matrix_of, options_of, points_of
+from service.live.wire import (
+    DTYPES,
+    affine_of,
+    dtype_of,
+    grid_of,
+    matrix_of,
+    options_of,
+    points_of,
+)
 from service.pb import warpline_pb2 as pb
 from service.registration.fields import Affine
 from service.registration.files.limits import Limits
@@ -113,16 +121,22 @@ class Opening:
         answers = self.kept_answers * answer_bytes(self.fixed_grid, self.wanted)
         return self.reference_bytes + voxels * PREPARED_BYTES_PER_VOXEL + frames + answers
 
-    def frame_grid(self, rows: "pb.FrameStart") -> Grid:
+    def frame_bytes(self, start: "pb.FrameStart") -> int:
+        """Bytes of a frame as it says itself, or else as the session said."""
+        dtype = DTYPES.get(start.voxel_type, self.frame.dtype)
+        return prod(start.shape or self.frame.grid.shape) * dtype.itemsize
+
+    def frame_grid(self, start: "pb.FrameStart") -> Grid:
         """Where a frame lies: where it says, or else where the session said.
 
         Raises:
-            FrameMismatchError: If the spacing is another one than was announced.
+            FrameMismatchError: If type, shape or spacing is another one than was announced.
             BadAffineError, BadSpacingError, ShearedAffineError: See `sound_grid`.
         """
-        if not rows.affine:
+        self._require_layout(start)
+        if not start.affine:
             return self.frame.grid
-        matrix = matrix_of(rows.affine, "frame.affine")
+        matrix = matrix_of(start.affine, "frame.affine")
         grid = sound_grid(self.frame.grid.shape, matrix, [])
         if not np.allclose(grid.spacing_mm, self.frame.grid.spacing_mm, rtol=SPACING_TOLERANCE):
             raise FrameMismatchError(
@@ -131,6 +145,22 @@ class Opening:
                 field="frame.affine",
             )
         return grid
+
+    def _require_layout(self, start: "pb.FrameStart") -> None:
+        """Bytes alone cannot tell int16 from uint16, nor one shape from another of its size."""
+        announced = self.frame
+        if start.voxel_type and DTYPES.get(start.voxel_type) != announced.dtype:
+            raise FrameMismatchError(
+                "The frame has voxels of another type than the session announced, which is "
+                f"{announced.dtype.name}. For another type open another session.",
+                field="frame.voxel_type",
+            )
+        if start.shape and tuple(start.shape) != announced.grid.shape:
+            raise FrameMismatchError(
+                "The frame has another shape than the session announced, which is "
+                f"{announced.grid.shape}. For another grid open another session.",
+                field="frame.shape",
+            )
 
 
 def read_open(message: pb.Open, limits: LiveLimits) -> Opening:

@@ -631,6 +631,182 @@ class DownloadResultResponse(_message.Message):
     chunk: ResultChunk
     def __init__(self, file: _Optional[_Union[ResultFile, _Mapping]] = ..., chunk: _Optional[_Union[ResultChunk, _Mapping]] = ...) -> None: ...
 
+class StoreResultRequest(_message.Message):
+    __slots__ = ("job_id", "pacs", "idempotency_key")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    PACS_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    pacs: str
+    idempotency_key: str
+    def __init__(self, job_id: _Optional[str] = ..., pacs: _Optional[str] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+
+class StoreResultResponse(_message.Message):
+    __slots__ = ("job", "is_replayed")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    IS_REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    job: Job
+    is_replayed: bool
+    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., is_replayed: _Optional[bool] = ...) -> None: ...
+
+class SubjectOrder(_message.Message):
+    __slots__ = ("id", "inputs")
+    class InputsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: FileReference
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[FileReference, _Mapping]] = ...) -> None: ...
+    ID_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    inputs: _containers.MessageMap[str, FileReference]
+    def __init__(self, id: _Optional[str] = ..., inputs: _Optional[_Mapping[str, FileReference]] = ...) -> None: ...
+
+class CreateCohortRequest(_message.Message):
+    __slots__ = ("inputs", "subjects", "options", "ticket")
+    class InputsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: FileReference
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[FileReference, _Mapping]] = ...) -> None: ...
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    SUBJECTS_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    TICKET_FIELD_NUMBER: _ClassVar[int]
+    inputs: _containers.MessageMap[str, FileReference]
+    subjects: _containers.RepeatedCompositeFieldContainer[SubjectOrder]
+    options: RegisterOptions
+    ticket: Ticket
+    def __init__(self, inputs: _Optional[_Mapping[str, FileReference]] = ..., subjects: _Optional[_Iterable[_Union[SubjectOrder, _Mapping]]] = ..., options: _Optional[_Union[RegisterOptions, _Mapping]] = ..., ticket: _Optional[_Union[Ticket, _Mapping]] = ...) -> None: ...
+
+class CreateCohortResponse(_message.Message):
+    __slots__ = ("cohort", "is_replayed")
+    COHORT_FIELD_NUMBER: _ClassVar[int]
+    IS_REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    cohort: Cohort
+    is_replayed: bool
+    def __init__(self, cohort: _Optional[_Union[Cohort, _Mapping]] = ..., is_replayed: _Optional[bool] = ...) -> None: ...
+
+class StateCount(_message.Message):
+    __slots__ = ("state", "jobs")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    state: JobState
+    jobs: int
+    def __init__(self, state: _Optional[_Union[JobState, str]] = ..., jobs: _Optional[int] = ...) -> None: ...
+
+class Cohort(_message.Message):
+    __slots__ = ("id", "subject_count", "counts", "has_ended", "progress", "time_left", "created_at", "options_json")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    HAS_ENDED_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    TIME_LEFT_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_JSON_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    subject_count: int
+    counts: _containers.RepeatedCompositeFieldContainer[StateCount]
+    has_ended: bool
+    progress: float
+    time_left: _duration_pb2.Duration
+    created_at: _timestamp_pb2.Timestamp
+    options_json: str
+    def __init__(self, id: _Optional[str] = ..., subject_count: _Optional[int] = ..., counts: _Optional[_Iterable[_Union[StateCount, _Mapping]]] = ..., has_ended: _Optional[bool] = ..., progress: _Optional[float] = ..., time_left: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., options_json: _Optional[str] = ...) -> None: ...
+
+class CohortSubject(_message.Message):
+    __slots__ = ("id", "job_id", "figures_json")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    FIGURES_JSON_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    job_id: str
+    figures_json: str
+    def __init__(self, id: _Optional[str] = ..., job_id: _Optional[str] = ..., figures_json: _Optional[str] = ...) -> None: ...
+
+class GetCohortRequest(_message.Message):
+    __slots__ = ("cohort_id",)
+    COHORT_ID_FIELD_NUMBER: _ClassVar[int]
+    cohort_id: str
+    def __init__(self, cohort_id: _Optional[str] = ...) -> None: ...
+
+class GetCohortResponse(_message.Message):
+    __slots__ = ("cohort",)
+    COHORT_FIELD_NUMBER: _ClassVar[int]
+    cohort: Cohort
+    def __init__(self, cohort: _Optional[_Union[Cohort, _Mapping]] = ...) -> None: ...
+
+class ListCohortsRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListCohortsResponse(_message.Message):
+    __slots__ = ("cohorts", "next_page_token")
+    COHORTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    cohorts: _containers.RepeatedCompositeFieldContainer[Cohort]
+    next_page_token: str
+    def __init__(self, cohorts: _Optional[_Iterable[_Union[Cohort, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class ListCohortSubjectsRequest(_message.Message):
+    __slots__ = ("cohort_id",)
+    COHORT_ID_FIELD_NUMBER: _ClassVar[int]
+    cohort_id: str
+    def __init__(self, cohort_id: _Optional[str] = ...) -> None: ...
+
+class ListCohortSubjectsResponse(_message.Message):
+    __slots__ = ("subjects",)
+    SUBJECTS_FIELD_NUMBER: _ClassVar[int]
+    subjects: _containers.RepeatedCompositeFieldContainer[CohortSubject]
+    def __init__(self, subjects: _Optional[_Iterable[_Union[CohortSubject, _Mapping]]] = ...) -> None: ...
+
+class DownloadCohortRequest(_message.Message):
+    __slots__ = ("cohort_id", "name")
+    COHORT_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    cohort_id: str
+    name: str
+    def __init__(self, cohort_id: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class DownloadCohortResponse(_message.Message):
+    __slots__ = ("file", "chunk")
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    file: ResultFile
+    chunk: ResultChunk
+    def __init__(self, file: _Optional[_Union[ResultFile, _Mapping]] = ..., chunk: _Optional[_Union[ResultChunk, _Mapping]] = ...) -> None: ...
+
+class CancelCohortRequest(_message.Message):
+    __slots__ = ("cohort_id",)
+    COHORT_ID_FIELD_NUMBER: _ClassVar[int]
+    cohort_id: str
+    def __init__(self, cohort_id: _Optional[str] = ...) -> None: ...
+
+class CancelCohortResponse(_message.Message):
+    __slots__ = ("cohort",)
+    COHORT_FIELD_NUMBER: _ClassVar[int]
+    cohort: Cohort
+    def __init__(self, cohort: _Optional[_Union[Cohort, _Mapping]] = ...) -> None: ...
+
+class DeleteCohortRequest(_message.Message):
+    __slots__ = ("cohort_id",)
+    COHORT_ID_FIELD_NUMBER: _ClassVar[int]
+    cohort_id: str
+    def __init__(self, cohort_id: _Optional[str] = ...) -> None: ...
+
+class DeleteCohortResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class Model(_message.Message):
     __slots__ = ("name", "version", "aliases", "sha256", "card_json", "source", "job_id", "created_at", "comparison_json")
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -916,14 +1092,18 @@ class VoxelChunk(_message.Message):
     def __init__(self, target: _Optional[_Union[VoxelTarget, str]] = ..., frame: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., crc32: _Optional[int] = ...) -> None: ...
 
 class FrameStart(_message.Message):
-    __slots__ = ("number", "acquired_at", "affine")
+    __slots__ = ("number", "acquired_at", "affine", "voxel_type", "shape")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     ACQUIRED_AT_FIELD_NUMBER: _ClassVar[int]
     AFFINE_FIELD_NUMBER: _ClassVar[int]
+    VOXEL_TYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
     number: int
     acquired_at: _timestamp_pb2.Timestamp
     affine: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, number: _Optional[int] = ..., acquired_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., affine: _Optional[_Iterable[float]] = ...) -> None: ...
+    voxel_type: VoxelType
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, number: _Optional[int] = ..., acquired_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., affine: _Optional[_Iterable[float]] = ..., voxel_type: _Optional[_Union[VoxelType, str]] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Credit(_message.Message):
     __slots__ = ("count",)

@@ -105,6 +105,46 @@ class WarplineServiceStub:
                 request_serializer=service_dot_pb_dot_warpline__pb2.DownloadResultRequest.SerializeToString,
                 response_deserializer=service_dot_pb_dot_warpline__pb2.DownloadResultResponse.FromString,
                 _registered_method=True)
+        self.StoreResult = channel.unary_unary(
+                '/warpline.v1.WarplineService/StoreResult',
+                request_serializer=service_dot_pb_dot_warpline__pb2.StoreResultRequest.SerializeToString,
+                response_deserializer=service_dot_pb_dot_warpline__pb2.StoreResultResponse.FromString,
+                _registered_method=True)
+        self.CreateCohort = channel.unary_unary(
+                '/warpline.v1.WarplineService/CreateCohort',
+                request_serializer=service_dot_pb_dot_warpline__pb2.CreateCohortRequest.SerializeToString,
+                response_deserializer=service_dot_pb_dot_warpline__pb2.CreateCohortResponse.FromString,
+                _registered_method=True)
+        self.GetCohort = channel.unary_unary(
+                '/warpline.v1.WarplineService/GetCohort',
+                request_serializer=service_dot_pb_dot_warpline__pb2.GetCohortRequest.SerializeToString,
+                response_deserializer=service_dot_pb_dot_warpline__pb2.GetCohortResponse.FromString,
+                _registered_method=True)
+        self.ListCohorts = channel.unary_unary(
+                '/warpline.v1.WarplineService/ListCohorts',
+                request_serializer=service_dot_pb_dot_warpline__pb2.ListCohortsRequest.SerializeToString,
+                response_deserializer=service_dot_pb_dot_warpline__pb2.ListCohortsResponse.FromString,
+                _registered_method=True)
+        self.ListCohortSubjects = channel.unary_stream(
+                '/warpline.v1.WarplineService/ListCohortSubjects',
+                request_serializer=service_dot_pb_dot_warpline__pb2.ListCohortSubjectsRequest.SerializeToString,
+                response_deserializer=service_dot_pb_dot_warpline__pb2.ListCohortSubjectsResponse.FromString,
+                _registered_method=True)
+        self.DownloadCohort = channel.unary_stream(
+                '/warpline.v1.WarplineService/DownloadCohort',
+                request_serializer=service_dot_pb_dot_warpline__pb2.DownloadCohortRequest.SerializeToString,
+                response_deserializer=service_dot_pb_dot_warpline__pb2.DownloadCohortResponse.FromString,
+                _registered_method=True)
+        self.CancelCohort = channel.unary_unary(
+                '/warpline.v1.WarplineService/CancelCohort',
+                request_serializer=service_dot_pb_dot_warpline__pb2.CancelCohortRequest.SerializeToString,
+                response_deserializer=service_dot_pb_dot_warpline__pb2.CancelCohortResponse.FromString,
+                _registered_method=True)
+        self.DeleteCohort = channel.unary_unary(
+                '/warpline.v1.WarplineService/DeleteCohort',
+                request_serializer=service_dot_pb_dot_warpline__pb2.DeleteCohortRequest.SerializeToString,
+                response_deserializer=service_dot_pb_dot_warpline__pb2.DeleteCohortResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/warpline.v1.WarplineService/ListModels',
                 request_serializer=service_dot_pb_dot_warpline__pb2.ListModelsRequest.SerializeToString,
@@ -261,6 +301,62 @@ class WarplineServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StoreResult(self, request, context):
+        """Send the DICOM objects of a job that succeeded to an archive, by a job of kind `store`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateCohort(self, request, context):
+        """Register many moving images to one fixed: a job for each subject, all of them or none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCohort(self, request, context):
+        """A cohort as it is now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCohorts(self, request, context):
+        """Cohorts of the caller, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCohortSubjects(self, request, context):
+        """The subjects of a cohort with their jobs and figures so far, in the order of CreateCohort.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DownloadCohort(self, request, context):
+        """The figures of a cohort so far as one file: JSON, CSV, or a page of thumbnails.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelCohort(self, request, context):
+        """Stop the jobs of a cohort. Those that have ended stay as they are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteCohort(self, request, context):
+        """Forget a cohort that has ended, with its jobs and their results.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListModels(self, request, context):
         """Every model that can be asked for.
         """
@@ -403,6 +499,46 @@ def add_WarplineServiceServicer_to_server(servicer, server):
                     servicer.DownloadResult,
                     request_deserializer=service_dot_pb_dot_warpline__pb2.DownloadResultRequest.FromString,
                     response_serializer=service_dot_pb_dot_warpline__pb2.DownloadResultResponse.SerializeToString,
+            ),
+            'StoreResult': grpc.unary_unary_rpc_method_handler(
+                    servicer.StoreResult,
+                    request_deserializer=service_dot_pb_dot_warpline__pb2.StoreResultRequest.FromString,
+                    response_serializer=service_dot_pb_dot_warpline__pb2.StoreResultResponse.SerializeToString,
+            ),
+            'CreateCohort': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateCohort,
+                    request_deserializer=service_dot_pb_dot_warpline__pb2.CreateCohortRequest.FromString,
+                    response_serializer=service_dot_pb_dot_warpline__pb2.CreateCohortResponse.SerializeToString,
+            ),
+            'GetCohort': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCohort,
+                    request_deserializer=service_dot_pb_dot_warpline__pb2.GetCohortRequest.FromString,
+                    response_serializer=service_dot_pb_dot_warpline__pb2.GetCohortResponse.SerializeToString,
+            ),
+            'ListCohorts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCohorts,
+                    request_deserializer=service_dot_pb_dot_warpline__pb2.ListCohortsRequest.FromString,
+                    response_serializer=service_dot_pb_dot_warpline__pb2.ListCohortsResponse.SerializeToString,
+            ),
+            'ListCohortSubjects': grpc.unary_stream_rpc_method_handler(
+                    servicer.ListCohortSubjects,
+                    request_deserializer=service_dot_pb_dot_warpline__pb2.ListCohortSubjectsRequest.FromString,
+                    response_serializer=service_dot_pb_dot_warpline__pb2.ListCohortSubjectsResponse.SerializeToString,
+            ),
+            'DownloadCohort': grpc.unary_stream_rpc_method_handler(
+                    servicer.DownloadCohort,
+                    request_deserializer=service_dot_pb_dot_warpline__pb2.DownloadCohortRequest.FromString,
+                    response_serializer=service_dot_pb_dot_warpline__pb2.DownloadCohortResponse.SerializeToString,
+            ),
+            'CancelCohort': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelCohort,
+                    request_deserializer=service_dot_pb_dot_warpline__pb2.CancelCohortRequest.FromString,
+                    response_serializer=service_dot_pb_dot_warpline__pb2.CancelCohortResponse.SerializeToString,
+            ),
+            'DeleteCohort': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteCohort,
+                    request_deserializer=service_dot_pb_dot_warpline__pb2.DeleteCohortRequest.FromString,
+                    response_serializer=service_dot_pb_dot_warpline__pb2.DeleteCohortResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -834,6 +970,222 @@ class WarplineService:
             '/warpline.v1.WarplineService/DownloadResult',
             service_dot_pb_dot_warpline__pb2.DownloadResultRequest.SerializeToString,
             service_dot_pb_dot_warpline__pb2.DownloadResultResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StoreResult(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/warpline.v1.WarplineService/StoreResult',
+            service_dot_pb_dot_warpline__pb2.StoreResultRequest.SerializeToString,
+            service_dot_pb_dot_warpline__pb2.StoreResultResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateCohort(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/warpline.v1.WarplineService/CreateCohort',
+            service_dot_pb_dot_warpline__pb2.CreateCohortRequest.SerializeToString,
+            service_dot_pb_dot_warpline__pb2.CreateCohortResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCohort(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/warpline.v1.WarplineService/GetCohort',
+            service_dot_pb_dot_warpline__pb2.GetCohortRequest.SerializeToString,
+            service_dot_pb_dot_warpline__pb2.GetCohortResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCohorts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/warpline.v1.WarplineService/ListCohorts',
+            service_dot_pb_dot_warpline__pb2.ListCohortsRequest.SerializeToString,
+            service_dot_pb_dot_warpline__pb2.ListCohortsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCohortSubjects(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/warpline.v1.WarplineService/ListCohortSubjects',
+            service_dot_pb_dot_warpline__pb2.ListCohortSubjectsRequest.SerializeToString,
+            service_dot_pb_dot_warpline__pb2.ListCohortSubjectsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DownloadCohort(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/warpline.v1.WarplineService/DownloadCohort',
+            service_dot_pb_dot_warpline__pb2.DownloadCohortRequest.SerializeToString,
+            service_dot_pb_dot_warpline__pb2.DownloadCohortResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelCohort(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/warpline.v1.WarplineService/CancelCohort',
+            service_dot_pb_dot_warpline__pb2.CancelCohortRequest.SerializeToString,
+            service_dot_pb_dot_warpline__pb2.CancelCohortResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteCohort(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/warpline.v1.WarplineService/DeleteCohort',
+            service_dot_pb_dot_warpline__pb2.DeleteCohortRequest.SerializeToString,
+            service_dot_pb_dot_warpline__pb2.DeleteCohortResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -75,6 +75,22 @@ class WarplineServiceStub:
     """The result files of a job: sizes, checksums and addresses."""
     DownloadResult: _grpc.UnaryStreamMultiCallable[_warpline_pb2.DownloadResultRequest, _warpline_pb2.DownloadResultResponse]
     """A result file, or a range of its bytes."""
+    StoreResult: _grpc.UnaryUnaryMultiCallable[_warpline_pb2.StoreResultRequest, _warpline_pb2.StoreResultResponse]
+    """Send the DICOM objects of a job that succeeded to an archive, by a job of kind `store`."""
+    CreateCohort: _grpc.UnaryUnaryMultiCallable[_warpline_pb2.CreateCohortRequest, _warpline_pb2.CreateCohortResponse]
+    """Register many moving images to one fixed: a job for each subject, all of them or none."""
+    GetCohort: _grpc.UnaryUnaryMultiCallable[_warpline_pb2.GetCohortRequest, _warpline_pb2.GetCohortResponse]
+    """A cohort as it is now."""
+    ListCohorts: _grpc.UnaryUnaryMultiCallable[_warpline_pb2.ListCohortsRequest, _warpline_pb2.ListCohortsResponse]
+    """Cohorts of the caller, newest first."""
+    ListCohortSubjects: _grpc.UnaryStreamMultiCallable[_warpline_pb2.ListCohortSubjectsRequest, _warpline_pb2.ListCohortSubjectsResponse]
+    """The subjects of a cohort with their jobs and figures so far, in the order of CreateCohort."""
+    DownloadCohort: _grpc.UnaryStreamMultiCallable[_warpline_pb2.DownloadCohortRequest, _warpline_pb2.DownloadCohortResponse]
+    """The figures of a cohort so far as one file: JSON, CSV, or a page of thumbnails."""
+    CancelCohort: _grpc.UnaryUnaryMultiCallable[_warpline_pb2.CancelCohortRequest, _warpline_pb2.CancelCohortResponse]
+    """Stop the jobs of a cohort. Those that have ended stay as they are."""
+    DeleteCohort: _grpc.UnaryUnaryMultiCallable[_warpline_pb2.DeleteCohortRequest, _warpline_pb2.DeleteCohortResponse]
+    """Forget a cohort that has ended, with its jobs and their results."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_warpline_pb2.ListModelsRequest, _warpline_pb2.ListModelsResponse]
     """Every model that can be asked for."""
     GetModel: _grpc.UnaryUnaryMultiCallable[_warpline_pb2.GetModelRequest, _warpline_pb2.GetModelResponse]
@@ -132,6 +148,22 @@ class WarplineServiceAsyncStub(WarplineServiceStub):
     """The result files of a job: sizes, checksums and addresses."""
     DownloadResult: _aio.UnaryStreamMultiCallable[_warpline_pb2.DownloadResultRequest, _warpline_pb2.DownloadResultResponse]  # type: ignore[assignment]
     """A result file, or a range of its bytes."""
+    StoreResult: _aio.UnaryUnaryMultiCallable[_warpline_pb2.StoreResultRequest, _warpline_pb2.StoreResultResponse]  # type: ignore[assignment]
+    """Send the DICOM objects of a job that succeeded to an archive, by a job of kind `store`."""
+    CreateCohort: _aio.UnaryUnaryMultiCallable[_warpline_pb2.CreateCohortRequest, _warpline_pb2.CreateCohortResponse]  # type: ignore[assignment]
+    """Register many moving images to one fixed: a job for each subject, all of them or none."""
+    GetCohort: _aio.UnaryUnaryMultiCallable[_warpline_pb2.GetCohortRequest, _warpline_pb2.GetCohortResponse]  # type: ignore[assignment]
+    """A cohort as it is now."""
+    ListCohorts: _aio.UnaryUnaryMultiCallable[_warpline_pb2.ListCohortsRequest, _warpline_pb2.ListCohortsResponse]  # type: ignore[assignment]
+    """Cohorts of the caller, newest first."""
+    ListCohortSubjects: _aio.UnaryStreamMultiCallable[_warpline_pb2.ListCohortSubjectsRequest, _warpline_pb2.ListCohortSubjectsResponse]  # type: ignore[assignment]
+    """The subjects of a cohort with their jobs and figures so far, in the order of CreateCohort."""
+    DownloadCohort: _aio.UnaryStreamMultiCallable[_warpline_pb2.DownloadCohortRequest, _warpline_pb2.DownloadCohortResponse]  # type: ignore[assignment]
+    """The figures of a cohort so far as one file: JSON, CSV, or a page of thumbnails."""
+    CancelCohort: _aio.UnaryUnaryMultiCallable[_warpline_pb2.CancelCohortRequest, _warpline_pb2.CancelCohortResponse]  # type: ignore[assignment]
+    """Stop the jobs of a cohort. Those that have ended stay as they are."""
+    DeleteCohort: _aio.UnaryUnaryMultiCallable[_warpline_pb2.DeleteCohortRequest, _warpline_pb2.DeleteCohortResponse]  # type: ignore[assignment]
+    """Forget a cohort that has ended, with its jobs and their results."""
     ListModels: _aio.UnaryUnaryMultiCallable[_warpline_pb2.ListModelsRequest, _warpline_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Every model that can be asked for."""
     GetModel: _aio.UnaryUnaryMultiCallable[_warpline_pb2.GetModelRequest, _warpline_pb2.GetModelResponse]  # type: ignore[assignment]
@@ -270,6 +302,70 @@ class WarplineServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_warpline_pb2.DownloadResultResponse], _abc.AsyncIterator[_warpline_pb2.DownloadResultResponse]]:
         """A result file, or a range of its bytes."""
+
+    @_abc_1.abstractmethod
+    def StoreResult(
+        self,
+        request: _warpline_pb2.StoreResultRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_warpline_pb2.StoreResultResponse, _abc.Awaitable[_warpline_pb2.StoreResultResponse]]:
+        """Send the DICOM objects of a job that succeeded to an archive, by a job of kind `store`."""
+
+    @_abc_1.abstractmethod
+    def CreateCohort(
+        self,
+        request: _warpline_pb2.CreateCohortRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_warpline_pb2.CreateCohortResponse, _abc.Awaitable[_warpline_pb2.CreateCohortResponse]]:
+        """Register many moving images to one fixed: a job for each subject, all of them or none."""
+
+    @_abc_1.abstractmethod
+    def GetCohort(
+        self,
+        request: _warpline_pb2.GetCohortRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_warpline_pb2.GetCohortResponse, _abc.Awaitable[_warpline_pb2.GetCohortResponse]]:
+        """A cohort as it is now."""
+
+    @_abc_1.abstractmethod
+    def ListCohorts(
+        self,
+        request: _warpline_pb2.ListCohortsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_warpline_pb2.ListCohortsResponse, _abc.Awaitable[_warpline_pb2.ListCohortsResponse]]:
+        """Cohorts of the caller, newest first."""
+
+    @_abc_1.abstractmethod
+    def ListCohortSubjects(
+        self,
+        request: _warpline_pb2.ListCohortSubjectsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_warpline_pb2.ListCohortSubjectsResponse], _abc.AsyncIterator[_warpline_pb2.ListCohortSubjectsResponse]]:
+        """The subjects of a cohort with their jobs and figures so far, in the order of CreateCohort."""
+
+    @_abc_1.abstractmethod
+    def DownloadCohort(
+        self,
+        request: _warpline_pb2.DownloadCohortRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_warpline_pb2.DownloadCohortResponse], _abc.AsyncIterator[_warpline_pb2.DownloadCohortResponse]]:
+        """The figures of a cohort so far as one file: JSON, CSV, or a page of thumbnails."""
+
+    @_abc_1.abstractmethod
+    def CancelCohort(
+        self,
+        request: _warpline_pb2.CancelCohortRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_warpline_pb2.CancelCohortResponse, _abc.Awaitable[_warpline_pb2.CancelCohortResponse]]:
+        """Stop the jobs of a cohort. Those that have ended stay as they are."""
+
+    @_abc_1.abstractmethod
+    def DeleteCohort(
+        self,
+        request: _warpline_pb2.DeleteCohortRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_warpline_pb2.DeleteCohortResponse, _abc.Awaitable[_warpline_pb2.DeleteCohortResponse]]:
+        """Forget a cohort that has ended, with its jobs and their results."""
 
     @_abc_1.abstractmethod
     def ListModels(

@@ -103,6 +103,10 @@ class Door(grpc.aio.ServerInterceptor):
         except grpc.aio.AbortError:
             code = _name_of(context.code())
             raise
+        except grpc.aio.InternalError:
+            # A message could not be written: who asked went away, and grpcio has yet to tell.
+            code = _why_cancelled(context)
+            raise
         except Exception as error:
             known = _known(error, call.request_id)
             code = code_of(known).name

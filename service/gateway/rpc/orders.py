@@ -8,8 +8,10 @@ from starlette.concurrency import run_in_threadpool
 from service.errors import BodyTooLargeError, ValidationError
 from service.gateway.desk import Desk
 from service.gateway.orders import Submission, WarpOrder, validated
-from service.gateway.rpc.clerk import Clerk
+from service.gateway.rest.storing import StoreOrder
+from service.gateway.rpc.clerk import Clerk, uuid_of
 from service.gateway.rpc.messages import job_message
+from service.gateway.storing import store_result
 from service.gateway.submitting import Taken
 from service.gateway.taking_in import require_warp_files, take_in_warp
 from service.gateway.taking_in_data import require_training, take_in_training
@@ -18,6 +20,7 @@ from service.pb import warpline_pb2 as pb
 from service.rpc.calls import caller
 
 LONGEST_KEY = 255
+OPTIONS = tuple(field.name for field in pb.RegisterOptions.DESCRIPTOR.fields)
 
 
 class Orders(Clerk):
@@ -32,6 +35,13 @@ class Orders(Clerk):
         """A configuration and data in, a job out, whose result is a model."""
         job, is_replayed = await run_in_threadpool(_train, self.desk, request, caller())
         return pb.TrainResponse(job=job, is_replayed=is_replayed)
+
+    async def StoreResult(
+        self, request: pb.StoreResultRequest, context: Any
+    ) -> pb.StoreResultResponse:
+        """A job of its own sends the DICOM objects; while the archive is away it tries again."""
+        job, is_replayed = await run_in_threadpool(_store, self.desk, request, caller())
+        return pb.StoreResultResponse(job=job, is_replayed=is_replayed)
 
 
 def _warp(desk: Desk, request: pb.WarpRequest, owner: str) -> tuple[pb.Job, bool]:
@@ -58,6 +68,14 @@ def _train(desk: Desk, request: pb.TrainRequest, owner: str) -> tuple[pb.Job, bo
     order = validated(TrainOrder, body)
     key = idempotency_key(request.idempotency_key)
     return _settled(desk, take_in_training(desk, owner, order, key))
+
+
+def _store(desk: Desk, request: pb.StoreResultRequest, owner: str) -> tuple[pb.Job, bool]:
+    job_id = uuid_of(request.job_id, "job_id")
+    order = validated(StoreOrder, {"pacs": request.pacs})
+    key = idempotency_key(request.idempotency_key)
+    job, is_replayed = store_result(desk, owner, job_id, order.pacs, key)
+    return job_message(job, desk.stores.jobs.place(job.id)), is_replayed
 
 
 def _settled(desk: Desk, taken: Taken) -> tuple[pb.Job, bool]:

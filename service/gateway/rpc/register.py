@@ -24,7 +24,13 @@ from service.gateway.rpc.clerk import Clerk
 from service.gateway.rpc.download import chunks_of
 from service.gateway.rpc.filing import Filing
 from service.gateway.rpc.messages import job_message, result_messages, timestamp
-from service.gateway.rpc.orders import idempotency_key, references, set_fields, ticket_fields
+from service.gateway.rpc.orders import (
+    OPTIONS,
+    idempotency_key,
+    references,
+    set_fields,
+    ticket_fields,
+)
 from service.gateway.rpc.patience import Patience
 from service.gateway.rpc.watching import watch
 from service.gateway.submitting import Taken
@@ -37,8 +43,6 @@ from service.rpc.calls import caller
 Requests = AsyncIterator[pb.RegisterRequest]
 Told = Callable[[pb.RegisterResponse | Exception], None]
 Responses = AsyncGenerator[pb.RegisterResponse, None]
-
-OPTIONS = tuple(field.name for field in pb.RegisterOptions.DESCRIPTOR.fields)
 
 
 class Registering(Clerk):

@@ -1,6 +1,7 @@
 """`warpline.v1.WarplineService`, put together from its parts."""
 
 from service.gateway.rpc.about import About
+from service.gateway.rpc.cohorts import Cohorts
 from service.gateway.rpc.datasets import Datasets
 from service.gateway.rpc.download import Downloads
 from service.gateway.rpc.inspecting import Inspecting
@@ -17,6 +18,7 @@ class Warpline(
     Jobs,
     Watching,
     Orders,
+    Cohorts,
     Models,
     Datasets,
     About,

@@ -139,6 +139,27 @@ BAD_FRAMES = {
     "another spacing": ([start(2, affine=COARSER), chunk_of(2)], "frame-mismatch"),
     "a short affine": ([start(2, affine=[1, 2])], "bad-affine"),
     "one value everywhere": ([*frame(2, np.full(SHAPE, 7, np.int16))], "no-contrast"),
+    "another type of as many bytes": (
+        [start(2, voxel_type=pb.VOXEL_TYPE_UINT16), chunk_of(2)],
+        "frame-mismatch",
+    ),
+    "a larger type": (
+        [
+            start(2, voxel_type=pb.VOXEL_TYPE_FLOAT32),
+            *chunks(image(2).astype(np.float32), pb.VOXEL_TARGET_FRAME, 2),
+        ],
+        "frame-mismatch",
+    ),
+    "a type that is none": ([start(2, voxel_type=99), chunk_of(2)], "frame-mismatch"),
+    "axes in another order": ([start(2, shape=SHAPE[::-1]), chunk_of(2)], "frame-mismatch"),
+    "a larger shape": (
+        [
+            start(2, shape=(64, 48, 25)),
+            *chunks(image(2, (64, 48, 25)), pb.VOXEL_TARGET_FRAME, 2),
+        ],
+        "frame-mismatch",
+    ),
+    "no shape": ([start(2, shape=(1,)), chunk_of(2)], "frame-mismatch"),
     "what the tracker refuses": ([*frame(2, image(FAIL_AT))], "model-not-found"),
     "a defect": ([*frame(2, image(BREAK_AT))], "internal"),
     "more bytes than it has": (
@@ -163,6 +184,29 @@ def test_a_bad_frame_is_refused_and_the_session_goes_on(name):
             await answered(client, 3)
             credit = 4 + sum(m.credit.count for m in client.seen)
             assert credit - 3 >= 4, "a refused frame gives its credit back"
+
+    run(test())
+
+
+def test_a_frame_may_say_what_was_announced():
+    async def test():
+        async with serving(FakeEngines()) as server, LiveClient(target(server)) as client:
+            await ready(client)
+            told = {"voxel_type": pb.VOXEL_TYPE_INT16, "shape": SHAPE}
+            await client.send(*frame(1, image(1), **told))
+            assert (await client.expect("answer", "refused")).answer.number == 1
+
+    run(test())
+
+
+def test_a_refused_frame_that_does_not_end_is_a_flood():
+    async def test():
+        async with serving(FakeEngines()) as server, LiveClient(target(server)) as client:
+            await ready(client)
+            endless = chunk_of(2)
+            await client.send(start(2, shape=(4000, 4000, 4000)), *[endless] * 17)
+            status, found = reason(await client.ended())
+            assert (status, found) == ("RESOURCE_EXHAUSTED", "credit-exceeded")
 
     run(test())
 

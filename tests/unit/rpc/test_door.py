@@ -123,3 +123,19 @@ def test_a_defect_amid_a_stream_is_told_as_one(caplog: pytest.LogCaptureFixture)
     met(talk)
     assert "KeyError" in caplog.text
     assert "patient" not in caplog.text
+
+
+def test_an_answer_that_could_not_be_written_is_no_defect(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(_request: bytes, _context: Any) -> bytes:
+        raise grpc.aio.InternalError("the client went away")
+
+    monkeypatch.setitem(METHODS, "Tell", grpc.unary_unary_rpc_method_handler(gone))
+
+    async def talk(channel: grpc.aio.Channel) -> None:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await channel.unary_unary("/test.Service/Tell")(b"", metadata=ADA)
+
+    assert met(talk)("/test.Service/Tell") == 0
+    assert not [record for record in caplog.records if record.name == "service.rpc.door"]
