@@ -28,6 +28,7 @@ class Orthanc:
     http_port: int = field(default_factory=free_port)
     dicom_port: int = field(default_factory=free_port)
     modalities: dict[str, list[Any]] = field(default_factory=dict)
+    more: dict[str, Any] = field(default_factory=dict)  # of its configuration
     process: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -58,6 +59,7 @@ class Orthanc:
             "Plugins": [str(_plugin())],
             "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
             "OverwriteInstances": False,
+            **self.more,
         }
         path = self.folder / "orthanc.json"
         path.write_text(json.dumps(config))
@@ -93,10 +95,10 @@ class Orthanc:
                 for one in found
             }
 
-    def knows(self, ae_title: str, port: int) -> None:
+    def knows(self, ae_title: str, port: int, **more: Any) -> None:
         """Let another entity in; where it listens."""
         with self.http as http:
-            entity = {"AET": ae_title, "Host": "127.0.0.1", "Port": port}
+            entity = {"AET": ae_title, "Host": "127.0.0.1", "Port": port, **more}
             assert http.put(f"/modalities/{ae_title}", json=entity).status_code == 200
 
     def clear(self) -> None:

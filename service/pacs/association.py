@@ -6,7 +6,6 @@ Source: DICOM PS3.7, PS3.8.
 """
 
 import logging
-import ssl
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +24,7 @@ from pynetdicom.presentation import (
 
 from service.errors import PacsRefusedError, PacsUnavailableError
 from service.pacs.peers import DimsePeer
+from service.pacs.tls import client_context, server_context
 from service.registration.files.dicom.syntaxes import TRANSFER_SYNTAXES
 
 SUCCESS, PENDING = 0x0000, (0xFF00, 0xFF01)
@@ -88,7 +88,7 @@ def associated(
         contexts=list(contexts[:MOST_CONTEXTS]),
         ae_title=peer.ae_title,
         ext_neg=list(roles),
-        tls_args=None if peer.tls is None else (client_tls(peer), peer.host),
+        tls_args=None if peer.tls is None else (client_context(peer.tls), peer.host),
         evt_handlers=list(handlers),
     )
     if not made.is_established:
@@ -103,15 +103,6 @@ def associated(
         made.abort()
         raise
     made.release()
-
-
-def client_tls(peer: DimsePeer) -> ssl.SSLContext:
-    """What is asked of the peer's certificate, and our own."""
-    tls = peer.tls
-    context = ssl.create_default_context(cafile=tls.ca_file if tls else None)
-    if tls is not None and tls.certificate is not None:
-        context.load_cert_chain(tls.certificate, tls.key)
-    return context
 
 
 def each_alone(classes: Iterable[str]) -> list[PresentationContext]:
@@ -142,7 +133,8 @@ def status_of(answer: Dataset) -> int:
 
 @contextmanager
 def serving(peer: DimsePeer, port: int, handlers: Sequence[Any], contexts: Any) -> Iterator[None]:
-    """Listen for what the peer sends on associations that it opens; only its AE title is let in.
+    """Listen for what the peer sends on associations that it opens; only its AE title is let in,
+    and where it is talked to by TLS, only by that.
 
     Raises:
         PacsUnavailableError: If the port is taken, as by another job of this machine.
@@ -153,7 +145,12 @@ def serving(peer: DimsePeer, port: int, handlers: Sequence[Any], contexts: Any) 
     made.require_called_aet = True
     made.maximum_associations = 4
     try:
-        server = made.start_server((peer.move_host, port), block=False, evt_handlers=list(handlers))
+        server = made.start_server(
+            (peer.move_host, port),
+            block=False,
+            ssl_context=None if peer.tls is None else server_context(peer.tls),
+            evt_handlers=list(handlers),
+        )
     except OSError:
         raise PacsUnavailableError(
             "The port that the archive answers to is in use; the job waits for it."

@@ -7,7 +7,6 @@ Source: DICOM PS3.18 sections 8.6, 10.4 to 10.6.
 
 import json
 import secrets
-import ssl
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -29,6 +28,7 @@ from service.pacs.multipart import boundary_of, pieces
 from service.pacs.objects import Sending, Sent
 from service.pacs.peers import DicomwebPeer
 from service.pacs.stow import Batch, Kept, batches, kept_of
+from service.pacs.tls import client_context
 
 CHUNK = 1 << 20
 TRIES, FIRST_PAUSE_S = 3, 0.5
@@ -202,18 +202,11 @@ class Dicomweb:
         return httpx.Client(
             auth=auth,
             headers=headers,
-            verify=_tls(peer),
+            verify=client_context(peer.tls),
             timeout=httpx.Timeout(peer.timeout_s, connect=peer.connect_timeout_s),
             follow_redirects=False,
             trust_env=False,
         )
-
-
-def _tls(peer: DicomwebPeer) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=peer.tls.ca_file)
-    if peer.tls.certificate is not None:
-        context.load_cert_chain(peer.tls.certificate, peer.tls.key)
-    return context
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from service.errors import ConfigurationError, PacsUnknownError
 from service.pacs.rules import Listener
+from service.pacs.tls import Tls
 from service.settings import LOOPBACK_HOSTS, Settings
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
@@ -51,23 +52,6 @@ class Secret(_Part):
     def reveal(self) -> str:
         """The secret itself; goes nowhere but to its peer."""
         return self.value.get_secret_value()
-
-
-class Tls(_Part):
-    """Certificates; what is left out is the system's."""
-
-    ca_file: Path | None = Field(None, description="Who signs the other side's certificate.")
-    certificate: Path | None = Field(None, description="Our own, where the other side asks.")
-    key: Path | None = Field(None, description="Its private key.")
-
-    @model_validator(mode="after")
-    def _readable(self) -> Self:
-        if (self.certificate is None) != (self.key is None):
-            raise ValueError("`certificate` and `key` go together")
-        for path in (self.ca_file, self.certificate, self.key):
-            if path is not None and not path.is_file():
-                raise ValueError("a file of a certificate or key is not there")
-        return self
 
 
 class _Peer(_Part):
@@ -129,6 +113,12 @@ class DimsePeer(_Peer):
     def _fits(self) -> Self:
         if self.retrieve == "move" and self.move_port is None:
             raise ValueError('retrieve = "move" needs `move_port`')
+        is_called = self.retrieve == "move" or self.commitment_port is not None
+        if self.tls is not None and self.tls.certificate is None and is_called:
+            raise ValueError(
+                "with TLS the archive calls our ports by TLS, too: `tls` needs `certificate` and "
+                "`key`"
+            )
         return self
 
 

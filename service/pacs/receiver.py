@@ -4,7 +4,6 @@ Source: DICOM PS3.4 annex B, PS3.7 annex C for the status codes.
 """
 
 import logging
-import ssl
 import tempfile
 import threading
 from collections import defaultdict
@@ -26,6 +25,7 @@ from service.pacs.association import (
 )
 from service.pacs.incoming import Facts, Incoming, hashed
 from service.pacs.rules import Listener
+from service.pacs.tls import server_context
 from service.registration.files.dicom.gate import check_file
 
 log = logging.getLogger(__name__)
@@ -71,10 +71,11 @@ class Receiver:
         entity.require_called_aet = True
         entity.maximum_associations = self._config.max_associations
         entity.network_timeout = entity.dimse_timeout = entity.acse_timeout = SILENCE_S
+        tls = self._config.tls
         self._server = entity.start_server(
             (self._config.host, self._config.port),
             block=False,
-            ssl_context=_tls(self._config),
+            ssl_context=None if tls is None else server_context(tls),
             evt_handlers=[
                 (evt.EVT_C_STORE, self._stored),
                 (evt.EVT_DATA_RECV, self._weighed),
@@ -173,13 +174,3 @@ def _facts(path: Path, calling: str) -> tuple[str, str, Facts]:
 
 def _text(said: Dataset, keyword: str) -> str:
     return str(said.get(keyword) or "").strip()
-
-
-def _tls(config: Listener) -> ssl.SSLContext | None:
-    if config.certificate is None or config.key is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=config.ca_file)
-    context.load_cert_chain(config.certificate, config.key)
-    if config.ca_file is not None:
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context

@@ -1,11 +1,11 @@
 """What the listener takes in, and what it makes of it; from the peers' file."""
 
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from service.pacs.tls import Tls
 from service.registration.options import RegisterOptions
 
 AeTitle = Annotated[str, Field(pattern=r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]{0,15})$")]
@@ -72,18 +72,13 @@ class Listener(_Part):
     max_instances: int = Field(20_000, ge=1, description="Of one series.")
     max_spool_mib: int = Field(65_536, ge=1, description="Of all that waits.")
     max_associations: int = Field(10, ge=1, le=100)
-    certificate: Path | None = None
-    key: Path | None = None
-    ca_file: Path | None = None
+    tls: Tls | None = Field(None, description="With `ca_file`, callers need certificates, too.")
     rules: tuple[Rule, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if len({self.certificate is None, self.key is None}) != 1:
-            raise ValueError("`certificate` and `key` go together")
-        for path in (self.certificate, self.key, self.ca_file):
-            if path is not None and not path.is_file():
-                raise ValueError("a file of a certificate or key is not there")
+        if self.tls is not None and self.tls.certificate is None:
+            raise ValueError("`tls` of a listener needs `certificate` and `key`")
         if len({rule.name for rule in self.rules}) < len(self.rules):
             raise ValueError("two rules have the same name")
         for rule in self.rules:

@@ -54,10 +54,12 @@ options = {{ initialise = "none", refine = "none" }}
 class Listening:
     """A listener in this process."""
 
-    def __init__(self, folder: Path, peers_told: str = "", rule_told: str = "") -> None:
+    def __init__(
+        self, folder: Path, peers_told: str = "", rule_told: str = "", rules: str = RULES
+    ) -> None:
         peers = folder / "peers.toml"
         self.port = free_port()
-        peers.write_text(peers_told + RULES.format(port=self.port) + rule_told)
+        peers.write_text(peers_told + rules.format(port=self.port) + rule_told)
         self.settings = Settings(data_dir=folder / "data", pacs_file=peers, threads=1)
         told = Peers.of(self.settings).listener
         assert told is not None

@@ -1,7 +1,6 @@
 """An archive behind TLS that asks for our certificate: let in with it, refused without."""
 
 import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,24 +12,12 @@ from service.pacs import dicomweb
 from service.pacs.archive import SeriesLimits
 from service.pacs.dicomweb import Dicomweb
 from service.pacs.objects import to_send
-from service.pacs.peers import DicomwebPeer, Tls
+from service.pacs.peers import DicomwebPeer
+from service.pacs.tls import Tls
+from tests.certificates import certified
 from tests.dicoms import affine_of, write_series
 from tests.fakes.dicomweb_archive import FakeArchive
 from tests.unit.pacs.test_dicomweb import WANTED, nothing
-
-
-def certified(folder: Path, name: str) -> tuple[Path, Path]:
-    """A certificate that signs itself, and its key."""
-    certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
-    asked = (
-        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost "
-        f"-addext subjectAltName=DNS:localhost -keyout {key} -out {certificate}"
-    )
-    try:
-        subprocess.run(["openssl", *asked.split()], capture_output=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("no openssl")
-    return certificate, key
 
 
 @pytest.fixture

@@ -58,6 +58,8 @@ def test_a_secret_from_a_file(tmp_path: Path) -> None:
         (DIMSE.replace("104", "0"), "peers.OLD.port"),
         (DIMSE.replace("ARCHIVE", "A" * 17), "peers.OLD.ae_title"),
         (DIMSE + 'retrieve = "move"\n', "move_port"),
+        (DIMSE + "commitment_port = 5\ntls = {}\n", "needs `certificate` and `key`"),
+        (LISTENER.replace("[[", "tls = {}\n[[") + RULE, "needs `certificate` and `key`"),
         (LISTENER + RULE + 'store_to = "MAIN"\n', "no such peer"),
         (LISTENER + RULE + 'calling = "MR1"\n', "not among `callers`"),
         (LISTENER + 'fixed = {}\nmoving = {modality = "CT"}\n', "name a description"),
