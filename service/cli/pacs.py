@@ -51,10 +51,8 @@ def register(
     options = make_options({"model": model, "refine": refine, "initialise": initialise})
     inputs = {"fixed": series_of(fixed, "FIXED"), "moving": series_of(moving, "MOVING")}
     with client_of(url, api_key) as client:
-        from service.client.archives import register_series
-
         chosen = options.model_dump(mode="json", exclude_unset=True)
-        job = register_series(client, inputs, chosen, store_to)
+        job = client.register_series(inputs, chosen, store_to)
         if wait:
             job = _wait(client, job, is_shown=not as_json)
             if stored := job.links.get("store"):
@@ -72,9 +70,7 @@ def store(
 ) -> None:
     """Send a finished job's DICOM objects to an archive; what it has already is not sent twice."""
     with client_of(url, api_key) as client:
-        from service.client import archives
-
-        job = archives.store(client, require_job_id(job_id), pacs)
+        job = client.store(require_job_id(job_id), pacs)
         job = _wait(client, job, is_shown=not as_json)
     _show(job, as_json=as_json)
 

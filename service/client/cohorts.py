@@ -17,10 +17,8 @@ Files = Mapping[str, AnyPath]
 ENVELOPE = ("queue", "priority", "deadline_s")
 
 
-def register_cohort(
-    inputs: Files, subjects: Mapping[str, Files], terms: Mapping[str, Any]
-) -> Flow[Cohort]:
-    """Send every file that is not there yet, then order the cohort.
+def register_cohort(inputs: Files, subjects: Mapping[str, Files], **terms: Any) -> Flow[Cohort]:
+    """Order that many moving images are registered to one fixed; each file is sent once.
 
     Args:
         inputs: `fixed`, and what else all have in common, by role.
@@ -33,10 +31,7 @@ def register_cohort(
     given = {name: value for name, value in terms.items() if value is not None}
     key = given.pop("idempotency_key", None) or str(uuid.uuid4())
     envelope = {name: given.pop(name) for name in ENVELOPE if name in given}
-    for files in (inputs, *subjects.values()):
-        for role, file in files.items():
-            if not Path(file).is_file():
-                raise InvalidRequestError(f"There is no file {file}.", field=role)
+    require_files(inputs, *subjects.values())
     limits = yield from fetch_limits()
     sent: dict[str, str] = {}
     body = {
@@ -53,6 +48,18 @@ def register_cohort(
     return Cohort.model_validate_json(reply.body)
 
 
+def require_files(*all_files: Files) -> None:
+    """Refuse what is not there before anything is sent.
+
+    Raises:
+        InvalidRequestError: If a file is not there.
+    """
+    for files in all_files:
+        for role, file in files.items():
+            if not Path(file).is_file():
+                raise InvalidRequestError(f"There is no file {file}.", field=role)
+
+
 def _sent(files: Files, limits: Limits, sent: dict[str, str]) -> Flow[dict[str, dict[str, str]]]:
     """References to uploads; `sent` has those of files by their bytes."""
     references = {}
@@ -66,13 +73,13 @@ def _sent(files: Files, limits: Limits, sent: dict[str, str]) -> Flow[dict[str, 
 
 
 def cohort(cohort_id: CohortId) -> Flow[Cohort]:
-    """The cohort as it is now."""
+    """A cohort as it is now, with its table of figures."""
     reply = yield from answer(Call("GET", f"/v1/cohorts/{cohort_id}"))
     return Cohort.model_validate_json(reply.body)
 
 
-def cohorts(limit: int = 50, cursor: str | None = None) -> Flow[CohortList]:
-    """A page of the caller's cohorts."""
+def cohorts(*, limit: int = 50, cursor: str | None = None) -> Flow[CohortList]:
+    """A page of your cohorts, newest first."""
     query = {"limit": limit} | ({"cursor": cursor} if cursor else {})
     reply = yield from answer(Call("GET", "/v1/cohorts", query=query))
     return CohortList.model_validate_json(reply.body)

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
-from service.client.orders import sha256_of
+from service.client.orders import AnyPath, sha256_of
 from service.client.problems import error_of
 from service.client.retrying import TRIES, answer, pause_s
 from service.client.steps import Call, Flow, Lost, Pause, Tell
@@ -35,8 +35,10 @@ def job(job_id: JobId) -> Flow[Job]:
     return Job.model_validate_json(reply.body)
 
 
-def jobs(states: Collection[str] = (), limit: int = 50, cursor: str | None = None) -> Flow[JobList]:
-    """A page of the caller's jobs."""
+def jobs(
+    states: Collection[str] = (), *, limit: int = 50, cursor: str | None = None
+) -> Flow[JobList]:
+    """A page of your jobs, newest first."""
     wanted = {"state": list(states), "limit": limit, "cursor": cursor}
     query = {name: value for name, value in wanted.items() if value}
     reply = yield from answer(Call("GET", "/v1/jobs", query=query))
@@ -96,8 +98,8 @@ def results(job_id: JobId) -> Flow[Results]:
     return Results.model_validate_json(reply.body)
 
 
-def download(job_id: JobId, folder: Path, names: Collection[str] = ()) -> Flow[dict[str, Path]]:
-    """Fetch results into a folder; a file appears there whole, or not at all.
+def download(job_id: JobId, folder: AnyPath, names: Collection[str] = ()) -> Flow[dict[str, Path]]:
+    """Fetch all results, or those named, into a folder; a file appears whole, or not at all.
 
     What a broken download left behind is taken up where it ended.
 
@@ -105,6 +107,7 @@ def download(job_id: JobId, folder: Path, names: Collection[str] = ()) -> Flow[d
         ResultNotFoundError: If a name is not among the results.
         ChecksumMismatchError: If a file arrives damaged twice.
     """
+    folder = Path(folder)
     found = yield from results(job_id)
     for name in names:
         if name not in found.files:

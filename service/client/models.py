@@ -9,14 +9,14 @@ from service.errors import ModelNotFoundError
 
 
 def models() -> Flow[list[dict[str, Any]]]:
-    """All models."""
+    """The models that the server runs."""
     reply = yield from answer(Call("GET", "/v1/models"))
     found: list[dict[str, Any]] = json.loads(reply.body)["models"]
     return found
 
 
 def model(reference: str) -> Flow[dict[str, Any]]:
-    """One model: NAME, NAME/VERSION or NAME@ALIAS.
+    """One model's card: NAME, NAME/VERSION or NAME@ALIAS.
 
     Raises:
         ModelNotFoundError: If there is none.
@@ -32,16 +32,22 @@ def model(reference: str) -> Flow[dict[str, Any]]:
     return one
 
 
-def promote(name: str, version: str, alias: str, *, force: bool) -> Flow[dict[str, Any]]:
-    """Point an alias to a version."""
+def promote(
+    name: str, version: str, alias: str = "production", *, force: bool = False
+) -> Flow[dict[str, Any]]:
+    """Point an alias to a version of a model.
+
+    A trained version goes into `production` only if it did no worse than what is there, on the
+    same pairs; or with `force`.
+    """
     order = {"version": version, "alias": alias} | ({"force": True} if force else {})
     reply = yield from answer(Call("POST", f"/v1/models/{name}/promote", json=order))
     promoted: dict[str, Any] = json.loads(reply.body)
     return promoted
 
 
-def roll_back(name: str, alias: str) -> Flow[dict[str, Any]]:
-    """Point an alias back to where it pointed before its last move.
+def roll_back(name: str, alias: str = "production") -> Flow[dict[str, Any]]:
+    """Undo an alias's last move; gives the model that it stands for now.
 
     The order says where it points now, so that it can be repeated when its answer is lost.
     """

@@ -1,7 +1,7 @@
 """The gRPC client for programs on asyncio; the same methods as `GrpcClient`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -10,33 +10,26 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from service.client import rpc_channel, rpc_flows, rpc_models, rpc_training
+from service.client import rpc_channel, rpc_flows, rpc_training
 from service.client.fetching import JobId
+from service.client.methods import Awaited
 from service.client.orders import AnyPath, Order, RegisterTerms, WarpTerms
+from service.client.rpc_methods import GrpcMethods
 from service.client.rpc_problems import failed
 from service.client.rpc_sending import SentBytes
 from service.client.rpc_steps import Ask, Ended, Failed, Outcome, RpcFlow, Talk
 from service.client.rpc_sync import GrpcClient
 from service.client.rpc_talks import Progress, WatchTalk
 from service.client.steps import Pause
-from service.client.training import DatasetId, DatasetTerms, TrainTerms
-from service.client.views import (
-    Dataset,
-    DatasetList,
-    Event,
-    Job,
-    JobList,
-    Limits,
-    Results,
-    Upload,
-)
+from service.client.training import TrainTerms
+from service.client.views import Event, Job, Upload
 from service.errors import WarplineError
 from service.pb.warpline_pb2_grpc import WarplineServiceStub
 
 T = TypeVar("T")
 
 
-class AsyncGrpcClient:
+class AsyncGrpcClient(GrpcMethods, Awaited):
     """Talks to a Warpline server by gRPC without blocking the event loop on the network.
 
     Files go in checked chunks; an upload, a watch and a download whose connection breaks go on
@@ -117,16 +110,6 @@ class AsyncGrpcClient:
         """Send one file, for later use."""
         return await self._run(rpc_flows.upload(Path(path), _on_loop(sent)))
 
-    async def job(self, job_id: JobId) -> Job:
-        """The job as it is now."""
-        return await self._run(rpc_flows.job(str(job_id)))
-
-    async def jobs(
-        self, states: Collection[str] = (), *, limit: int = 50, cursor: str | None = None
-    ) -> JobList:
-        """A page of your jobs, newest first."""
-        return await self._run(rpc_flows.jobs(states, limit, cursor))
-
     async def wait(self, job_id: JobId, progress: Progress | None = None) -> Job:
         """Wait until a job has succeeded; raises why it did not."""
         return await self._run(rpc_flows.wait_for(str(job_id), 0, progress))
@@ -143,24 +126,6 @@ class AsyncGrpcClient:
                 return
             attempt, after = 1 if talk.after > after else attempt + 1, talk.after
             await self._run(rpc_flows.pause_after(talk.failure, attempt))
-
-    async def results(self, job_id: JobId) -> Results:
-        """The files that a job left behind, with URLs that work for a while."""
-        return await self._run(rpc_flows.results(str(job_id)))
-
-    async def download(
-        self, job_id: JobId, folder: AnyPath, names: Collection[str] = ()
-    ) -> dict[str, Path]:
-        """Fetch all results, or those named, checked against their sums; takes up broken ones."""
-        return await self._run(rpc_flows.download(str(job_id), Path(folder), names))
-
-    async def cancel(self, job_id: JobId) -> Job:
-        """Stop a job that waits or runs; one that has ended stays as it is."""
-        return await self._run(rpc_flows.cancel(str(job_id)))
-
-    async def delete(self, job_id: JobId) -> None:
-        """Forget a job that has ended, and its results."""
-        await self._run(rpc_flows.delete(str(job_id)))
 
     async def train(
         self,
@@ -181,48 +146,6 @@ class AsyncGrpcClient:
         """
         job = await self._run(rpc_training.train(config, terms))
         return await self.wait(job.id, progress) if wait else job
-
-    async def register_dataset(self, name: str, **terms: Unpack[DatasetTerms]) -> Dataset:
-        """Keep a folder, an archive or addresses on the server, to be trained on many times."""
-        return await self._run(rpc_training.register_dataset(name, terms))
-
-    async def datasets(self, *, limit: int = 50, cursor: str | None = None) -> DatasetList:
-        """A page of your data sets, newest first."""
-        return await self._run(rpc_training.datasets(limit, cursor))
-
-    async def dataset(self, dataset_id: DatasetId) -> Dataset:
-        """One data set."""
-        return await self._run(rpc_training.dataset(dataset_id))
-
-    async def delete_dataset(self, dataset_id: DatasetId) -> None:
-        """Forget a data set; trainings that were ordered with it keep it until they end."""
-        await self._run(rpc_training.delete_dataset(dataset_id))
-
-    async def models(self) -> list[dict[str, Any]]:
-        """The models that the server runs."""
-        return await self._run(rpc_models.models())
-
-    async def model(self, reference: str) -> dict[str, Any]:
-        """One model's card: NAME, NAME/VERSION or NAME@ALIAS."""
-        return await self._run(rpc_models.model(reference))
-
-    async def promote(
-        self, name: str, version: str, alias: str = "production", *, force: bool = False
-    ) -> dict[str, Any]:
-        """Point an alias to a version of a model; see `Client.promote`."""
-        return await self._run(rpc_models.promote(name, version, alias, force=force))
-
-    async def roll_back(self, name: str, alias: str = "production") -> dict[str, Any]:
-        """Undo an alias's last move; gives the model that it stands for now."""
-        return await self._run(rpc_models.roll_back(name, alias))
-
-    async def delete_model(self, name: str, version: str) -> None:
-        """Delete a version that a training made; refused while an alias or a job needs it."""
-        await self._run(rpc_models.delete(name, version))
-
-    async def limits(self) -> Limits:
-        """What the server accepts."""
-        return await self._run(rpc_flows.limits())
 
     async def _run(self, flow: RpcFlow[T]) -> T:
         """Carry out a flow's steps."""

@@ -9,8 +9,8 @@ from typing import Any
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
-from service.client.fetching import is_whole, plain_name, require_success
-from service.client.orders import Order
+from service.client.fetching import JobId, is_whole, plain_name, require_success
+from service.client.orders import AnyPath, Order
 from service.client.retrying import TRIES, pause_s
 from service.client.rpc_sending import FileSending, Sending, SentBytes
 from service.client.rpc_steps import Ask, Failed, RpcFlow
@@ -76,8 +76,18 @@ def register(
     sent: SentBytes | None = None,
 ) -> RpcFlow[Job]:
     """Send a pair and make a job of it; with `wait`, follow it until it has succeeded."""
-    start = register_start(order)
     sending = Sending([FileSending(role, path) for role, path in order.files.items()], sent)
+    return (yield from sent_as(register_start(order), sending, wait=wait, progress=progress))
+
+
+def sent_as(
+    start: pb.RegisterStart,
+    sending: Sending,
+    *,
+    wait: bool = False,
+    progress: Progress | None = None,
+) -> RpcFlow[Job]:
+    """Send what a job needs and make it, in one stream or, when that breaks, in several."""
     safe, attempt = 0, 0
     while True:
         talk = RegisterTalk(start, sending, follow=wait, progress=progress)
@@ -100,15 +110,23 @@ def register_start(order: Order) -> pb.RegisterStart:
     Raises:
         InvalidRequestError: If there is no option of a name, or no such value.
     """
+    options, ticket = options_of(order), ticket_of(order)
+    return pb.RegisterStart(options=options, ticket=ticket, delivery=pb.DELIVERY_URLS)
+
+
+def options_of(order: Order) -> pb.RegisterOptions:
+    """Choices about a registration.
+
+    Raises:
+        InvalidRequestError: If there is no option of a name, or no such value.
+    """
     options = dict(order.options)
     if "refine" in options:
         options["refine"] = str(options["refine"])
     try:
-        asked = pb.RegisterOptions(**options)
+        return pb.RegisterOptions(**options)
     except (TypeError, ValueError) as error:
         raise InvalidRequestError(f"An option cannot be: {error}.", field="options") from None
-    ticket = ticket_of(order)
-    return pb.RegisterStart(options=asked, ticket=ticket, delivery=pb.DELIVERY_URLS)
 
 
 def ticket_of(order: Order) -> pb.Ticket:
@@ -184,27 +202,27 @@ def warp(order: Order) -> RpcFlow[Job]:
     return job_of((yield from answer("Warp", request)).job)
 
 
-def job(job_id: str) -> RpcFlow[Job]:
+def job(job_id: JobId) -> RpcFlow[Job]:
     """The job as it is now."""
-    return job_of((yield from answer("GetJob", pb.GetJobRequest(job_id=job_id))).job)
+    return job_of((yield from answer("GetJob", pb.GetJobRequest(job_id=str(job_id)))).job)
 
 
 def jobs(
-    states: Collection[str] = (), limit: int = 50, cursor: str | None = None
+    states: Collection[str] = (), *, limit: int = 50, cursor: str | None = None
 ) -> RpcFlow[JobList]:
-    """A page of the caller's jobs."""
+    """A page of your jobs, newest first."""
     wanted = [STATE_NUMBERS[str(state)] for state in states]
     request = pb.ListJobsRequest(states=wanted, page_size=limit, page_token=cursor or "")
     page = yield from answer("ListJobs", request)
     return JobList(jobs=[job_of(found) for found in page.jobs], cursor=page.next_page_token or None)
 
 
-def cancel(job_id: str) -> RpcFlow[Job]:
+def cancel(job_id: JobId) -> RpcFlow[Job]:
     """Stop a job that waits or runs; one that has ended stays as it is."""
-    return job_of((yield from answer("CancelJob", pb.CancelJobRequest(job_id=job_id))).job)
+    return job_of((yield from answer("CancelJob", pb.CancelJobRequest(job_id=str(job_id)))).job)
 
 
-def delete(job_id: str) -> RpcFlow[None]:
+def delete(job_id: JobId) -> RpcFlow[None]:
     """Forget a job that has ended, and its results.
 
     Raises:
@@ -213,23 +231,26 @@ def delete(job_id: str) -> RpcFlow[None]:
     now = yield from job(job_id)
     if not now.has_ended:
         raise ConflictError(f"The job is {now.state}; cancel it first.")
-    yield from answer("DeleteJob", pb.DeleteJobRequest(job_id=job_id))
+    yield from answer("DeleteJob", pb.DeleteJobRequest(job_id=str(job_id)))
 
 
-def results(job_id: str) -> RpcFlow[Results]:
-    """What a job left behind."""
-    found = yield from answer("ListResults", pb.ListResultsRequest(job_id=job_id))
-    return results_of(job_id, found, (yield from job(job_id)))
+def results(job_id: JobId) -> RpcFlow[Results]:
+    """The files that a job left behind, with URLs that work for a while."""
+    found = yield from answer("ListResults", pb.ListResultsRequest(job_id=str(job_id)))
+    return results_of(str(job_id), found, (yield from job(job_id)))
 
 
-def download(job_id: str, folder: Path, names: Collection[str] = ()) -> RpcFlow[dict[str, Path]]:
-    """Fetch results into a folder; a file appears there whole, or not at all.
+def download(
+    job_id: JobId, folder: AnyPath, names: Collection[str] = ()
+) -> RpcFlow[dict[str, Path]]:
+    """Fetch all results, or those named, into a folder; a file appears whole, or not at all.
 
     Raises:
         ResultNotFoundError: If a name is not among the results.
         ChecksumMismatchError: If a file arrives damaged twice.
     """
-    listed = yield from answer("ListResults", pb.ListResultsRequest(job_id=job_id))
+    folder = Path(folder)
+    listed = yield from answer("ListResults", pb.ListResultsRequest(job_id=str(job_id)))
     files = {file.name: result_file_of(file) for file in listed.files}
     for name in names:
         if name not in files:
@@ -240,7 +261,7 @@ def download(job_id: str, folder: Path, names: Collection[str] = ()) -> RpcFlow[
     for name in names or files:
         fetched[name] = folder / plain_name(name)
         if not is_whole(fetched[name], files[name]):
-            yield from _fetch(job_id, name, files[name], fetched[name])
+            yield from _fetch(str(job_id), name, files[name], fetched[name])
     return fetched
 
 

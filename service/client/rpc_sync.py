@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -10,32 +10,25 @@ from typing import Any, Self, TypeVar, Unpack
 import grpc
 from google.protobuf.message import Message
 
-from service.client import rpc_channel, rpc_flows, rpc_models, rpc_training
+from service.client import rpc_channel, rpc_flows, rpc_training
 from service.client.fetching import JobId
+from service.client.methods import Blocking
 from service.client.orders import AnyPath, Order, RegisterTerms, WarpTerms
+from service.client.rpc_methods import GrpcMethods
 from service.client.rpc_problems import failed
 from service.client.rpc_sending import SentBytes
 from service.client.rpc_steps import Ask, Ended, Failed, Outcome, RpcFlow, Talk
 from service.client.rpc_talks import Progress, WatchTalk
 from service.client.steps import Pause
-from service.client.training import DatasetId, DatasetTerms, TrainTerms
-from service.client.views import (
-    Dataset,
-    DatasetList,
-    Event,
-    Job,
-    JobList,
-    Limits,
-    Results,
-    Upload,
-)
+from service.client.training import TrainTerms
+from service.client.views import Event, Job, Upload
 from service.errors import WarplineError
 from service.pb.warpline_pb2_grpc import WarplineServiceStub
 
 T = TypeVar("T")
 
 
-class GrpcClient:
+class GrpcClient(GrpcMethods, Blocking):
     """Talks to a Warpline server by gRPC; the same methods as `Client`.
 
     Files go in checked chunks; an upload, a watch and a download whose connection breaks go on
@@ -108,16 +101,6 @@ class GrpcClient:
         """Send one file, for later use."""
         return self._run(rpc_flows.upload(Path(path), sent))
 
-    def job(self, job_id: JobId) -> Job:
-        """The job as it is now."""
-        return self._run(rpc_flows.job(str(job_id)))
-
-    def jobs(
-        self, states: Collection[str] = (), *, limit: int = 50, cursor: str | None = None
-    ) -> JobList:
-        """A page of your jobs, newest first."""
-        return self._run(rpc_flows.jobs(states, limit, cursor))
-
     def wait(self, job_id: JobId, progress: Progress | None = None) -> Job:
         """Wait until a job has succeeded; raises why it did not."""
         return self._run(rpc_flows.wait_for(str(job_id), 0, progress))
@@ -133,24 +116,6 @@ class GrpcClient:
                 return
             attempt, after = 1 if talk.after > after else attempt + 1, talk.after
             self._run(rpc_flows.pause_after(talk.failure, attempt))
-
-    def results(self, job_id: JobId) -> Results:
-        """The files that a job left behind, with URLs that work for a while."""
-        return self._run(rpc_flows.results(str(job_id)))
-
-    def download(
-        self, job_id: JobId, folder: AnyPath, names: Collection[str] = ()
-    ) -> dict[str, Path]:
-        """Fetch all results, or those named, checked against their sums; takes up broken ones."""
-        return self._run(rpc_flows.download(str(job_id), Path(folder), names))
-
-    def cancel(self, job_id: JobId) -> Job:
-        """Stop a job that waits or runs; one that has ended stays as it is."""
-        return self._run(rpc_flows.cancel(str(job_id)))
-
-    def delete(self, job_id: JobId) -> None:
-        """Forget a job that has ended, and its results."""
-        self._run(rpc_flows.delete(str(job_id)))
 
     def train(
         self,
@@ -171,48 +136,6 @@ class GrpcClient:
         """
         job = self._run(rpc_training.train(config, terms))
         return self.wait(job.id, progress) if wait else job
-
-    def register_dataset(self, name: str, **terms: Unpack[DatasetTerms]) -> Dataset:
-        """Keep a folder, an archive or addresses on the server, to be trained on many times."""
-        return self._run(rpc_training.register_dataset(name, terms))
-
-    def datasets(self, *, limit: int = 50, cursor: str | None = None) -> DatasetList:
-        """A page of your data sets, newest first."""
-        return self._run(rpc_training.datasets(limit, cursor))
-
-    def dataset(self, dataset_id: DatasetId) -> Dataset:
-        """One data set."""
-        return self._run(rpc_training.dataset(dataset_id))
-
-    def delete_dataset(self, dataset_id: DatasetId) -> None:
-        """Forget a data set; trainings that were ordered with it keep it until they end."""
-        self._run(rpc_training.delete_dataset(dataset_id))
-
-    def models(self) -> list[dict[str, Any]]:
-        """The models that the server runs."""
-        return self._run(rpc_models.models())
-
-    def model(self, reference: str) -> dict[str, Any]:
-        """One model's card: NAME, NAME/VERSION or NAME@ALIAS."""
-        return self._run(rpc_models.model(reference))
-
-    def promote(
-        self, name: str, version: str, alias: str = "production", *, force: bool = False
-    ) -> dict[str, Any]:
-        """Point an alias to a version of a model; see `Client.promote`."""
-        return self._run(rpc_models.promote(name, version, alias, force=force))
-
-    def roll_back(self, name: str, alias: str = "production") -> dict[str, Any]:
-        """Undo an alias's last move; gives the model that it stands for now."""
-        return self._run(rpc_models.roll_back(name, alias))
-
-    def delete_model(self, name: str, version: str) -> None:
-        """Delete a version that a training made; refused while an alias or a job needs it."""
-        self._run(rpc_models.delete(name, version))
-
-    def limits(self) -> Limits:
-        """What the server accepts."""
-        return self._run(rpc_flows.limits())
 
     def _run(self, flow: RpcFlow[T]) -> T:
         """Carry out a flow's steps."""

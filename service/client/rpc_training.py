@@ -5,14 +5,14 @@ import tempfile
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from service.client.orders import sha256_of
 from service.client.packing import is_archive, pack
 from service.client.rpc_flows import answer, upload
 from service.client.rpc_steps import RpcFlow
 from service.client.rpc_views import dataset_of, job_of
-from service.client.training import DatasetId
+from service.client.training import DatasetId, DatasetTerms
 from service.client.views import Dataset, DatasetList, Job
 from service.errors import ConflictError, UploadNotFoundError
 from service.pb import warpline_pb2 as pb
@@ -33,8 +33,8 @@ def train(config: Mapping[str, Any], terms: Mapping[str, Any]) -> RpcFlow[Job]:
     return job_of((yield from answer("Train", request)).job)
 
 
-def register_dataset(name: str, terms: Mapping[str, Any]) -> RpcFlow[Dataset]:
-    """Keep data on the server, to be trained on many times.
+def register_dataset(name: str, **terms: Unpack[DatasetTerms]) -> RpcFlow[Dataset]:
+    """Keep a folder, an archive or addresses on the server, to be trained on many times.
 
     An order whose answer was lost is not given twice: a data set of that name with the same data
     is the answer.
@@ -42,7 +42,7 @@ def register_dataset(name: str, terms: Mapping[str, Any]) -> RpcFlow[Dataset]:
     Raises:
         ConflictError: If there is a data set of that name with other data.
     """
-    given = {key: value for key, value in terms.items() if value is not None}
+    given: dict[str, Any] = {key: value for key, value in terms.items() if value is not None}
     request, digest = pb.CreateDatasetRequest(name=name), ""
     if "data" in given:
         request.upload_id, digest = yield from _sent(Path(given["data"]))
@@ -65,7 +65,7 @@ def register_dataset(name: str, terms: Mapping[str, Any]) -> RpcFlow[Dataset]:
 def _named(name: str) -> RpcFlow[Dataset | None]:
     cursor: str | None = None
     while True:
-        page = yield from datasets(200, cursor)
+        page = yield from datasets(limit=200, cursor=cursor)
         for known in page.datasets:
             if known.name == name:
                 return known
@@ -74,8 +74,8 @@ def _named(name: str) -> RpcFlow[Dataset | None]:
             return None
 
 
-def datasets(limit: int = 50, cursor: str | None = None) -> RpcFlow[DatasetList]:
-    """A page of the caller's data sets."""
+def datasets(*, limit: int = 50, cursor: str | None = None) -> RpcFlow[DatasetList]:
+    """A page of your data sets, newest first."""
     request = pb.ListDatasetsRequest(page_size=limit, page_token=cursor or "")
     found = yield from answer("ListDatasets", request)
     page = [dataset_of(one) for one in found.datasets]
@@ -89,7 +89,7 @@ def dataset(dataset_id: DatasetId) -> RpcFlow[Dataset]:
 
 
 def delete_dataset(dataset_id: DatasetId) -> RpcFlow[None]:
-    """Forget a data set."""
+    """Forget a data set; trainings that were ordered with it keep it until they end."""
     yield from answer("DeleteDataset", pb.DeleteDatasetRequest(dataset_id=str(dataset_id)))
 
 

@@ -6,7 +6,17 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from service.client.views import Dataset, Event, Job, Place, ResultFile, Results, Upload
+from service.client.views import (
+    Cohort,
+    CohortSubject,
+    Dataset,
+    Event,
+    Job,
+    Place,
+    ResultFile,
+    Results,
+    Upload,
+)
 from service.pb import warpline_pb2 as pb
 
 STATES = {
@@ -22,8 +32,7 @@ STATE_NUMBERS = {name: number for number, name in STATES.items()}
 
 def job_of(sent: pb.Job) -> Job:
     """A job."""
-    has_time, is_queued = sent.HasField("time_left"), sent.HasField("jobs_before")
-    seconds_left = sent.time_left.ToMilliseconds() / 1000 if has_time else None
+    is_queued, seconds_left = sent.HasField("jobs_before"), _seconds_left(sent)
     place = Place(position=sent.jobs_before + 1, seconds_left=seconds_left) if is_queued else None
     return Job.model_validate(
         {
@@ -46,6 +55,7 @@ def job_of(sent: pb.Job) -> Job:
             "options": _object(sent.options_json) or {},
             "problem": problem_of(sent.problem) if sent.HasField("problem") else None,
             "summary": _object(sent.summary_json),
+            "links": {"store": f"/v1/jobs/{sent.store_job_id}"} if sent.store_job_id else {},
         }
     )
 
@@ -96,6 +106,28 @@ def upload_of(upload_id: str, size_bytes: int, received: int, *, is_complete: bo
     )
 
 
+def cohort_of(sent: pb.Cohort, subjects: list[CohortSubject] | None = None) -> Cohort:
+    """A cohort; in lists its subjects are left out."""
+    return Cohort.model_validate(
+        {
+            "id": sent.id,
+            "subjects": sent.subject_count,
+            "counts": {STATES.get(one.state, "unknown"): one.jobs for one in sent.counts},
+            "ended": sent.has_ended,
+            "fraction": sent.progress,
+            "seconds_left": _seconds_left(sent),
+            "created_at": _time(sent.created_at),
+            "table": subjects,
+        }
+    )
+
+
+def subject_of(sent: pb.CohortSubject) -> CohortSubject:
+    """A subject of a cohort."""
+    figures = _object(sent.figures_json) or {}
+    return CohortSubject.model_validate({"job_id": sent.job_id, "figures": figures})
+
+
 def dataset_of(sent: pb.Dataset) -> Dataset:
     """A data set."""
     return Dataset.model_validate(
@@ -128,6 +160,10 @@ def model_of(sent: pb.Model) -> dict[str, Any]:
 def _object(text: str) -> dict[str, Any] | None:
     found: dict[str, Any] | None = json.loads(text) if text else None
     return found
+
+
+def _seconds_left(sent: pb.Job | pb.Cohort) -> float | None:
+    return sent.time_left.ToMilliseconds() / 1000 if sent.HasField("time_left") else None
 
 
 def _time(sent: Timestamp) -> datetime:

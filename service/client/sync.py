@@ -1,39 +1,29 @@
 """The client for ordinary programs."""
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from service.client import cohorts, fetching, http, models, orders, training
-from service.client.cohorts import CohortId, Files
+from service.client import fetching, http, orders, training
 from service.client.events import EventFeed
 from service.client.fetching import JobId
+from service.client.methods import Blocking
 from service.client.orders import AnyPath, RegisterTerms, WarpTerms
 from service.client.problems import error_of_reply
+from service.client.rest_methods import RestMethods
 from service.client.steps import Call, Flow, Lost, Pause, Reply, Tell
-from service.client.training import DatasetId, DatasetTerms, TrainTerms
-from service.client.views import (
-    Cohort,
-    CohortList,
-    Dataset,
-    DatasetList,
-    Event,
-    Job,
-    JobList,
-    Limits,
-    Results,
-)
+from service.client.training import TrainTerms
+from service.client.views import Event, Job
 
 T = TypeVar("T")
 Progress = Callable[[Job], object]
 
 
-class Client:
+class Client(RestMethods, Blocking):
     """Talks to a Warpline server.
 
     Requests are tried again while that may help (429, 503, a broken connection); an order is
@@ -130,54 +120,6 @@ class Client:
         job = self._run(training.train(config, terms))
         return self.wait(job.id, progress) if wait else job
 
-    def register_dataset(self, name: str, **terms: Unpack[DatasetTerms]) -> Dataset:
-        """Keep a folder, an archive or addresses on the server, to be trained on many times."""
-        return self._run(training.register_dataset(name, terms))
-
-    def datasets(self, *, limit: int = 50, cursor: str | None = None) -> DatasetList:
-        """A page of your data sets, newest first."""
-        return self._run(training.datasets(limit, cursor))
-
-    def dataset(self, dataset_id: DatasetId) -> Dataset:
-        """One data set."""
-        return self._run(training.dataset(dataset_id))
-
-    def delete_dataset(self, dataset_id: DatasetId) -> None:
-        """Forget a data set; trainings that were ordered with it keep it until they end."""
-        self._run(training.delete_dataset(dataset_id))
-
-    def register_cohort(self, inputs: Files, subjects: Mapping[str, Files], **terms: Any) -> Cohort:
-        """Order that many moving images are registered to one fixed; each file is sent once.
-
-        Args:
-            inputs: `fixed`, and what else all have in common, by role.
-            subjects: `moving`, and what else belongs to it, by role; by the subject's id.
-            terms: Options of a registration, queue, priority, deadline_s, idempotency_key.
-        """
-        return self._run(cohorts.register_cohort(inputs, subjects, terms))
-
-    def cohort(self, cohort_id: CohortId) -> Cohort:
-        """A cohort as it is now, with its table of figures."""
-        return self._run(cohorts.cohort(cohort_id))
-
-    def cohorts(self, *, limit: int = 50, cursor: str | None = None) -> CohortList:
-        """A page of your cohorts, newest first."""
-        return self._run(cohorts.cohorts(limit, cursor))
-
-    def delete_cohort(self, cohort_id: CohortId) -> Cohort | None:
-        """Cancel a cohort; one that has ended is forgotten with its files, which gives None."""
-        return self._run(cohorts.delete_cohort(cohort_id))
-
-    def job(self, job_id: JobId) -> Job:
-        """The job as it is now."""
-        return self._run(fetching.job(job_id))
-
-    def jobs(
-        self, states: Collection[str] = (), *, limit: int = 50, cursor: str | None = None
-    ) -> JobList:
-        """A page of your jobs, newest first."""
-        return self._run(fetching.jobs(states, limit, cursor))
-
     def wait(self, job_id: JobId, progress: Progress | None = None) -> Job:
         """Wait until a job has succeeded; raises why it did not."""
         return self._run(fetching.wait(job_id), progress)
@@ -193,54 +135,6 @@ class Client:
                 reason = http.lost(error).reason
             if not feed.has_ended:
                 time.sleep(feed.pause_s(reason))
-
-    def results(self, job_id: JobId) -> Results:
-        """The files that a job left behind, with URLs that work for a while."""
-        return self._run(fetching.results(job_id))
-
-    def download(
-        self, job_id: JobId, folder: AnyPath, names: Collection[str] = ()
-    ) -> dict[str, Path]:
-        """Fetch all results, or those named, checked against their sums; takes up broken ones."""
-        return self._run(fetching.download(job_id, Path(folder), names))
-
-    def cancel(self, job_id: JobId) -> Job:
-        """Stop a job that waits or runs; one that has ended stays as it is."""
-        return self._run(fetching.cancel(job_id))
-
-    def delete(self, job_id: JobId) -> None:
-        """Forget a job that has ended, and its results."""
-        self._run(fetching.delete(job_id))
-
-    def models(self) -> list[dict[str, Any]]:
-        """The models that the server runs."""
-        return self._run(models.models())
-
-    def model(self, reference: str) -> dict[str, Any]:
-        """One model's card: NAME, NAME/VERSION or NAME@ALIAS."""
-        return self._run(models.model(reference))
-
-    def promote(
-        self, name: str, version: str, alias: str = "production", *, force: bool = False
-    ) -> dict[str, Any]:
-        """Point an alias to a version of a model.
-
-        A trained version goes into `production` only if it did no worse than what is there, on
-        the same pairs; or with `force`.
-        """
-        return self._run(models.promote(name, version, alias, force=force))
-
-    def roll_back(self, name: str, alias: str = "production") -> dict[str, Any]:
-        """Undo an alias's last move; gives the model that it stands for now."""
-        return self._run(models.roll_back(name, alias))
-
-    def delete_model(self, name: str, version: str) -> None:
-        """Delete a version that a training made; refused while an alias or a job needs it."""
-        self._run(models.delete(name, version))
-
-    def limits(self) -> Limits:
-        """What the server accepts."""
-        return self._run(orders.fetch_limits())
 
     def _run(self, flow: Flow[T], progress: Progress | None = None) -> T:
         """Carry out a flow's steps."""

@@ -4,7 +4,7 @@ import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, Unpack
 
 from service.client.orders import AnyPath, fetch_limits, send_file, sha256_of
 from service.client.packing import is_archive, pack
@@ -49,13 +49,13 @@ def train(config: Mapping[str, Any], terms: Mapping[str, Any]) -> Flow[Job]:
     return Job.model_validate_json(reply.body)
 
 
-def register_dataset(name: str, terms: Mapping[str, Any]) -> Flow[Dataset]:
-    """Keep data on the server, to be trained on many times.
+def register_dataset(name: str, **terms: Unpack[DatasetTerms]) -> Flow[Dataset]:
+    """Keep a folder, an archive or addresses on the server, to be trained on many times.
 
     Raises:
         ConflictError: If there is a data set of that name with other data.
     """
-    given = {key: value for key, value in terms.items() if value is not None}
+    given: dict[str, Any] = {key: value for key, value in terms.items() if value is not None}
     source, digest = yield from _source(given)
     try:
         reply = yield from answer(Call("POST", "/v1/datasets", json={"name": name, **source}))
@@ -71,7 +71,7 @@ def register_dataset(name: str, terms: Mapping[str, Any]) -> Flow[Dataset]:
 def _named(name: str) -> Flow[Dataset | None]:
     cursor = None
     while True:
-        page = yield from datasets(200, cursor)
+        page = yield from datasets(limit=200, cursor=cursor)
         for known in page.datasets:
             if known.name == name:
                 return known
@@ -80,8 +80,8 @@ def _named(name: str) -> Flow[Dataset | None]:
             return None
 
 
-def datasets(limit: int = 50, cursor: str | None = None) -> Flow[DatasetList]:
-    """A page of the caller's data sets."""
+def datasets(*, limit: int = 50, cursor: str | None = None) -> Flow[DatasetList]:
+    """A page of your data sets, newest first."""
     query = {"limit": limit} | ({"cursor": cursor} if cursor else {})
     reply = yield from answer(Call("GET", "/v1/datasets", query=query))
     return DatasetList.model_validate_json(reply.body)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from service.client import AsyncGrpcClient, Client, GrpcClient
+from service.client import AsyncClient, AsyncGrpcClient, Client, GrpcClient
 from service.client.retrying import TRIES
 from service.client.rpc_channel import Address
 from service.errors import (
@@ -266,19 +266,18 @@ def test_a_full_disk_is_worth_another_try(world: World, pair: dict[str, Path]) -
     assert world.client.register(**pair).state == "queued"
 
 
-REST_ONLY = {"register_cohort", "cohort", "cohorts", "delete_cohort"}
-
-
 def test_the_clients_of_both_apis_have_the_same_methods() -> None:
     def methods(kind: type) -> set[str]:
         return {name for name in dir(kind) if not name.startswith("_")}
 
-    both = methods(Client) - REST_ONLY
+    both = methods(Client)
+    assert methods(AsyncClient) == both
     assert methods(GrpcClient) == methods(AsyncGrpcClient) == both | {"upload"}
     for name in both:
         theirs = inspect.signature(getattr(Client, name)).parameters
         ours = inspect.signature(getattr(GrpcClient, name)).parameters
         assert theirs.keys() <= ours.keys()
+        assert inspect.getdoc(getattr(GrpcClient, name))
 
 
 def test_every_option_of_the_science_has_its_field() -> None:
