@@ -17,6 +17,19 @@ from tests.servers import free_port, missing, wait_for_port
 PLUGIN = "libOrthancDicomWeb.so"
 # pynetdicom leaves sockets of refused connections, and files of aborted objects, to the collector.
 LEFT_OPEN = "ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning"
+DCMQRSCP = """\
+NetworkTCPPort = {port}
+MaxPDUSize = 16384
+MaxAssociations = 16
+HostTable BEGIN
+us = (WARPLINE, 127.0.0.1, {ours})
+HostTable END
+VendorTable BEGIN
+VendorTable END
+AETable BEGIN
+ARCHIVE {folder} RW (10, 64mb) ANY
+AETable END
+"""
 USER, PASSWORD = "warpline", "an archive's secret"
 
 
@@ -139,3 +152,31 @@ def orthanc(orthanc_binary: str, tmp_path_factory: pytest.TempPathFactory) -> It
     made.start()
     yield made
     made.stop()
+
+
+@pytest.fixture
+def dcmqrscp(tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """What a peers' file says of DCMTK's archive, which is running.."""
+    binary = shutil.which("dcmqrscp")
+    if binary is None:
+        missing("DCMTK's dcmqrscp")
+    folder, port, ours = tmp_path / "archive", free_port(), free_port()
+    folder.mkdir()
+    configured = tmp_path / "dcmqrscp.cfg"
+    configured.write_text(DCMQRSCP.format(port=port, ours=ours, folder=folder))
+    command = [str(binary), "-c", str(configured), str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for_port(port, process)
+        yield {
+            "protocol": "dimse",
+            "host": "127.0.0.1",
+            "port": port,
+            "ae_title": "ARCHIVE",
+            "connect_timeout_s": 3,
+            "timeout_s": 10,
+            "move_port": ours,
+        }
+    finally:
+        process.terminate()
+        process.wait(10)

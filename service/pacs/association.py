@@ -25,12 +25,13 @@ from pynetdicom.presentation import (
 from service.errors import PacsRefusedError, PacsUnavailableError
 from service.pacs.peers import DimsePeer
 from service.pacs.tls import client_context, server_context
-from service.registration.files.dicom.syntaxes import TRANSFER_SYNTAXES
+from service.registration.files.dicom.syntaxes import EXPLICIT, IMPLICIT, TRANSFER_SYNTAXES
 
 SUCCESS, PENDING = 0x0000, (0xFF00, 0xFF01)
 OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0xA700, 0xC000
 MOST_CONTEXTS = 128  # the standard's, of one association
 SYNTAXES = tuple(TRANSFER_SYNTAXES)
+PLAIN = (IMPLICIT, EXPLICIT, "1.2.840.10008.1.2.5")  # and RLE, in which segmentations come
 
 _tempdir = threading.Lock()
 
@@ -105,9 +106,11 @@ def associated(
     made.release()
 
 
-def each_alone(classes: Iterable[str]) -> list[PresentationContext]:
+def each_alone(
+    classes: Iterable[str], syntaxes: Sequence[str] = SYNTAXES
+) -> list[PresentationContext]:
     """A context for each class and syntax, so that objects come in the syntax they lie in."""
-    made = [build_context(UID(kind), syntax) for kind in sorted(classes) for syntax in SYNTAXES]
+    made = [build_context(UID(kind), syntax) for kind in sorted(classes) for syntax in syntaxes]
     return made[: MOST_CONTEXTS - 1]
 
 

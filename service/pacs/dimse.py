@@ -26,6 +26,7 @@ from service.pacs.archive import Landing, SeriesLimits, Tick
 from service.pacs.association import (
     OUT_OF_RESOURCES,
     PENDING,
+    PLAIN,
     SUCCESS,
     Weight,
     associated,
@@ -94,9 +95,10 @@ class Dimse:
         return landing.finish(expected.keys() | again.keys())
 
     def _get(self, series: PacsSeries, classes: set[str], arrivals: "_Arrivals") -> None:
-        if not classes:  # the archive does not say: the commonest ones
-            classes = set(IMAGES)
         contexts = [build_context(GET), *each_alone(classes)]
+        if not classes:  # the archive does not say, as DCMTK's: all that a role may take
+            classes = {*IMAGES, *OTHERS}
+            contexts += [*each_alone(OTHERS, PLAIN), *each_alone(IMAGES)]
         roles = [build_role(kind, scp_role=True) for kind in classes]
         with associated(
             self._peer, contexts, roles=roles, handlers=arrivals.handlers()
@@ -226,6 +228,11 @@ def _identifier(level: str, study: str, series: str) -> Dataset:
     return wanted
 
 
+# Segmentations, structure sets and structured reports: labels and points.
+OTHERS = tuple(
+    f"1.2.840.10008.5.1.4.1.1.{kind}"
+    for kind in ("66.4", "66.7", "481.3", "88.11", "88.22", "88.33", "88.34")
+)
 # CT, enhanced CT, MR, enhanced MR, PET, enhanced PET, ultrasound volume; PS3.6 annex A.
 IMAGES = tuple(
     f"1.2.840.10008.5.1.4.1.1.{kind}" for kind in ("2", "2.1", "4", "4.1", "128", "130", "6.2")

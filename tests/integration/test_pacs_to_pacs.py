@@ -74,11 +74,11 @@ class Http:
         return self._portal.call(partial(self._client.post, url, json=json))
 
 
-class Place:
-    """A gateway and a worker in this process, and their archive."""
+class Service:
+    """A gateway and a worker in this process."""
 
-    def __init__(self, settings: Settings, orthanc: Orthanc, portal: BlockingPortal) -> None:
-        self.settings, self.orthanc = settings, orthanc
+    def __init__(self, settings: Settings, portal: BlockingPortal) -> None:
+        self.settings = settings
         self.stores: Stores = open_stores(settings)
         self.http = Http(create_app(settings, self.stores), portal)
 
@@ -86,10 +86,11 @@ class Place:
         work = make_work(self.settings, self.stores)
         return Worker.of(self.settings, self.stores, work, threading.Event())
 
-    def order(self, **more: Any) -> dict[str, Any]:
+    def order(self, *others: tuple[str, str], **more: Any) -> dict[str, Any]:
+        """Order the pair, and other series by their roles."""
         inputs = {
             role: {"pacs": "MAIN", "study": STUDY, "series": uid}
-            for role, uid in (("fixed", FIXED), ("moving", MOVING))
+            for role, uid in (("fixed", FIXED), ("moving", MOVING), *others)
         }
         options = {"initialise": "none", "refine": "none"}
         reply = self.http.post("/v1/register", json={"inputs": inputs, "options": options} | more)
@@ -103,6 +104,14 @@ class Place:
         manifest = self.stores.jobs.job(UUID(job_id)).manifest
         assert manifest is not None
         return self.stores.blobs.get_bytes(manifest.files[name].key)
+
+
+class Place(Service):
+    """With its archive."""
+
+    def __init__(self, settings: Settings, orthanc: Orthanc, portal: BlockingPortal) -> None:
+        super().__init__(settings, portal)
+        self.orthanc = orthanc
 
 
 @pytest.fixture
@@ -120,10 +129,10 @@ def place(orthanc: Orthanc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         made.stores.close()
 
 
-def objects_of(place: Place, job_id: str) -> dict[str, bytes]:
+def objects_of(place: Service, job_id: str, names: set[str] = OBJECTS) -> dict[str, bytes]:
     """The result's DICOM objects as the service hands them out, by UID."""
     found = {}
-    for name in OBJECTS:
+    for name in names:
         data = place.result(job_id, name)
         if name.endswith(".zip"):
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
