@@ -7,13 +7,16 @@ import numpy as np
 from service.registration.fields import Affine, DisplacementField
 from service.registration.grid import Grid
 from service.registration.kernels import descent as kernels
-from service.registration.kernels import lattice
+from service.registration.kernels import evenness, lattice
 from service.registration.kernels.descent import MARGIN
 from service.registration.pyramid import carried_over, have_same_axes
 from service.registration.volume import Volume
 
 FORCE_SIGMA_VOXELS = 1.2
-FIELD_SIGMA_VOXELS = 0.45
+FIELD_SIGMA_VOXELS = 0.4
+# Of the gradient of how much volumes grow, added to the field after each step; see
+# `kernels.evenness`. Above 1 it overshoots.
+EVENING = 0.7
 # How far a level may move the border beyond where it starts, before it sees border values go on.
 MOVING_MARGIN_VOXELS = 4
 # An axis this much coarser than the finest one gets a window of three voxels instead of five.
@@ -134,6 +137,7 @@ class Level:
         relative = self.grid.spacing_mm / self.grid.spacing_mm.min()
         self._force_taps = tap_weights(FORCE_SIGMA_VOXELS / relative)
         self._field_taps = tap_weights(FIELD_SIGMA_VOXELS / relative)
+        self._evening = (EVENING / relative**2).astype(np.float32)
         wide = (relative < COARSE_AXIS).astype(np.float64)
         self._outer = (wide[0], wide[1], wide[2])
         self._stats = np.empty((3, *self._fixed.shape), np.float32)
@@ -171,7 +175,10 @@ class Level:
         return similarity
 
     def step(self, step_mm: float) -> float:
-        """One step uphill, its largest displacement `step_mm`; gives the similarity before it."""
+        """One step uphill, its largest displacement `step_mm`; gives the similarity before it.
+
+        The field is smoothed afterwards, and the growth of volumes evened out.
+        """
         similarity = self.similarity()
         window = np.array([1.0, 1.0, self._outer[0]], np.float32)
         scale = (self._spacing.min() / self._spacing) ** 2
@@ -187,6 +194,8 @@ class Level:
                 self._field, self._second, share, self._nk, self._field_taps, self._first
             )
             kernels.smooth_field(self._first, self._field_taps, self._field)
+            evenness.growth(self._field, self._nk, self._warped)
+            evenness.even_out(self._warped, self._evening, self._nk, self._field)
         return similarity
 
 

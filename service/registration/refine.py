@@ -109,7 +109,8 @@ def refine(
 
     Each level climbs the mean squared local correlation of windows of five voxels; the force is
     smoothed, scaled to a largest displacement of STEP_VOXELS, composed with the field, and the
-    field smoothed. Correlation squared is blind to contrast inversion.
+    field smoothed and the growth of volumes evened out. Correlation squared is blind to contrast
+    inversion.
 
     Args:
         fixed: Where the field lives.

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from service.registration.kernels import (
     affinefit,
     descent,
+    evenness,
     filters,
     flow,
     inverse,
@@ -40,6 +41,8 @@ IN_ORDER = (
     descent.smooth_force,
     descent.compose_planes,
     descent.smooth_field,
+    evenness.growth,
+    evenness.even_out,
     flow.place,
     squaring.to_voxels,
     inverse.solve,

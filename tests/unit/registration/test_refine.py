@@ -164,7 +164,10 @@ def test_a_perfect_field_is_given_back_as_it_is(
 def test_a_coarse_level_that_misleads_is_not_followed(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Large blobs say 18 mm, the fine texture says 0: what is seen in detail is right."""
+    """Large blobs say 18 mm, the fine texture says 0: what is seen in detail is right.
+
+    Where the coarse level is followed, it ends less alike than the start, and nothing is kept.
+    """
     grid = Grid((56, 52, 48), np.diag([2.0, 2.0, 2.0, 1.0]))
     blobs = ndimage.gaussian_filter(rng.standard_normal(grid.shape), 6.0)
     blobs *= 4 / blobs.std()
@@ -179,12 +182,12 @@ def test_a_coarse_level_that_misleads_is_not_followed(
         refined = refine(fixed, moving, Affine.identity(), start, effort="fast")
         return float(np.linalg.norm(refined.vectors_mm, axis=-1).mean())
 
-    found_mm = error_mm()
+    assert 0 < error_mm() < 0.1 * 18
     monkeypatch.setattr(
         "service.registration.refine._entered",
         lambda pair, climbed, _before: (Level(pair, climbed), climbed),
     )
-    assert found_mm < 0.4 * error_mm()
+    assert error_mm() == 0
 
 
 def test_flat_volumes_leave_the_field_alone(make_grid: Callable[..., Grid]) -> None:
