@@ -65,8 +65,18 @@ class Axes:
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - low) / (high - low)
 
 
+def in_common(rows: Sequence[Row], measure: str) -> list[Row]:
+    """The rows of the pairs on which every system has the measure, if it has it at all."""
+    cases: dict[str, set[str]] = {}
+    for row in rows:
+        if measure in row.measures:
+            cases.setdefault(row.system, set()).add(row.case)
+    common = set.intersection(*cases.values()) if cases else set()
+    return [row for row in rows if row.case in common]
+
+
 def dots(rows: Sequence[Row], measure: str) -> list[Dot]:
-    """The systems that have both a time and the measure."""
+    """The systems that have both a time and the measure; not the start."""
     found = []
     for system in in_order(rows):
         own = [row for row in rows if row.system == system]
@@ -77,13 +87,14 @@ def dots(rows: Sequence[Row], measure: str) -> list[Dot]:
 
 
 def plot(rows: Sequence[Row]) -> str:
-    """The first measure of the rows against their seconds.
+    """The first measure of the rows against their seconds, over the pairs in common.
 
     Raises:
         ValueError: If no system has both.
     """
     measure = next((name for row in rows for name in row.measures), "")
-    shown = dots(rows, measure)
+    common = in_common(rows, measure)
+    shown = dots(common, measure)
     if not shown:
         raise ValueError("There is nothing to draw yet.")
     axes = Axes.around(shown)
@@ -92,7 +103,7 @@ def plot(rows: Sequence[Row]) -> str:
         f"<title>{escape(measure)} against seconds</title>",
         f"<style>{STYLE}</style>",
         *_grid(axes),
-        *_names(measure),
+        *_names(measure, list(dict.fromkeys(row.case for row in common))),
         *_marks(axes, shown),
         "</svg>",
     ]
@@ -113,18 +124,20 @@ def _grid(axes: Axes) -> list[str]:
     return parts
 
 
-def _names(measure: str) -> list[str]:
+def _names(measure: str, cases: Sequence[str]) -> list[str]:
+    of = cases[0] if len(cases) == 1 else f"median of {len(cases)} pairs"
     middle = (LEFT + WIDTH - RIGHT) / 2
     below = "seconds from files to files, two threads"
     return [
         f'<text x="{middle}" y="{HEIGHT - 12}" text-anchor="middle">{below}</text>',
-        f'<text x="{LEFT - 48}" y="{TOP - 8}">{escape(measure)}, median</text>',
+        f'<text x="{LEFT - 48}" y="{TOP - 8}">{escape(f"{measure}, {of}")}</text>',
     ]
 
 
 def _marks(axes: Axes, shown: Sequence[Dot]) -> list[str]:
     """Dots with their names to the right, moved apart where they would touch."""
-    parts, taken = [], []
+    parts = []
+    taken = [(axes.x(dot.seconds) - 6, axes.y(dot.value), 12.0) for dot in shown]
     for dot in sorted(shown, key=lambda dot: axes.y(dot.value)):
         x, y = axes.x(dot.seconds), axes.y(dot.value)
         name = title(dot.system).replace("`", "")
@@ -156,7 +169,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    step = 10.0 ** math.floor(math.log10((high - low) / 2))
-    step *= next(factor for factor in (1, 2, 5) if (high - low) / (step * factor) <= 6)
+    step = 10.0 ** math.floor(math.log10((high - low) / 6))
+    step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= 6)
     first = math.ceil(low / step)
     return [float(f"{n * step:.6g}") for n in range(first, math.floor(high / step) + 1)]

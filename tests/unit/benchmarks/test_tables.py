@@ -5,7 +5,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from benchmarks.comparison.plot import Axes, Dot, dots, plot
+from benchmarks.comparison.plot import Axes, Dot, dots, in_common, plot
 from benchmarks.comparison.registry import SYSTEMS, chosen
 from benchmarks.comparison.results import Row
 from benchmarks.comparison.tables import tables
@@ -72,6 +72,13 @@ def test_names_of_neighbours_do_not_touch() -> None:
     texts = picture.iter("{http://www.w3.org/2000/svg}text")
     heights = sorted(float(text.get("y", "0")) for text in texts if text.get("class") == "other")
     assert min(np.diff(heights)) >= 15
+
+
+def test_only_the_pairs_that_all_have_are_drawn() -> None:
+    one = [*ROWS[:2], row("greedy", "b", 20.0, 0.64)]
+    assert {kept.case for kept in in_common(one, "Dice")} == {"b"}
+    assert "Dice, b</text>" in plot(one)
+    assert "Dice, median of 2 pairs</text>" in plot(ROWS[:2])
 
 
 def test_nothing_to_draw_is_said() -> None:
