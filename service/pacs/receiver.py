@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 NOT_AUTHORISED = 0x0124
 ECHO = UID("1.2.840.10008.1.1")
 SILENCE_S = 60
+LONGEST_BYTES = 4096
+# Texts and UIDs of the data set itself, after the walk of gate.py; no pixels are decoded.
 LOOKED_AT = [
     "SOPInstanceUID",
     "StudyInstanceUID",
@@ -153,7 +155,9 @@ def _facts(path: Path, calling: str) -> tuple[str, str, Facts]:
         InvalidFileError: If the file may not be parsed.
     """
     check_file(path)
-    said = dcmread(path, stop_before_pixels=True, specific_tags=LOOKED_AT)
+    said = dcmread(path, stop_before_pixels=True, specific_tags=LOOKED_AT, defer_size=LONGEST_BYTES)
+    if any(getattr(one, "length", 0) > LONGEST_BYTES for one in said.values()):  # left where it is
+        raise WarplineError("The object's names are too long.")
     uid, study, series = (_text(said, f"{of}InstanceUID") for of in ("SOP", "Study", "Series"))
     if not (uid and study and series):
         raise WarplineError("The object has no UIDs.")

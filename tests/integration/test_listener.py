@@ -168,6 +168,19 @@ def test_more_than_is_allowed_is_refused(listening: Listening, tmp_path: Path) -
     assert len(list(listening.incoming.series())) == 1
 
 
+def test_a_name_that_is_too_long_is_not_read(listening: Listening, tmp_path: Path) -> None:
+    placed = affine_of(np.eye(3), (1, 2, 3), (0, 0, 0))
+    zeros = np.zeros((4, 4, 1), np.int16)
+    (path,) = write_series(tmp_path / "s", zeros, placed, series="1.2.9", ProtocolName="P")
+    content = path.read_bytes()
+    name = b"\x18\0\x30\x10LO\2\0P "
+    assert name in content
+    for length, code in ((4096, 0), (4098, 1), (500_000, 1)):
+        long = b"\x18\0\x30\x10UT\0\0" + length.to_bytes(4, "little") + b"P" * length
+        path.write_bytes(content.replace(name, long))
+        assert bool(push(listening.port, [path])) == bool(code)
+
+
 def test_a_sender_that_goes_away_in_the_middle_leaves_no_half_pair(
     listening: Listening, pair: dict[str, list[Path]]
 ) -> None:
