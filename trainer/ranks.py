@@ -1,5 +1,6 @@
 """The processes of one training: `torchrun` starts several, each with its share of every batch."""
 
+import importlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -60,10 +61,17 @@ class Ranks:
 
 @contextmanager
 def joined(device: str) -> Iterator[Ranks]:
-    """Join the processes that `torchrun` started; alone without it."""
+    """Join the processes that `torchrun` started; alone without it.
+
+    No thread of the group is left afterwards.
+    """
     if "WORLD_SIZE" not in os.environ or os.environ["WORLD_SIZE"] == "1":
         yield Ranks()
         return
+    # Its functions have the group as a default argument. Imported later, as torch's optimisers do,
+    # it would keep the group for good, and gloo's threads, which still hold tensors, would ask for
+    # the interpreter's lock while it ends: "terminate called without an active exception".
+    importlib.import_module("torch.distributed.nn.functional")
     dist.init_process_group("nccl" if device == "cuda" else "gloo")
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]))
