@@ -10,6 +10,7 @@ from tests.dicoms import affine_of, write_series
 
 Make = Callable[[Path], object]
 SLICES = 12
+ENHANCED = {"CT": "1.2.840.10008.5.1.4.1.1.2.1", "MR": "1.2.840.10008.5.1.4.1.1.4.1"}
 DATA = np.arange(6 * 5 * SLICES, dtype=np.int16).reshape(6, 5, SLICES)
 AFFINE = affine_of(np.diag([-1.0, -1.0, 1.0]), (1.0, 1.0, 2.0), (0, 0, 0))
 
@@ -122,22 +123,28 @@ def enhanced(change: Callable[[Dataset], object]) -> Make:
 
     def make(folder: Path) -> None:
         series(folder)
-        files = sorted(folder.iterdir())
-        one = dcmread(files[0])
-        frames = [dcmread(file) for file in files]
-        for file in files:
-            file.unlink()
-        one.SOPClassUID = one.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2.1"
-        one.NumberOfFrames = len(frames)
-        one.PixelData = b"".join(frame.PixelData for frame in frames)
-        one.PerFrameFunctionalGroupsSequence = Sequence([_groups(frame) for frame in frames])
-        for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
-                        "SliceThickness", "RescaleSlope", "RescaleIntercept"):  # fmt: skip
-            delattr(one, keyword)
-        change(one)
-        one.save_as(folder / "one.dcm", enforce_file_format=True)
+        gathered(folder, change)
 
     return make
+
+
+def gathered(folder: Path, change: Callable[[Dataset], object]) -> None:
+    """Make one enhanced image of a folder's slices."""
+    files = sorted(folder.iterdir())
+    one = dcmread(files[0])
+    frames = [dcmread(file) for file in files]
+    for file in files:
+        file.unlink()
+    kind = ENHANCED[str(one.Modality)]
+    one.SOPClassUID = one.file_meta.MediaStorageSOPClassUID = kind
+    one.NumberOfFrames = len(frames)
+    one.PixelData = b"".join(frame.PixelData for frame in frames)
+    one.PerFrameFunctionalGroupsSequence = Sequence([_groups(frame) for frame in frames])
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
+                    "SliceThickness", "RescaleSlope", "RescaleIntercept"):  # fmt: skip
+        delattr(one, keyword)
+    change(one)
+    one.save_as(folder / "one.dcm", enforce_file_format=True)
 
 
 def _groups(frame: Dataset) -> Dataset:
