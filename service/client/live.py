@@ -19,9 +19,10 @@ from service.client.rpc_problems import failed
 from service.client.rpc_steps import Failed
 from service.errors import UnavailableError, WarplineError
 from service.pb import warpline_pb2 as pb
-from service.pb.warpline_pb2_grpc import LiveServiceStub
+from service.rpc.voxel_chunks import serialized
 
 PATIENCE_S = 60.0
+METHOD = "/warpline.v1.LiveService/Live"
 
 
 class LiveSession:
@@ -224,7 +225,10 @@ class LiveSession:
     def _connection(self) -> Failed | None:
         """One connection, until it ends."""
         requests = _Requests(self._talk, self._changed, self._tell)
-        call = LiveServiceStub(self._channel).Live(requests, metadata=self._metadata)
+        live = self._channel.stream_stream(
+            METHOD, request_serializer=serialized, response_deserializer=pb.LiveResponse.FromString
+        )
+        call = live(requests, metadata=self._metadata)
         try:
             for response in call:
                 with self._changed:
@@ -252,7 +256,7 @@ class _Requests:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> pb.LiveRequest:
+    def __next__(self) -> pb.LiveRequest | bytes:
         with self._changed:
             while not self._is_over and not self._talk.is_over:
                 request = self._talk.next_request(time.monotonic())

@@ -69,6 +69,7 @@ class FrameQueue:
         self._unsettled: dict[int, OutgoingFrame] = {}
         self._resent: set[int] = set()
         self._number = 0
+        self._room: np.ndarray | None = None  # of an answered frame, for the next one
         self.credit = 0
         self.counters = Counters()
         self.last_answer = 0
@@ -92,6 +93,14 @@ class FrameQueue:
             self.counters.overtaken += 1
         self._waiting.append(frame)
         return self._number
+
+    def take_room(self) -> np.ndarray | None:
+        """Memory of a frame that was answered: a new copy each time costs more than the copying.
+
+        Fresh memory of 4 MiB takes 0.9 ms to be mapped and filled, memory that was used 0.07.
+        """
+        room, self._room = self._room, None
+        return room
 
     def next(self) -> OutgoingFrame | None:
         """The frame to be sent now, if the server has room for one."""
@@ -123,6 +132,8 @@ class FrameQueue:
             return None
         self.last_answer = number
         frame = self._unsettled.pop(number, None)
+        if frame is not None and number not in self._resent:  # a second time it may be on its way
+            self._room = frame.voxels
         for older in [known for known in self._unsettled if known < number]:
             del self._unsettled[older]
             self.counters.lost += 1
@@ -153,8 +164,12 @@ def outgoing(
     acquired_at: datetime | None,
     now_s: float,
     announced: tuple[tuple[int, int, int], np.dtype[np.generic]],
+    *,
+    room: np.ndarray | None = None,
 ) -> OutgoingFrame:
     """A frame of an array, which may be changed afterwards; its number comes with the queue.
+
+    The copy goes into `room`, where there is some: an array of what was announced.
 
     Raises:
         FrameMismatchError: If it is not as announced.
@@ -175,4 +190,7 @@ def outgoing(
         stamp = Timestamp()
         stamp.FromDatetime(acquired_at)
         start.acquired_at.CopyFrom(stamp)
-    return OutgoingFrame(start, sendable(voxels, "frame"), now_s)
+    if room is None:
+        return OutgoingFrame(start, sendable(voxels, "frame"), now_s)
+    np.copyto(room, voxels)
+    return OutgoingFrame(start, room, now_s)

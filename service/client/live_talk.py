@@ -94,7 +94,8 @@ class LiveTalk:
             FrameMismatchError: If it is not as announced.
         """
         announced = (self._opening.frame_shape, self._opening.frame_dtype)
-        return self.frames.add(outgoing(voxels, affine, acquired_at, now_s, announced))
+        room = self.frames.take_room()
+        return self.frames.add(outgoing(voxels, affine, acquired_at, now_s, announced, room=room))
 
     def take_answer(self) -> LiveAnswer | None:
         """The oldest answer that was not taken; makes room for another."""
@@ -118,8 +119,8 @@ class LiveTalk:
         self._owed_credit = 0
         self._beaten_s = now_s
 
-    def next_request(self, now_s: float) -> pb.LiveRequest | None:
-        """What may be sent now; None when something must happen first."""
+    def next_request(self, now_s: float) -> pb.LiveRequest | bytes | None:
+        """What may be sent now, voxels as bytes; None when something must happen first."""
         if not self._has_asked:
             self._has_asked = True
             return pb.LiveRequest(open=self._open())
@@ -225,7 +226,7 @@ class LiveTalk:
             tuple(ready.warnings),
         )
 
-    def _next_voxels(self) -> pb.LiveRequest | None:
+    def _next_voxels(self) -> pb.LiveRequest | bytes | None:
         while self._parts:
             if (request := self._parts[0].next()) is not None:
                 return request

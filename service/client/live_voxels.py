@@ -4,6 +4,7 @@ import numpy as np
 from isal import isal_zlib
 
 from service.pb import warpline_pb2 as pb
+from service.rpc.voxel_chunks import chunk_request
 
 CHUNK_BYTES = 2**20
 
@@ -26,17 +27,16 @@ class VoxelSending:
         self._data = voxels.reshape(-1).view(np.uint8).data
         self._offset = offset
 
-    def next(self) -> pb.LiveRequest | None:
-        """The next chunk; None after the last one.
-
-        The message is filled where it lies; a chunk that is put in afterwards is copied.
-        """
+    def next(self) -> bytes | None:
+        """A LiveRequest with the next chunk, as it is sent; None after the last one."""
         if self._offset >= len(self._data):
             return None
-        data = bytes(self._data[self._offset : self._offset + CHUNK_BYTES])
-        request = pb.LiveRequest()
-        chunk = request.chunk
-        chunk.target, chunk.frame, chunk.offset = self._target, self._frame, self._offset
-        chunk.data, chunk.crc32 = data, isal_zlib.crc32(data)
+        data = self._data[self._offset : self._offset + CHUNK_BYTES]
+        chunk = pb.VoxelChunk(
+            target=self._target,
+            frame=self._frame,
+            offset=self._offset,
+            crc32=isal_zlib.crc32(data),
+        )
         self._offset += len(data)
-        return request
+        return chunk_request(chunk, data)

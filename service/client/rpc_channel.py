@@ -43,6 +43,7 @@ def options() -> list[tuple[str, Any]]:
     """Options of a channel: notice dead networks, come back quickly."""
     return [
         ("grpc.primary_user_agent", software()),
+        ("grpc.http2.max_frame_size", 2**20),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.initial_reconnect_backoff_ms", 200),

@@ -9,10 +9,11 @@ from isal import isal_zlib
 
 from service.live.buffers import chunks_of
 from service.live.frames import Frame
-from service.live.wire import Outgoing, chunk_response, header_of, point_of, rows_of
+from service.live.wire import Outgoing, header_of, point_of, rows_of
 from service.pb import warpline_pb2 as pb
 from service.registration.grid import Grid
 from service.registration.tracked import Tracked, Wanted, in_half_precision
+from service.rpc.voxel_chunks import chunk_response
 
 VERDICTS = {"pass": pb.VERDICT_PASS, "warn": pb.VERDICT_WARN, "fail": pb.VERDICT_FAIL}
 

@@ -21,12 +21,12 @@ from service.live.opening import LiveLimits
 from service.live.probes import Probes
 from service.live.sessions import Sessions
 from service.live.turns import Turns
-from service.live.wire import serialized
 from service.pb import warpline_pb2 as pb
 from service.rpc.calls import current_call
 from service.rpc.door import Door
 from service.rpc.metrics import CallMetrics
 from service.rpc.server import address_of, bind, describe, make_server
+from service.rpc.voxel_chunks import serialized
 from service.settings import Settings
 
 SERVICE = pb.DESCRIPTOR.services_by_name["LiveService"].full_name

@@ -32,14 +32,6 @@ DTYPES: dict[int, np.dtype[np.generic]] = {
 VOXEL_TYPES = {dtype: pb.VoxelType.Name(number) for number, dtype in DTYPES.items()}
 # A message, or one that is serialized already.
 Outgoing = pb.LiveResponse | bytes
-LENGTH_DELIMITED = 2
-CHUNK_TAG, DATA_TAG = (
-    bytes([descriptor.fields_by_name[name].number << 3 | LENGTH_DELIMITED])
-    for descriptor, name in (
-        (pb.LiveResponse.DESCRIPTOR, "chunk"),
-        (pb.VoxelChunk.DESCRIPTOR, "data"),
-    )
-)
 OPTION_NAMES = tuple(field.name for field in pb.RegisterOptions.DESCRIPTOR.fields)
 
 
@@ -142,29 +134,3 @@ def options_of(message: pb.RegisterOptions) -> RegisterOptions:
         raise ValidationError(
             "Some options cannot be chosen as they are.", field="options", errors=rows
         ) from None
-
-
-def serialized(message: Outgoing) -> bytes:
-    """The bytes of a message."""
-    return message if isinstance(message, bytes) else message.SerializeToString()
-
-
-def chunk_response(chunk: pb.VoxelChunk, data: memoryview) -> bytes:
-    """A LiveResponse with a chunk that has these data, copied once instead of three times.
-
-    Source: Protocol Buffers, Encoding: fields may come in any order, so the data come last.
-    """
-    head = chunk.SerializeToString()
-    start = DATA_TAG + _varint(len(data))
-    size = _varint(len(head) + len(start) + len(data))
-    return b"".join((CHUNK_TAG, size, head, start, data))
-
-
-def _varint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first; the highest bit says that more follow."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)

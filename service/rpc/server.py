@@ -20,6 +20,7 @@ MOST_CALLS = 4096
 OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.max_send_message_length", MESSAGE_BYTES),
+    ("grpc.http2.max_frame_size", MIB),  # a chunk in a few frames instead of 64
     ("grpc.max_concurrent_streams", 256),  # of one connection
     ("grpc.absolute_max_metadata_size", 16 * 1024),
     ("grpc.so_reuseport", 0),  # a port that is taken is an error, not a second server

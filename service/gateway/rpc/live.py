@@ -13,7 +13,7 @@ import grpc
 from service.errors import LiveNotOfferedError, UnavailableError
 from service.pb import warpline_pb2 as pb
 from service.rpc.calls import current_call
-from service.rpc.server import MESSAGE_BYTES
+from service.rpc.server import MESSAGE_BYTES, MIB
 from service.rpc.status import DETAILS_KEY, REQUEST_ID_KEY
 
 SERVICE = pb.DESCRIPTOR.services_by_name["LiveService"].full_name
@@ -23,6 +23,7 @@ FORWARDED = frozenset({"authorization", "x-api-key"})
 OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.max_send_message_length", MESSAGE_BYTES),
+    ("grpc.http2.max_frame_size", MIB),
     # The live process may have been started again: look soon.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from service.client.live_answers import Arriving
+from service.client.live_frames import FrameQueue, OutgoingFrame, outgoing
 from service.client.live_talk import MOST_COMPLAINTS, LiveTalk
 from service.client.live_terms import Opening, matrix_of, rows_of, sendable
 from service.client.live_voxels import CHUNK_BYTES, VoxelSending
@@ -50,10 +51,42 @@ def test_the_last_axis_is_the_fastest_whatever_lies_in_memory():
 def test_chunks_follow_one_another_from_any_byte():
     voxels = np.random.default_rng(0).integers(0, 9, 3 * CHUNK_BYTES // 2, np.uint8)
     sending = VoxelSending(pb.VOXEL_TARGET_FRAME, 7, voxels.reshape(1, 1, -1), offset=100)
-    chunks = [request.chunk for request in iter(sending.next, None)]
+    chunks = [pb.LiveRequest.FromString(sent).chunk for sent in iter(sending.next, None)]
     assert [chunk.offset for chunk in chunks] == [100, 100 + CHUNK_BYTES]
     assert b"".join(chunk.data for chunk in chunks) == voxels[100:].tobytes()
     assert all(chunk.crc32 == zlib.crc32(chunk.data) for chunk in chunks)
+    assert {(chunk.target, chunk.frame) for chunk in chunks} == {(pb.VOXEL_TARGET_FRAME, 7)}
+
+
+def offered(queue: FrameQueue, value: int) -> OutgoingFrame:
+    """A frame of this value, on its way."""
+    announced = ((2, 3, 4), np.dtype("<i2"))
+    voxels = np.full((2, 3, 4), value, np.int16)
+    queue.add(outgoing(voxels, None, None, 0.0, announced, room=queue.take_room()))
+    queue.credit += 1
+    frame = queue.next()
+    assert frame is not None
+    return frame
+
+
+def test_the_memory_of_an_answered_frame_is_used_for_the_next_and_of_no_other():
+    queue = FrameQueue(is_every=True)
+    first, second = offered(queue, 1), offered(queue, 2)
+    queue.answered(1, 0.0)
+    third = offered(queue, 3)
+    assert third.voxels is first.voxels
+    assert second.voxels.max() == 2
+    queue.refused(2, "no-contrast")
+    queue.go_on(credit=1, last_frame=0)  # the third is sent a second time
+    again = queue.next()
+    assert again is third
+    queue.answered(3, 0.0)
+    assert offered(queue, 4).voxels is not third.voxels
+
+
+def test_what_is_sent_says_what_it_is():
+    frame = offered(FrameQueue(is_every=False), 1)
+    assert (frame.start.voxel_type, list(frame.start.shape)) == (pb.VOXEL_TYPE_INT16, [2, 3, 4])
 
 
 def test_a_matrix_is_sent_row_by_row():
