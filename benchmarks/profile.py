@@ -83,9 +83,7 @@ def watch_kernels() -> None:
     def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
         launched = plain(function)
         name = f"{function.__module__.rsplit('.', 1)[-1]}.{function.__name__}"
-        timed = PROFILE.watched(name, launched)
-        launch._compiled[timed] = launch._compiled[launched]
-        return timed
+        return PROFILE.watched(name, launched)
 
     launch.kernel = kernel
 

@@ -44,34 +44,31 @@ Register = Callable[[Subject, Watch], Ended]
 
 @contextmanager
 def registering(terms: Terms) -> Iterator[Register]:
-    """Import, link and open once; what is given registers subjects to the same fixed image."""
-    from service.registration.kernels import ahead
+    """Import and open once; what is given registers subjects to the same fixed image."""
+    from service.cli.models_here import engines_here
+    from service.registration.files.limits import Limits
+    from service.registration.kept_fixed import KeptFixed
+    from service.registration.pipeline import register_files
+    from service.settings import Settings
 
-    with ahead.loading():
-        from service.cli.models_here import engines_here
-        from service.registration.files.limits import Limits
-        from service.registration.kept_fixed import KeptFixed
-        from service.registration.pipeline import register_files
-        from service.settings import Settings
+    settings = Settings()
+    limits, kept = Limits(settings.max_voxels, settings.max_axis), KeptFixed()
+    with engines_here(settings) as models:
 
-        settings = Settings()
-        limits, kept = Limits(settings.max_voxels, settings.max_axis), KeptFixed()
-        with engines_here(settings) as models:
+        def work(subject: Subject, folder: Path, watch: Watch) -> None:
+            files = terms.fixed | subject.files
+            register_files(
+                files,
+                terms.options,
+                folder,
+                models,
+                limits=limits,
+                watch=watch,
+                kept=kept,
+                secret=settings.deidentification_secret,
+            )
 
-            def work(subject: Subject, folder: Path, watch: Watch) -> None:
-                files = terms.fixed | subject.files
-                register_files(
-                    files,
-                    terms.options,
-                    folder,
-                    models,
-                    limits=limits,
-                    watch=watch,
-                    kept=kept,
-                    secret=settings.deidentification_secret,
-                )
-
-            yield lambda subject, watch: _ended(subject, terms.root, work, watch)
+        yield lambda subject, watch: _ended(subject, terms.root, work, watch)
 
 
 def _ended(

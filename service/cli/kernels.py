@@ -7,7 +7,12 @@ from pathlib import Path
 from service import registration
 from service.cli import screen
 
-NO_KERNELS = frozenset({"__init__.py", "ahead.py", "launch.py"})
+NO_KERNELS = frozenset(
+    {"__init__.py", "compiling.py", "launch.py", "linking.py", "machine_code.py"}
+)
+
+# Files of machine code: ours, and numba's where it does all.
+KINDS = ("*.kernel", "*.nbi")
 
 
 @dataclass(frozen=True)
@@ -24,28 +29,28 @@ class Kernels:
 
 
 def kernels() -> Kernels:
-    """Compare each kernel module with numba's index files, which name it."""
+    """Compare each kernel module with the files of machine code, which name it."""
     package = Path(next(iter(registration.__path__))) / "kernels"
     sources = [path for path in package.glob("*.py") if path.name not in NO_KERNELS]
-    indices = list(_cache(package).rglob("*.nbi"))
-    compiled = sum(1 for source in sources if _is_compiled(source, indices))
+    codes = [path for kind in KINDS for cache in _caches(package) for path in cache.rglob(kind)]
+    compiled = sum(1 for source in sources if _is_compiled(source, codes))
     return Kernels(len(sources), compiled)
 
 
-def _cache(package: Path) -> Path:
-    """Where numba keeps what it compiled."""
+def _caches(package: Path) -> list[Path]:
+    """Where compiled kernels are kept; see kernels/machine_code.py."""
     if "NUMBA_CACHE_DIR" in os.environ:
-        return Path(os.environ["NUMBA_CACHE_DIR"])
+        return [Path(os.environ["NUMBA_CACHE_DIR"])]
     if os.access(package, os.W_OK):
-        return package / "__pycache__"
-    return Path.home() / ".cache" / "numba"
+        return [package / "__pycache__"]
+    users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return [users / "warpline", users / "numba"]
 
 
-def _is_compiled(source: Path, indices: list[Path]) -> bool:
+def _is_compiled(source: Path, codes: list[Path]) -> bool:
     changed = source.stat().st_mtime
     return any(
-        index.name.startswith(f"{source.stem}.") and index.stat().st_mtime >= changed
-        for index in indices
+        f".{source.stem}." in f".{code.name}" and code.stat().st_mtime >= changed for code in codes
     )
 
 

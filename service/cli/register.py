@@ -125,25 +125,22 @@ def here(
 def _register_here(
     files: dict[str, Path], options: RegisterOptions, folder: Path, watch: screen.Watch
 ) -> Report:
-    """Import, link and open side by side: what takes longest is begun first."""
+    """Import and open side by side: what takes longest is begun first."""
     from service.cli.kernels import note_first_run
-    from service.registration.kernels import ahead
+    from service.cli.models_here import engines_here
+    from service.settings import Settings
 
     note_first_run()
-    with ahead.loading():
-        from service.cli.models_here import engines_here
-        from service.settings import Settings
+    settings = Settings()
+    with engines_here(settings) as models, opening(models, options):
+        from service.registration.files.limits import Limits
+        from service.registration.pipeline import register_files
 
-        settings = Settings()
-        with engines_here(settings) as models, opening(models, options):
-            from service.registration.files.limits import Limits
-            from service.registration.pipeline import register_files
-
-            limits = Limits(settings.max_voxels, settings.max_axis)
-            secret = settings.deidentification_secret
-            return register_files(
-                files, options, folder, models, limits=limits, watch=watch, secret=secret
-            )
+        limits = Limits(settings.max_voxels, settings.max_axis)
+        secret = settings.deidentification_secret
+        return register_files(
+            files, options, folder, models, limits=limits, watch=watch, secret=secret
+        )
 
 
 @contextmanager

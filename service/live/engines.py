@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from threading import Lock
 
-import numba
 import numpy as np
 
 from service.live.opening import Opening
 from service.live.ports import TracksFrames
 from service.registration.grid import Grid
+from service.registration.kernels.launch import set_threads
 from service.registration.models_folder import ModelFolder, Models
 from service.registration.options import RegisterOptions
 from service.registration.tracked import Reference, Wanted
@@ -26,7 +26,7 @@ class Engines:
     def __init__(self, config: Settings) -> None:
         """Take the threads that the settings grant; call it on the thread that will do the work."""
         if config.threads is not None:
-            numba.set_num_threads(min(config.threads, numba.get_num_threads()))
+            set_threads(config.threads)
         self._config = config
         self._shipped = ModelFolder(
             config.models_dir, provider=config.provider, threads=config.threads

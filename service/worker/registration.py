@@ -1,12 +1,11 @@
 """Ties the registration pipeline to this process's settings; imports the science."""
 
-import numba
-
 from service.audit.log import AuditLog
 from service.jobs.runner import Work
 from service.pacs.archive import SeriesLimits
 from service.pacs.peers import Peers
 from service.registration.files.limits import Limits
+from service.registration.kernels.launch import set_threads
 from service.registration.models_folder import ModelFolder
 from service.settings import Settings
 from service.stores.build import Stores
@@ -35,7 +34,7 @@ def make_work(config: Settings, stores: Stores) -> Work:
     The last engines are kept, so a process loads the models that it uses once.
     """
     if config.threads is not None:
-        numba.set_num_threads(min(config.threads, numba.get_num_threads()))
+        set_threads(config.threads)
     return Registration(
         stores.blobs,
         models_of(config, stores),

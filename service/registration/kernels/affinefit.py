@@ -11,9 +11,8 @@ x by D (x, 1) changes the sum by g^T D with the Gauss-Newton normal equations
 """
 
 import numpy as np
-from numba import prange
 
-from service.registration.kernels.launch import device, kernel
+from service.registration.kernels.launch import device, kernel, prange
 
 EPSILON = 1e-3  # of the variance of the whole image, which callers scale to 1
 MARGIN = 2
@@ -292,16 +291,31 @@ def _add_parts(parts, out):
                 out[p, q] += part[p, q]
 
 
-@kernel
-def evaluate(fixed, mask, moving, matrices, nk, normals):
+def evaluate(
+    fixed: np.ndarray,
+    mask: np.ndarray,
+    moving: tuple[np.ndarray, np.ndarray],
+    matrices: np.ndarray,
+    nk: int,
+    normals: np.ndarray,
+) -> np.ndarray:
     """The mean cc of every candidate; `normals` (n, 12, 13) is filled when it is not empty.
 
     `fixed`, `mask`: padded planes; `moving`: (values, 1 where they count), 3-D; `matrices`:
     (n, 3, 4) from padded fixed voxels to moving ones. Of `normals` the last column is the
     right-hand side.
     """
+    scores = np.zeros(matrices.shape[0])
+    evaluate_all((fixed, mask), moving, matrices, nk, normals, scores)
+    return scores
+
+
+@kernel
+def evaluate_all(planes, moving, matrices, nk, normals, scores):
+    """As `evaluate`, `planes` being (fixed, mask); `scores` (n) is filled."""
+    fixed, mask = planes
     count, (ni, size) = matrices.shape[0], fixed.shape
-    scores, counted = np.zeros(count), np.zeros(ni)
+    counted = np.zeros(ni)
     warped, own = np.empty((ni, size), np.float32), np.empty((ni, size), np.float32)
     sums, totals = np.empty((SUMS, ni, size), np.float32), np.zeros(ni)
     parts = np.zeros((ni if normals.shape[0] > 0 else 0, 12, 13))
@@ -317,10 +331,9 @@ def evaluate(fixed, mask, moving, matrices, nk, normals):
             totals[i] = _slopes(fixed, warped, np.int64(i), rows)
             counted[i] = _count(mask[i])
             if parts.shape[0] > 0:
-                planes, moments = (warped[i - 1], warped[i], warped[i + 1], nk), np.empty((24, 3))
-                _plane_moments(rows[0], rows[5], planes, moments)
+                three, moments = (warped[i - 1], warped[i], warped[i + 1], nk), np.empty((24, 3))
+                _plane_moments(rows[0], rows[5], three, moments)
                 _add_plane(moments, np.int64(i), parts[i])
         scores[n] = _total(totals) / max(_total(counted), 1.0)
         if parts.shape[0] > 0:
             _add_parts(parts, normals[n])
-    return scores

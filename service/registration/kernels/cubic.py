@@ -1,16 +1,15 @@
 """Cubic B-spline interpolation: coefficients that interpolate, and their sum at moving indices.
 
 The volume goes on beyond its border by reflection about the outermost voxel centres, as ITK's and
-scipy's (mode `mirror`) do. This is the one module that borrows compiled functions, those of `pull`
-that find a row's moving indices: after an edit there, numba's cache of this file must be removed.
+scipy's (mode `mirror`) do. This is the one module that borrows functions to compile, those of
+`pull` that find a row's moving indices.
 """
 
 import math
 
 import numpy as np
-from numba import prange
 
-from service.registration.kernels.launch import device, kernel
+from service.registration.kernels.launch import device, kernel, prange
 from service.registration.kernels.pull import (
     PARTS,
     _clamped,

@@ -22,9 +22,8 @@ window only.
 """
 
 import numpy as np
-from numba import prange
 
-from service.registration.kernels.launch import device, kernel
+from service.registration.kernels.launch import device, kernel, prange
 
 MARGIN = 2  # voxels of margin on each side, the radius of the widest window here
 EPSILON = 1e-3  # of the variance of the whole image, which callers scale to 1

@@ -15,9 +15,8 @@ MARGIN voxels that repeats the outermost inner ones.
 """
 
 import numpy as np
-from numba import prange
 
-from service.registration.kernels.launch import device, kernel
+from service.registration.kernels.launch import device, kernel, prange
 
 MARGIN = 2
 

@@ -1,9 +1,8 @@
 """Separable weighted sums along the three axes, for smoothing and downsampling."""
 
 import numpy as np
-from numba import prange
 
-from service.registration.kernels.launch import device, kernel
+from service.registration.kernels.launch import device, kernel, prange
 
 ZERO = np.float32(0.0)
 

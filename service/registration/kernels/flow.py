@@ -5,9 +5,8 @@ float64; each kernel says which. Indices are of voxels, integers at their centre
 """
 
 import numpy as np
-from numba import prange
 
-from service.registration.kernels.launch import device, kernel
+from service.registration.kernels.launch import device, kernel, prange
 
 ZERO, HALF = np.float32(0.0), np.float32(0.5)
 ONE_UP, TWO_UP = np.uint64(1), np.uint64(2)

@@ -11,9 +11,8 @@ a voxel's own place there is one further on. Beyond the border the field goes on
 """
 
 import numpy as np
-from numba import prange
 
-from service.registration.kernels.launch import device, kernel
+from service.registration.kernels.launch import device, kernel, prange
 
 ZERO, HALF, ONE, TWO = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(2.0)
 A_TWELFTH = np.float32(1 / 12)

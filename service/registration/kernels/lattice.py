@@ -1,9 +1,8 @@
 """Bring volumes and fields onto a lattice through an affine of voxel indices."""
 
 import numpy as np
-from numba import prange
 
-from service.registration.kernels.launch import device, kernel
+from service.registration.kernels.launch import device, kernel, prange
 
 
 @device

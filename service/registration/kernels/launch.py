@@ -1,37 +1,35 @@
-"""How kernels are compiled and started.
+"""How kernels are started.
 
-A kernel module imports no compiled function of another one: numba's cache looks at the kernel's own
-file only, and would keep running yesterday's version of a function that lives elsewhere. Sums and
-the like are written as loops: numpy's bring in numba's implementations of them, and scipy.
+Sums and the like are written as loops in kernels: numpy's bring in numba's implementations of them.
+
+Numba is imported when something is compiled, and only then: machine code that an earlier run left
+on disk is linked without it, in a hundredth of the time; see `machine_code`.
 """
 
 import os
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
 
 # OpenMP's threads spin between two launches, for milliseconds, on cores that the Python between
 # them, or another process, could use: beside others a registration then takes twice as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import numba
-from numba.core.caching import FunctionCache
-from numba.core.runtime.nrt import rtsys
-
 Inputs = ParamSpec("Inputs")
 Result = TypeVar("Result")
 
-# Reordering sums is not allowed, nor is assuming that no NaN comes: a NaN index must reach the
-# border test. Fusing a product and a sum, ignoring the sign of zero and reciprocals are harmless.
-SAFE_FASTMATH = {"contract", "nsz", "arcp"}
+# A loop whose turns may run side by side; numba's own takes its place when it compiles.
+prange = range
 
-# Lets the compiler put the components of a vector into one SIMD register; numba leaves it off.
-numba.config.SLP_VECTORIZE = 1  # type: ignore[attr-defined]
+# What tells two layouts apart for the compiler: C or Fortran order, aligned, writeable.
+C_ORDER, F_ORDER, ALIGNED, WRITEABLE = 0x1, 0x2, 0x100, 0x400
+LAYOUT = C_ORDER | F_ORDER | ALIGNED | WRITEABLE
 
-# What numba compiles, by the function that launches it.
-_compiled: dict[Callable[..., Any], Any] = {}
+# Functions that kernels call.
+devices: set[Callable[..., Any]] = set()
 
 # One parallel launch at a time. Numba's `workqueue` layer (where libgomp is missing) ends the
 # process when two threads launch at once; OpenMP would take it, but only oversubscribe the cores.
@@ -40,57 +38,55 @@ _launching = threading.Lock()
 
 def device(function: Callable[Inputs, Result]) -> Callable[Inputs, Result]:
     """A function that kernels of the same module call; compiled into them."""
-    compiled: Callable[Inputs, Result] = numba.njit(
-        nogil=True, error_model="numpy", fastmath=SAFE_FASTMATH
-    )(function)
-    return compiled
-
-
-class _DiskCache(FunctionCache):
-    """Machine code on disk, loaded without what only a compiler needs.
-
-    Numba gets ready to compile before it looks on the disk: a quarter of a second of imports, more
-    where scipy is installed. Compiling does that itself when it comes to it.
-    """
-
-    def load_overload(self, sig, target_context):
-        rtsys.initialize(target_context)  # what kernels allocate memory with
-        with self._guard_against_spurious_io_errors():
-            return self._load_overload(sig, target_context)
-
-    def signatures(self, target_context):
-        """The types of arguments that it was compiled for, as it stands, on this machine."""
-        index = self._cache_file._load_index()
-        keys = {sig: self._index_key(sig, target_context.codegen()) for sig, *_ in index}
-        return [sig for sig, key in keys.items() if key in index]
+    devices.add(function)
+    return function
 
 
 def kernel(function: Callable[Inputs, Result]) -> Callable[Inputs, Result]:
     """A threaded kernel: compiled once for each machine, safe to call from any thread.
 
-    It uses `numba.get_num_threads()` threads of the calling thread's setting, and lets other Python
-    threads run meanwhile. OpenMP does not survive a fork: launch kernels after it, not before.
+    It uses as many threads as `set_threads` grants the calling thread, all by default, and lets
+    other Python threads run meanwhile. It takes arrays, numbers and tuples of them, by position,
+    and returns nothing: to hand out an array, numba's machine code would have numba imported.
+    OpenMP does not survive a fork: launch kernels after it, not before.
     """
-    compiled: Any = numba.njit(
-        parallel=True, nogil=True, error_model="numpy", fastmath=SAFE_FASTMATH
-    )(function)  # fmt: skip
-    # Without a cache where neither the package nor the user's cache folder can be written.
-    with suppress(RuntimeError):
-        compiled._cache = _DiskCache(function)
+    executables: dict[object, Callable[..., Any]] = {}
 
     @wraps(function)
     def launch(*args: Inputs.args, **kwargs: Inputs.kwargs) -> Result:
+        kind = kind_of(args)
         with _launching:
-            result: Result = compiled(*args, **kwargs)
+            executable = executables.get(kind)
+            if executable is None:
+                from service.registration.kernels import machine_code
+
+                executable = executables[kind] = machine_code.executable(function, kind, args)
+            result: Result = executable(*args, **kwargs)
             return result
 
-    _compiled[launch] = compiled
     return launch
 
 
-def load_compiled(launch: Callable[..., Any]) -> None:
-    """Load a kernel as it was compiled on this machine before; nothing where it was not."""
-    compiled = _compiled[launch]
-    if isinstance(compiled._cache, _DiskCache):
-        for signature in compiled._cache.signatures(compiled.targetctx):
-            compiled.compile(signature)
+def kind_of(value: Any) -> object:
+    """What a value is to the compiler: values of one kind are served by the same machine code."""
+    if isinstance(value, np.ndarray):
+        layout = value.flags.num & LAYOUT
+        return value.dtype.str, value.ndim, layout & ~F_ORDER if layout & C_ORDER else layout
+    if isinstance(value, tuple):
+        return tuple(map(kind_of, value))
+    return value.dtype.str if isinstance(value, np.generic) else type(value).__name__
+
+
+def threads() -> int:
+    """How many threads a kernel uses that is launched from this thread."""
+    from service.registration.kernels import machine_code
+
+    return machine_code.thread_pool().threads()
+
+
+def set_threads(most: int) -> None:
+    """Use at most so many threads for kernels that are launched from this thread."""
+    from service.registration.kernels import machine_code
+
+    pool = machine_code.thread_pool()
+    pool.set_threads(max(1, min(most, pool.threads())))

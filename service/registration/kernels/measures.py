@@ -1,9 +1,8 @@
 """Threaded passes over two volumes: sums for correlation, joint counts, label surfaces."""
 
 import numpy as np
-from numba import prange
 
-from service.registration.kernels.launch import device, kernel
+from service.registration.kernels.launch import device, kernel, prange
 
 LANES = 16  # partial sums, so that adding up vectorises in a fixed order
 

@@ -15,9 +15,8 @@ Every kernel takes `path = (field, maps, how)`: float32 (i, j, k, 3), float64 (3
 """
 
 import numpy as np
-from numba import prange
 
-from service.registration.kernels.launch import device, kernel
+from service.registration.kernels.launch import device, kernel, prange
 
 LANES, PARTS = 64, 32
 

@@ -1,9 +1,8 @@
 """Weighted sums of a few neighbours along one axis: what makes a volume coarser or finer."""
 
 import numpy as np
-from numba import prange
 
-from service.registration.kernels.launch import kernel
+from service.registration.kernels.launch import kernel, prange
 
 
 @kernel

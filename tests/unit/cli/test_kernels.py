@@ -19,8 +19,12 @@ def test_the_cache_is_compared_with_the_sources(
     for name in ("__init__", "launch", "pull", "flow", "lattice"):
         (package / f"{name}.py").touch()
     assert (kernels().modules, kernels().compiled, kernels().are_there) == (3, 0, False)
-    for name in ("pull.warp-12.py311.nbi", "pull.labels-40.py311.nbi", "flow.compose-9.py311.nbi"):
+    for name in (
+        "a.pull.warp-12ab.kernel",
+        "pull.labels-40.py311.nbi",
+        "a.flow.compose-9ef.kernel",
+    ):
         (cache / name).touch()
     assert (kernels().compiled, kernels().are_there) == (2, True)
-    os.utime(cache / "flow.compose-9.py311.nbi", (1, 1))  # older than its source
+    os.utime(cache / "a.flow.compose-9ef.kernel", (1, 1))  # older than its source
     assert (kernels().compiled, kernels().are_there) == (1, False)

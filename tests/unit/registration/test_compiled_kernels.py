@@ -1,4 +1,4 @@
-"""Kernels are loaded from disk, without a compiler's imports, ahead of their use."""
+"""Kernels are linked from disk, without numba; what is not there, or damaged, is compiled."""
 
 import json
 import os
@@ -6,65 +6,116 @@ import subprocess
 import sys
 from pathlib import Path
 
-from service.registration.kernels import ahead
-from service.registration.kernels.launch import _compiled
+import numpy as np
+import pytest
 
+from service.registration.kernels import launch, machine_code, measures
+from service.registration.kernels.launch import kind_of
+
+KERNELS = Path(launch.__file__).parent
 USE = """
 import json, sys
 import numpy as np
 from service.registration.kernels import measures
-from service.registration.kernels.launch import _compiled, load_compiled
-kernel = measures.correlation_sums
-load_compiled(kernel)
 a, sums = np.arange(24, dtype=np.float32).reshape(2, 3, 4), np.zeros((2, 6))
 def call(dtype):
     sums[:] = 0
-    kernel(a.astype(dtype), a.astype(dtype) + 1, np.ones(a.shape, bool), sums)
-    return sums.sum(axis=0).tolist()
-first = call(np.float32)
-stats = _compiled[kernel].stats
-loaded = sum(stats.cache_hits.values()), sum(stats.cache_misses.values())
-compiler = "numba.np.arraymath" in sys.modules
-other = call(np.float64) if "compile" in sys.argv else first
-print(json.dumps([first, loaded, compiler, other]))
+    measures.correlation_sums(a.astype(dtype), a.astype(dtype) + 1, np.ones(a.shape, bool), sums)
+    return sums.sum(axis=0).tolist(), "numba" in sys.modules
+print(json.dumps([call(name) for name in sys.argv[1:]]))
 """
-LOAD = """
-import sys
-from service.registration.kernels import ahead
-for kernel in ahead.IN_ORDER:
-    ahead.load_compiled(kernel)
-print([name for name in ("numba.np.arraymath", "scipy.linalg") if name in sys.modules])
-"""
+VALUES = [24.0, 276.0, 300.0, 4324.0, 4900.0, 4600.0]
 
 
-def run(program: str, *args: str, **environment: str) -> str:
+def run(*args: str, **environment: str) -> list[list[object]]:
     done = subprocess.run(
-        [sys.executable, "-c", program, *args],
+        [sys.executable, "-c", USE, *args],
         env=os.environ | environment,
         capture_output=True,
         check=True,
         text=True,
     )
-    return done.stdout
+    found: list[list[object]] = json.loads(done.stdout)
+    return found
 
 
-def test_a_second_process_loads_what_the_first_compiled_and_can_still_compile(
+def test_a_second_process_links_what_the_first_compiled_and_can_still_compile(
     tmp_path: Path,
 ) -> None:
-    values = [24.0, 276.0, 300.0, 4324.0, 4900.0, 4600.0]
-    fresh = json.loads(run(USE, NUMBA_CACHE_DIR=str(tmp_path)))
-    assert fresh == [values, [0, 1], True, values]
-    again = json.loads(run(USE, "compile", NUMBA_CACHE_DIR=str(tmp_path)))
-    assert again == [values, [1, 0], False, values]
+    folder = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    assert run("float32", **folder) == [[VALUES, True]]
+    assert run("float32", "float64", **folder) == [[VALUES, False], [VALUES, True]]
+    assert len(list(tmp_path.glob("*.kernel"))) == 2
+    for file in tmp_path.glob("*.kernel"):
+        file.write_bytes(file.read_bytes()[:-7])  # as if the disk had been full
+    assert run("float32", **folder) == [[VALUES, True]]
+    assert run("float32", **folder) == [[VALUES, False]]
 
 
-def test_no_kernel_brings_in_the_compilers_numpy_or_scipy() -> None:
-    """Those that are compiled on this machine; a registration in these tests compiles them all."""
-    assert run(LOAD).strip() == "[]"
+def test_numba_does_all_where_its_variables_say_how(tmp_path: Path) -> None:
+    folder = {"NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_OPT": "1"}
+    assert run("float32", **folder) == [[VALUES, True]]
+    assert not list(tmp_path.glob("*.kernel"))
 
 
-def test_loading_ahead_ends_with_the_block() -> None:
-    assert set(ahead.IN_ORDER) <= set(_compiled)
-    with ahead.loading():
-        pass
-    ahead.load_compiled(ahead.IN_ORDER[0])  # a second time is free
+def test_the_name_on_disk_depends_on_the_source_the_kind_and_the_compiler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    function = measures.correlation_sums.__wrapped__  # type: ignore[attr-defined]
+    name = machine_code._file_name(function, "kind")
+    assert machine_code._file_name(function, "kind") == name
+    names = {name, machine_code._file_name(function, "another")}
+    monkeypatch.setattr(machine_code, "_compiler", lambda: b"another")
+    names.add(machine_code._file_name(function, "kind"))
+    monkeypatch.undo()
+    monkeypatch.setattr(machine_code, "_source", lambda _path: b"another")
+    names.add(machine_code._file_name(function, "kind"))
+    assert len(names) == 4
+
+
+def test_arrays_are_of_one_kind_only_if_the_compiler_cannot_tell_them_apart() -> None:
+    array = np.zeros((2, 3, 4), np.float32)
+    assert kind_of(array) == kind_of(array[:1] + 1) == kind_of(array[:, :, :])
+    frozen = array.copy()
+    frozen.setflags(write=False)
+    others = [
+        array.astype(np.float64),
+        array.astype(">f4"),
+        np.asfortranarray(array),
+        array[:, ::2],
+        array[0],
+        frozen,
+        (array,),
+        1,
+        1.0,
+        np.float32(1.0),
+        (1, (1.0,)),
+    ]
+    assert len({kind_of(value) for value in [array, *others]}) == len(others) + 1
+
+
+def test_no_kernel_module_imports_numba() -> None:
+    """But for the one that compiles: each import of numba costs a quarter of a second."""
+    lines = {
+        path.name: path.read_text("utf-8").splitlines()
+        for path in KERNELS.glob("*.py")
+        if path.name not in ("compiling.py", "machine_code.py")
+    }
+    wrong = [
+        name
+        for name, text in lines.items()
+        if any(line.strip().startswith(("import numba", "from numba")) for line in text)
+    ]
+    assert not wrong
+
+
+def test_threads_are_those_that_were_granted() -> None:
+    before = launch.threads()
+    launch.set_threads(1)
+    try:
+        assert launch.threads() == 1
+        launch.set_threads(10_000)
+        assert launch.threads() == 1
+    finally:
+        machine_code.thread_pool().set_threads(before)
+    assert launch.threads() == before

@@ -2,7 +2,6 @@
 
 import threading
 
-import numba
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -12,6 +11,7 @@ from scipy.ndimage import gaussian_filter
 from service.errors import BadLabelsError
 from service.registration.fields import Affine, DisplacementField, VelocityField
 from service.registration.grid import Grid
+from service.registration.kernels import launch, machine_code
 from service.registration.resample import (
     compose,
     compose_affine,
@@ -391,9 +391,9 @@ def test_two_threads_can_warp_at_once(make_grid, rng):
 
 def test_one_thread_gives_the_same_bits_as_all(make_grid, rng):
     volume, field = noise_and_field(make_grid(), rng)
-    expected, before = warp(volume, field).data, numba.get_num_threads()
-    numba.set_num_threads(1)
+    expected, before = warp(volume, field).data, launch.threads()
+    launch.set_threads(1)
     try:
         assert_array_equal(warp(volume, field).data, expected)
     finally:
-        numba.set_num_threads(before)
+        machine_code.thread_pool().set_threads(before)
