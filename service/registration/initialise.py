@@ -91,6 +91,12 @@ def nudge(
     return Affine(matrix)
 
 
+def likeness(fixed: Scouted, moving: Scouted, level: int, affines: Sequence[Affine]) -> np.ndarray:
+    """The mean local correlation under each affine, 0 to 1, on one level; mirrors are welcome."""
+    stage = _Stage.of(fixed, moving, level)
+    return stage.scores([affine.matrix for affine in affines])
+
+
 def _shift(fixed_mm: np.ndarray, moving_mm: np.ndarray) -> Affine:
     matrix = np.eye(4)
     matrix[:3, 3] = moving_mm - fixed_mm

@@ -10,6 +10,7 @@ from service.registration.fields import Affine
 from service.registration.label_metrics import dice, hd95_mm, label_volume_change
 from service.registration.metrics import lncc, ncc, nmi, tre_mm
 from service.registration.pair import Pair
+from service.registration.plausibility import plausibility
 from service.registration.points import WorldPoints
 from service.registration.prepared import COMPARED_VOXELS
 from service.registration.products import Products
@@ -42,7 +43,7 @@ def measure(
         "max_deformation_mm": max_displacement_mm(alignment.field),
     }
     watch("measure", 0.2)
-    figures |= _of_images(pair, products)
+    figures |= _of_images(pair, products, alignment.affine)
     watch("measure", 0.6)
     figures |= _of_labels(pair.fixed_labels, pair.moving_labels, products)
     figures |= _of_points(pair.fixed_points, pair.moving_points, products.points, pair)
@@ -56,16 +57,24 @@ def evidence(metrics: Metrics, pair: Pair, affine: Affine) -> Evidence:
         **known,
         field_of_view_mm=float(pair.fixed.grid.extent_mm.max()),
         affine_volume_change=float(abs(np.linalg.det(affine.matrix[:3, :3]))),
+        affine_scales=_scales(pair.initial, affine),
     )
 
 
-def _of_images(pair: Pair, products: Products) -> Figures:
-    """NCC on every voxel; LNCC and NMI, which look at structure, on coarse copies."""
+def _scales(initial: Affine, affine: Affine) -> tuple[float, float]:
+    """The least and the most that the affine stretches a direction, beyond what was given."""
+    found = initial.inverse() @ affine
+    stretched = np.linalg.svd(found.matrix[:3, :3], compute_uv=False)
+    return float(stretched[-1]), float(stretched[0])
+
+
+def _of_images(pair: Pair, products: Products, affine: Affine) -> Figures:
+    """NCC on every voxel; LNCC, NMI and what the affine alone tells on coarse copies."""
     grid = pair.fixed.grid.coarsened(COMPARED_VOXELS)
     fixed = downsample(pair.fixed, grid)
     mask = pair.fixed_mask
     coarse_mask = None if mask is None else resample(mask, grid, interpolation="nearest")
-    figures: Figures = {}
+    figures: Figures = {**plausibility(pair, fixed, coarse_mask, affine)}
     for when, image in (("before", products.before), ("after", products.warped)):
         coarse = downsample(image, grid)
         figures[f"ncc_{when}"] = ncc(pair.fixed, image, mask)

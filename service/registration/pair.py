@@ -91,7 +91,7 @@ def read_pair(
     pair = Pair(**parts)
     if not options.allow_different_patients:
         _require_same_patient(pair)
-    _require_contrast(pair)
+    require_contrast(pair)
     for role in LABEL_ROLES:
         if (labels := getattr(pair, role)) is not None:
             image = pair.fixed if role.startswith("fixed") else pair.moving
@@ -180,7 +180,12 @@ def _read_drawn(role: str, path: Path, limits: Limits, loaded: Mapping[str, Read
     return Read(as_label_map(labels, role), warnings)
 
 
-def _require_contrast(pair: Pair) -> None:
+def require_contrast(pair: Pair) -> None:
+    """Refuse an image in which all is the same.
+
+    Raises:
+        NoContrastError: If one is.
+    """
     for role in IMAGE_ROLES:
         data = getattr(pair, role).data
         if data.min() == data.max():

@@ -86,7 +86,9 @@ def register_files(
             pictures, overlay = drawing.result()
             stage.detail = "beside measuring"
         with clock.stage("write") as stage:
-            told = VerdictReport(status=verdict.status, reasons=verdict.reasons)
+            told = VerdictReport(
+                status=verdict.status, reasons=verdict.reasons, codes=verdict.codes
+            )
             ran_on = engine.provider if engine.has_started else "cpu"
             made = provenance(files, options, provider=ran_on), _model_used(engine)
             more = dicom_writers(pair, products, metrics, told, made, key=_key(options, secret))

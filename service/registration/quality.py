@@ -6,12 +6,16 @@ what is merely unusual is a warning.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
+from service.registration.evidence import Evidence, Finding, Level
+from service.registration.suspicions import SUSPICIONS
+
+__all__ = ["ADVICE", "Evidence", "Finding", "Verdict", "judge"]
+
 Status = Literal["pass", "warn", "fail"]
-Finding = tuple[Literal["warn", "fail"], str]
 
 # Similarity that drops by less than this share is what interpolation costs a pair that was aligned
 # from the start: half a voxel of blur takes up to a tenth of LNCC, and a little more of NMI's
@@ -55,67 +59,80 @@ LARGE_VOLUME_CHANGE = 4.0
 LARGE_SCALE, ABSURD_SCALE = 2.0, 4.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """What was measured. Fractions are 0 to 1; None is not known.
-
-    Before means the pair as its headers (or the given initial transform) place it. Similarities are
-    best taken over the fixed foreground. NCC is only looked at where nothing better is known, since
-    between modalities a good registration can lower it.
-    """
-
-    ncc_before: float | None = None
-    ncc_after: float | None = None
-    lncc_before: float | None = None
-    lncc_after: float | None = None
-    nmi_before: float | None = None
-    nmi_after: float | None = None
-    overlap_fraction: float | None = None
-    folding_fraction: float | None = None
-    non_diffeomorphic_volume: float | None = None
-    sdlogj: float | None = None
-    max_deformation_mm: float | None = None
-    field_of_view_mm: float | None = None
-    inverse_consistency_mm: float | None = None
-    affine_volume_change: float | None = None
-    mean_dice_before: float | None = None
-    mean_dice_after: float | None = None
-    tre_mm_before: float | None = None
-    tre_mm_after: float | None = None
-    label_volume_change: Mapping[str, float] | None = None
+_LOOK = "Look at the overlay before you use it."
+_HEADER = "Check orientation and spacing in the header, and that it is the right file."
+ADVICE = {
+    "not-finite": "Check the images for values that are not finite.",
+    "less-alike": _LOOK,
+    "not-more-alike": "A pair that was aligned is best kept as it was.",
+    "unrelated": "Check that the right files were sent.",
+    "hardly-alike": _LOOK,
+    "not-compared": _LOOK,
+    "correlation-fell": _LOOK,
+    "little-overlap": "Check the fields of view, or send an initial transform.",
+    "folds": "Use `refine none`, or a larger field of view.",
+    "uneven": _LOOK,
+    "far": _LOOK,
+    "loose-inverse": "Do not carry points from the moving image over.",
+    "mirrors": _HEADER,
+    "scaled": _HEADER,
+    "stretched": "Check the spacings in both headers.",
+    "labels-worse": "Check that each label map belongs to its image.",
+    "labels-hardly-meet": "Check that each label map belongs to its image.",
+    "labels-do-not-follow": "Check that each label map belongs to its image.",
+    "labels-out-of-place": "Check that the label map belongs to this image.",
+    "label-volumes": "Check that each label map belongs to its image.",
+    "landmarks-worse": "Check that the points are in the order and the space that was said.",
+    "no-match": "Check that the right files were sent, and look at the overlay.",
+    "wrong-way-round": _HEADER,
+    "mirrored": "Check which side is left in both headers.",
+    "out-of-view": "What is missing there is made up: use only what both images show.",
+    "blank": "What is missing there is made up: use only what both images show.",
+}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`fail`: do not use it. `warn`: look first. `pass`: nothing speaks against it."""
+    """`fail`: do not use it. `warn`: look first. `pass`: nothing speaks against it.
+
+    A reason says what was found and what to do; `codes` has the stable code of each.
+    """
 
     status: Status
     reasons: list[str]
+    codes: list[str] = field(default_factory=list)
 
 
 def judge(evidence: Evidence) -> Verdict:
     """The verdict on one registration: the worst that a rule finds, reasons worst first."""
     findings = [finding for rule in _RULES for finding in rule(evidence)]
-    findings.sort(key=lambda finding: finding[0] != "fail")
-    status: Status = findings[0][0] if findings else "pass"
-    return Verdict(status, [reason for _, reason in findings])
+    findings.sort(key=lambda finding: finding.level != "fail")
+    status: Status = findings[0].level if findings else "pass"
+    reasons = [f"{found.sentence} {ADVICE[found.code]}" for found in findings]
+    return Verdict(status, reasons, [found.code for found in findings])
 
 
 def _not_finite(evidence: Evidence) -> Iterator[Finding]:
     for part in fields(evidence):
         value = getattr(evidence, part.name)
         if isinstance(value, float) and not math.isfinite(value):
-            yield "fail", f"{part.name} could not be computed; the result is not usable."
+            yield Finding(
+                "fail",
+                "not-finite",
+                f"{part.name} could not be computed; the result is not usable.",
+            )
 
 
 def _share(value: float) -> str:
     return f"{100 * value:.3g} %"
 
 
-def _above(value: float | None, bounds: tuple[float, float], sentence: str) -> Iterator[Finding]:
+def _above(
+    value: float | None, bounds: tuple[float, float], code: str, sentence: str
+) -> Iterator[Finding]:
     """Warn above the first bound, fail above the second."""
     if value is not None and value > bounds[0]:
-        yield "fail" if value > bounds[1] else "warn", sentence
+        yield Finding("fail" if value > bounds[1] else "warn", code, sentence)
 
 
 def _similarity(evidence: Evidence) -> Iterator[Finding]:
@@ -129,9 +146,11 @@ def _similarity(evidence: Evidence) -> Iterator[Finding]:
         yield from _similarity_by_ncc(evidence)
         return
     if all(gain < -SIMILARITY_LOSS_SHARE for gain in known):
-        yield "fail", "The images are less alike after registration than before it."
+        yield Finding(
+            "fail", "less-alike", "The images are less alike after registration than before it."
+        )
     elif all(gain < 0 for gain in known):
-        yield "warn", "Registration did not make the images more alike."
+        yield Finding("warn", "not-more-alike", "Registration did not make the images more alike.")
     yield from _likeness(evidence.lncc_after, evidence.nmi_after)
 
 
@@ -149,35 +168,40 @@ def _likeness(lncc: float | None, nmi: float | None) -> Iterator[Finding]:
     if not known:
         return
     if all(value < fail for value, fail, _ in known):
-        yield "fail", "After registration the images are no more alike than unrelated ones."
+        sentence = "After registration the images are no more alike than unrelated ones."
+        yield Finding("fail", "unrelated", sentence)
     elif all(value < warn for value, _, warn in known):
-        yield "warn", "After registration the images are hardly alike; look at the overlay."
+        yield Finding("warn", "hardly-alike", "After registration the images are hardly alike.")
 
 
 def _similarity_by_ncc(evidence: Evidence) -> Iterator[Finding]:
     before, after = evidence.ncc_before, evidence.ncc_after
     if before is None or after is None:
-        yield "warn", "The images could not be compared, so success was not checked."
+        sentence = "The images could not be compared, so success was not checked."
+        yield Finding("warn", "not-compared", sentence)
     elif abs(after) < abs(before) * (1 - SIMILARITY_LOSS_SHARE):
-        yield "warn", f"The correlation went from {before:.2f} to {after:.2f}."
+        sentence = f"The correlation went from {before:.2f} to {after:.2f}."
+        yield Finding("warn", "correlation-fell", sentence)
 
 
 def _overlap(evidence: Evidence) -> Iterator[Finding]:
     share = evidence.overlap_fraction
     if share is not None and share < LITTLE_OVERLAP:
-        status: Literal["warn", "fail"] = "fail" if share < NO_OVERLAP else "warn"
-        yield (
-            status,
-            f"Only {_share(share)} of the fixed image has a counterpart in the moving one.",
-        )
+        level: Level = "fail" if share < NO_OVERLAP else "warn"
+        sentence = f"Only {_share(share)} of the fixed image has a counterpart in the moving one."
+        yield Finding(level, "little-overlap", sentence)
 
 
 def _folding(evidence: Evidence) -> Iterator[Finding]:
     volume, count = evidence.non_diffeomorphic_volume, evidence.folding_fraction
     bounds = (SOME_FOLDED_VOLUME, MUCH_FOLDED_VOLUME)
-    yield from _above(volume, bounds, f"The field folds {_share(volume or 0)} of the volume.")
+    yield from _above(
+        volume, bounds, "folds", f"The field folds {_share(volume or 0)} of the volume."
+    )
     bounds = (SOME_FOLDING, MUCH_FOLDING)
-    yield from _above(count, bounds, f"The field folds at {_share(count or 0)} of the voxels.")
+    yield from _above(
+        count, bounds, "folds", f"The field folds at {_share(count or 0)} of the voxels."
+    )
 
 
 def _motion(evidence: Evidence) -> Iterator[Finding]:
@@ -185,6 +209,7 @@ def _motion(evidence: Evidence) -> Iterator[Finding]:
     yield from _above(
         spread,
         (UNEVEN_SDLOGJ, WILD_SDLOGJ),
+        "uneven",
         f"Neighbouring places shrink and grow very unequally (SDlogJ {spread or 0:.2f}).",
     )
     if evidence.max_deformation_mm is not None and evidence.field_of_view_mm:
@@ -192,6 +217,7 @@ def _motion(evidence: Evidence) -> Iterator[Finding]:
         yield from _above(
             share,
             (LARGE_MOTION_SHARE, ABSURD_MOTION_SHARE),
+            "far",
             f"Tissue is moved by up to {evidence.max_deformation_mm:.0f} mm, "
             f"{_share(share)} of the field of view.",
         )
@@ -200,7 +226,7 @@ def _motion(evidence: Evidence) -> Iterator[Finding]:
 def _inverse(evidence: Evidence) -> Iterator[Finding]:
     apart = evidence.inverse_consistency_mm
     sentence = f"Points sent there and back miss themselves by {apart or 0:.1f} mm on average."
-    yield from _above(apart, (LOOSE_INVERSE_MM, NO_INVERSE_MM), sentence)
+    yield from _above(apart, (LOOSE_INVERSE_MM, NO_INVERSE_MM), "loose-inverse", sentence)
 
 
 def _scale(evidence: Evidence) -> Iterator[Finding]:
@@ -208,23 +234,25 @@ def _scale(evidence: Evidence) -> Iterator[Finding]:
     if change is None or not math.isfinite(change):
         return
     if change <= 0:
-        yield "fail", "The affine mirrors the image: left became right."
+        yield Finding("fail", "mirrors", "The affine mirrors the image: left became right.")
         return
     sentence = f"The affine changes volumes by a factor of {change:.2g}."
-    yield from _above(max(change, 1 / change), (LARGE_SCALE, ABSURD_SCALE), sentence)
+    yield from _above(max(change, 1 / change), (LARGE_SCALE, ABSURD_SCALE), "scaled", sentence)
 
 
 def _labels(evidence: Evidence) -> Iterator[Finding]:
     before, after = evidence.mean_dice_before, evidence.mean_dice_after
     if before is not None and after is not None and after < before - DICE_LOSS:
-        yield "fail", f"Labels overlap less than before: Dice {before:.2f}, now {after:.2f}."
+        sentence = f"Labels overlap less than before: Dice {before:.2f}, now {after:.2f}."
+        yield Finding("fail", "labels-worse", sentence)
     elif after is not None and after < FEW_LABELS_MET:
-        status: Literal["warn", "fail"] = "fail" if after < NO_LABELS_MET else "warn"
-        yield status, f"Labels hardly meet: mean Dice {after:.2f}."
+        level: Level = "fail" if after < NO_LABELS_MET else "warn"
+        yield Finding(level, "labels-hardly-meet", f"Labels hardly meet: mean Dice {after:.2f}.")
     changes = evidence.label_volume_change or {}
     odd = [n for n, x in changes.items() if not 1 / LARGE_VOLUME_CHANGE <= x <= LARGE_VOLUME_CHANGE]
     if odd:
-        yield "warn", f"The volume of {len(odd)} of {len(changes)} labels changed over fourfold."
+        sentence = f"The volume of {len(odd)} of {len(changes)} labels changed over fourfold."
+        yield Finding("warn", "label-volumes", sentence)
 
 
 def _landmarks(evidence: Evidence) -> Iterator[Finding]:
@@ -232,7 +260,8 @@ def _landmarks(evidence: Evidence) -> Iterator[Finding]:
     if before is None or after is None:
         return
     if after > before + max(TRE_LOSS_MM, TRE_LOSS_SHARE * before):
-        yield "fail", f"Landmarks are further apart than before: {before:.1f}, now {after:.1f} mm."
+        sentence = f"Landmarks are further apart than before: {before:.1f}, now {after:.1f} mm."
+        yield Finding("fail", "landmarks-worse", sentence)
 
 
 _RULES: tuple[Callable[[Evidence], Iterator[Finding]], ...] = (
@@ -245,4 +274,5 @@ _RULES: tuple[Callable[[Evidence], Iterator[Finding]], ...] = (
     _scale,
     _labels,
     _landmarks,
+    *SUSPICIONS,
 )

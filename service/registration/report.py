@@ -45,6 +45,29 @@ class Metrics(_Part):
     overlap_fraction: float | None = Field(
         None, description="Share of fixed voxels that map into the moving field of view."
     )
+    affine_fit: float | None = Field(
+        None, description="Local correlation by the affine alone, on coarse copies, 0 to 1."
+    )
+    turned_fit: float | None = Field(
+        None, description="The same with the moving image turned by right angles, at best."
+    )
+    mirrored_fit: float | None = Field(None, description="The same, mirrored, at best.")
+    affine_ncc: float | None = Field(None, description="Correlation by the affine alone.")
+    mirrored_ncc: float | None = Field(None, description="The same, mirrored, at best.")
+    structure_in_view: float | None = Field(
+        None, description="Share of what the fixed image shows that lies in the moving one's view."
+    )
+    structure_met: float | None = Field(
+        None, description="Share of it that lies where the moving image is not blank."
+    )
+    fixed_labels_fit: float | None = Field(
+        None, description="Share of the image's variance that its labels account for, 0 to 1."
+    )
+    fixed_labels_fit_moved: float | None = Field(
+        None, description="The same with the labels moved, at the best of the places around."
+    )
+    moving_labels_fit: float | None = None
+    moving_labels_fit_moved: float | None = None
     dice_before: dict[str, float] | None = None
     dice_after: dict[str, float] | None = None
     mean_dice_before: float | None = None
@@ -74,6 +97,9 @@ class VerdictReport(_Part):
 
     status: Literal["pass", "warn", "fail"]
     reasons: list[str]
+    codes: list[str] = Field(
+        [], description="A stable code for each reason, in the same order; see docs/verdict.md."
+    )
 
 
 class FileReport(_Part):

@@ -38,6 +38,13 @@ class Scouted:
     def centre_of_mass_mm(self) -> np.ndarray:
         return _centre_of_mass(self.levels[0])
 
+    def mirrored(self) -> "Scouted":
+        """The same image left for right about its centre of mass, without its mask."""
+        mirror = np.diag([-1.0, 1.0, 1.0, 1.0])
+        mirror[0, 3] = 2 * self.centre_of_mass_mm[0]
+        grid = Grid(self.grid.shape, mirror @ self.grid.affine)
+        return Scouted(Volume(self._volume.data, grid))
+
     def as_fixed(self, level: int) -> Planes:
         """The level as padded planes, and its mask."""
         if level not in self._as_fixed:
