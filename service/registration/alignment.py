@@ -28,6 +28,8 @@ Answer = Literal["initialise", "network", "refine"]
 
 # Fields of view that share less than this are no pair.
 LEAST_OVERLAP = 1e-3
+# Found by a search, which may be led astray; the others do what they say.
+SEARCHED = ("rigid", "affine")
 # Aligned by an affine, two images of one contrast correlate better than this.
 SAME_CONTRAST = 0.92
 
@@ -223,8 +225,17 @@ def _segmented(
 
 
 def _initial_affine(pair: PreparedPair, how: Initialise, watch: Watch) -> Affine:
-    """From where the headers and the caller's transform put the pair."""
-    return pair.initial @ initialise_scouted(pair.fixed.scouted, pair.moving.scouted, how, watch)
+    """From where the headers and the caller's transform put the pair; that, if it is more alike.
+
+    A large organ that slides, a liver under the ribs, draws an affine with it, away from all else.
+    """
+    found = initialise_scouted(pair.fixed.scouted, pair.moving.scouted, how, watch)
+    affine = pair.initial @ found
+    if how not in SEARCHED:
+        return affine
+    # Where the headers keep the pair apart, there is nothing to measure: nan is not as alike.
+    is_as_alike = pair.similarity(pair.initial) >= pair.similarity(affine)
+    return pair.initial if is_as_alike else affine
 
 
 def _require_overlap(pair: PreparedPair, affine: Affine) -> float:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from service.registration.alignment import (
+    SEARCHED,
     Alignment,
     Wanted,
     begun,
@@ -34,7 +35,6 @@ from service.registration.schedule import Costs, Schedule
 AFTERWARDS = ("compare", "warp", "measure")
 # Of what refinement takes besides its steps: comparing at the end.
 ENDING_SHARE = 0.35
-SEARCHED = ("rigid", "affine")
 # How fast what is expected goes down: a slow decay over some fifty frames is noticed.
 FADING = 0.02
 

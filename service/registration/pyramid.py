@@ -30,6 +30,27 @@ def coarser(volume: Volume, spacing_mm: float) -> Volume:
     return Volume(data, grid)
 
 
+def even_spacings(grid: Grid, spacing_mm: float) -> np.ndarray:
+    """Spacings (3,) of about `spacing_mm` along all axes; an axis of one voxel keeps its own."""
+    native = grid.spacing_mm
+    is_near = (native > spacing_mm / NEARLY_SAME) & (native < spacing_mm * NEARLY_SAME)
+    return np.where(is_near | (np.array(grid.shape) == 1), native, spacing_mm)
+
+
+def even(volume: Volume, spacing_mm: float) -> Volume:
+    """The volume on its own axes with `even_spacings`: `coarser`, and finer axes linear.
+
+    Thick slices are interpolated, so that a window, a blur and a step are as long in mm along each
+    axis.
+    """
+    volume = coarser(volume, spacing_mm)
+    wanted = even_spacings(volume.grid, spacing_mm)
+    if (wanted == volume.grid.spacing_mm).all():
+        return volume
+    grid = volume.grid.resampled((float(wanted[0]), float(wanted[1]), float(wanted[2])))
+    return Volume(carried_over(volume.data, volume.grid, grid), grid)
+
+
 def carried_over(data: np.ndarray, old: Grid, new: Grid) -> np.ndarray:
     """Values on one grid at the voxels of another with the same axes, linear, clamped; float32."""
     for axis in range(3):

@@ -11,7 +11,7 @@ from service.registration.fields import Affine, DisplacementField
 from service.registration.grid import Grid
 from service.registration.options import Refine
 from service.registration.progress import Watch, unwatched
-from service.registration.pyramid import coarser
+from service.registration.pyramid import coarser, even, even_spacings
 from service.registration.volume import Volume
 
 Clock = Callable[[], float]
@@ -60,37 +60,41 @@ def plan_for(effort: Refine) -> Plan:
 def level_spacings(fixed: Grid, plan: Plan) -> list[float]:
     """Spacings in mm from coarse to fine, each half the one before; at most as many as planned.
 
-    An axis that is coarser than a spacing keeps its own, see `coarser`.
+    The finest is that of the finest axis, if the plan has the voxels for it along all axes.
     """
-    native = fixed.spacing_mm
-    finest = float(native.min())
+    finest = float(fixed.spacing_mm.min())
     while _voxels(fixed, finest) > plan.finest_voxels:
         finest *= 2.0
     spacings = [finest]
     while len(spacings) < len(plan.steps):
         spacing = 2 * spacings[-1]
-        extent = fixed.extent_mm / np.maximum(native, spacing)
-        if extent.min() < SMALLEST_AXIS:
+        if (fixed.extent_mm / even_spacings(fixed, spacing)).min() < SMALLEST_AXIS:
             break
         spacings.append(spacing)
     return spacings[::-1]
 
 
 def _voxels(grid: Grid, spacing_mm: float) -> float:
-    return float(np.prod(grid.extent_mm / np.maximum(grid.spacing_mm, spacing_mm)))
+    return float(np.prod(grid.extent_mm / even_spacings(grid, spacing_mm)))
 
 
 def fixed_levels(fixed: Volume, spacings: Sequence[float]) -> list[Volume]:
-    """The fixed volume at each spacing, coarse to fine; each is made from the next finer one."""
-    levels = [fixed.as_float32()]
-    for spacing in spacings[::-1]:
-        levels.append(coarser(levels[-1], spacing))
-    return levels[:0:-1]
+    """The fixed volume at each spacing, evenly along its axes, coarse to fine."""
+    return _coarsened(even(fixed, spacings[-1]), spacings[:-1])
 
 
 def moving_levels(moving: Volume, spacings: Sequence[float]) -> list[Volume]:
     """The moving volume, blurred as far as a fixed one at each spacing needs it to be."""
-    return fixed_levels(moving, [MOVING_SHARE * spacing for spacing in spacings])
+    shares = [MOVING_SHARE * spacing for spacing in spacings]
+    return _coarsened(coarser(moving, shares[-1]), shares[:-1])
+
+
+def _coarsened(finest: Volume, spacings: Sequence[float]) -> list[Volume]:
+    """The volume at coarser spacings, coarse to fine, each from the next finer one; then itself."""
+    levels = [finest]
+    for spacing in spacings[::-1]:
+        levels.append(coarser(levels[-1], spacing))
+    return levels[::-1]
 
 
 def refine(

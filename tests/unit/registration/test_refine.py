@@ -16,7 +16,7 @@ from service.registration.grid import Grid
 from service.registration.initialise import initialise
 from service.registration.kernels import descent as kernels
 from service.registration.pyramid import coarser
-from service.registration.refine import BEST, FAST, level_spacings, refine
+from service.registration.refine import BEST, FAST, fixed_levels, level_spacings, refine
 from service.registration.regularity import regularity
 from service.registration.volume import Volume
 
@@ -132,7 +132,8 @@ def test_a_known_smooth_warp_is_recovered_to_half_a_voxel(
     fixed, moving, truth_mm = warped_pair(grid, rng)
     nothing = DisplacementField.zero(grid)
     found = refine(fixed, moving, Affine.identity(), nothing, effort="best")
-    error_mm = np.linalg.norm(found.vectors_mm - truth_mm, axis=-1)[4:-4, 4:-4, 4:-4]
+    voxels = grid.to_world(np.moveaxis(np.indices(grid.shape), 0, -1))
+    error_mm = np.linalg.norm(found.at(voxels) - truth_mm, axis=-1)[4:-4, 4:-4, 4:-4]
     assert error_mm.mean() < 0.5 * 2.0
     assert regularity(found).folding_fraction == 0
 
@@ -247,7 +248,24 @@ def test_levels_halve_down_to_what_the_plan_allows(make_grid: Callable[..., Grid
     assert level_spacings(brain.grid, FAST) == [4.0, 2.0]
     assert level_spacings(brain.grid, BEST) == [4.0, 2.0, 1.0]
     slab = Volume(np.zeros((30, 40, 9), np.uint8), make_grid("RAS", (30, 40, 9), (1, 1, 5)))
-    assert level_spacings(slab.grid, BEST) == [1.0]
+    assert level_spacings(slab.grid, BEST) == [2.0, 1.0]
+    slice_ = Volume(np.zeros((30, 40, 1), np.uint8), make_grid("RAS", (30, 40, 1), (1, 1, 5)))
+    assert level_spacings(slice_.grid, BEST) == [1.0]
+
+
+def test_thick_slices_are_looked_at_evenly(make_grid: Callable[..., Grid]) -> None:
+    """A linear ramp stays one between the slices; the field of view stays, and a slice alone."""
+    grid = make_grid("oblique", (12, 14, 8), (1, 1, 3))
+    ramp = np.broadcast_to(np.arange(8, dtype=np.float32), grid.shape)
+    coarse, fine = fixed_levels(Volume(ramp, grid), [2.0, 1.0])
+    assert fine.grid.shape == (12, 14, 24)
+    np.testing.assert_allclose(fine.grid.extent_mm, grid.extent_mm)
+    np.testing.assert_allclose(fine.grid.centre_mm, grid.centre_mm)
+    np.testing.assert_allclose(np.diff(fine.data[0, 0, 1:-1]), 1 / 3, rtol=1e-4)
+    np.testing.assert_allclose(coarse.grid.spacing_mm, 2.0)
+    alone = make_grid("RAS", (12, 14, 1), (1, 1, 5))
+    image = Volume(np.ones(alone.shape, np.float32), alone)
+    assert fixed_levels(image, [1.0])[0].grid.shape == alone.shape
 
 
 def test_it_is_deterministic_and_can_be_stopped(

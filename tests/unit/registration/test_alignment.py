@@ -1,0 +1,65 @@
+"""Where a registration starts: a search that makes a pair less alike is not followed."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from service.registration.alignment import begun
+from service.registration.engine import Engine
+from service.registration.fields import Affine
+from service.registration.grid import Grid
+from service.registration.models_folder import ModelFolder
+from service.registration.options import Initialise, RegisterOptions
+from service.registration.prepared import PreparedMoving, PreparedPair, prepare_fixed
+from service.registration.progress import StageClock
+from service.registration.volume import Volume
+from tests.phantoms import Scene
+
+SHAPE = (24, 22, 20)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return ModelFolder(provider="cpu").load("discrete")
+
+
+def shift(mm: float) -> Affine:
+    matrix = np.eye(4)
+    matrix[0, 3] = mm
+    return Affine(matrix)
+
+
+@pytest.mark.parametrize(
+    ("away_mm", "how", "expected_mm"),
+    [
+        ((0.0, 0.0), "affine", 0.0),  # the search is wrong
+        ((0.0, 0.0), "rigid", 0.0),
+        ((8.0, 0.0), "affine", 8.0),  # the search is right
+        ((8.0, 8.0), "affine", 8.0),  # the caller's transform is right, and it is what stays
+        ((500.0, 492.0), "affine", 500.0),  # the search is right, after a nearly right transform
+        ((0.0, 0.0), "centre", 8.0),  # what was asked for, and no search
+    ],
+)
+def test_an_affine_that_helps_nothing_is_left_out(
+    make_grid: Callable[..., Grid],
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    away_mm: tuple[float, float],
+    how: Initialise,
+    expected_mm: float,
+) -> None:
+    """The search always says 8 mm; the image lies away, and the caller knows how far, or not."""
+    monkeypatch.setattr(
+        "service.registration.alignment.initialise_scouted", lambda *_args: shift(8.0)
+    )
+    grid = make_grid("RAS", SHAPE, (2.0, 2.0, 2.0))
+    scene = Scene(np.random.default_rng(5), grid.centre_mm, float(grid.extent_mm.min()))
+    places = grid.to_world(np.moveaxis(np.indices(grid.shape), 0, -1))
+    image = Volume(scene.image(places).astype(np.float32), grid)
+    away = Volume(image.data, Grid(grid.shape, shift(away_mm[0]).matrix @ grid.affine))
+    fixed = prepare_fixed(image, None, engine, RegisterOptions())
+    moving = PreparedMoving(away, None, fixed.resolutions, shift(away_mm[1]))
+    with StageClock(lambda *_: None).stage("initialise") as stage:
+        found = begun(PreparedPair(fixed, moving), how, stage)
+    assert found.affine.matrix[0, 3] == pytest.approx(expected_mm)
