@@ -158,10 +158,6 @@ class Stack:
     def children(self) -> tuple[Child, ...]:
         return tuple(self._children)
 
-    def worker_pids(self) -> list[int]:
-        """Process ids of the workers that live now."""
-        return [c.pid for c in self._children if c.face == "worker" and c.pid is not None]
-
     def __enter__(self) -> Self:
         self._lock = lock_folder(self.settings.data_dir)
         try:

@@ -2,7 +2,7 @@
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -126,8 +126,3 @@ class LiveClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-
-async def messages_of(*parts: Any) -> AsyncIterator[pb.LiveRequest]:
-    for part in parts:
-        yield part

@@ -1,6 +1,6 @@
 """What jobs need from the outside world. Each port has several adapters and one test suite."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
@@ -287,8 +287,6 @@ class BlobStore(Protocol):
         ...
 
     def put_bytes(self, key: str, data: bytes) -> None: ...
-
-    async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> None: ...
 
     def get_file(self, key: str, target: Path) -> None:
         """Copy the object to a file.

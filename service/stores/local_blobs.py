@@ -4,12 +4,11 @@ obstore's LocalStore does not flush to the disk, follows symbolic links out of i
 sign, so the file store is our own; objects in S3 go through obstore (`s3_blobs.py`).
 """
 
-import asyncio
 import errno
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -75,15 +74,6 @@ class LocalBlobStore:
                 target.write(data)
                 _flush(target)
             self._publish(part, key)
-
-    async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> None:
-        checked_key(key)
-        with self._part() as part:
-            with part.open("xb") as target:
-                async for chunk in chunks:
-                    await asyncio.to_thread(target.write, chunk)
-                await asyncio.to_thread(_flush, target)
-            await asyncio.to_thread(self._publish, part, key)
 
     @contextmanager
     def _part(self) -> Iterator[Path]:

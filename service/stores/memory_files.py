@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -107,9 +107,6 @@ class MemoryBlobStore:
         with self._lock:
             if self._objects.setdefault(checked_key(key), data) != data:
                 raise ConflictError("An object is written once.")
-
-    async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> None:
-        self.put_bytes(key, b"".join([chunk async for chunk in chunks]))
 
     def get_file(self, key: str, target: Path) -> None:
         target.write_bytes(self._object(key))

@@ -1,8 +1,7 @@
 """Objects in S3, or in a server that speaks it, through obstore."""
 
-import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -87,13 +86,6 @@ class S3BlobStore:
         except AlreadyExistsError as error:
             if self._sha256(key) != hashlib.sha256(data).digest():
                 raise ConflictError("An object is written once.") from error
-
-    async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> None:
-        await asyncio.to_thread(self._refuse_taken, key)
-        with _translated():
-            await obstore.put_async(
-                self._store, checked_key(key), chunks, attributes=_attributes(key)
-            )
 
     def _refuse_taken(self, key: str) -> None:
         if self.size(key) is not None:

@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from service.errors import (
     ConflictError,
     ResultNotFoundError,
     StorageFullError,
-    StoreUnavailableError,
 )
 from service.jobs.ports import BlobStore
 from service.stores.local_blobs import LocalBlobStore
@@ -52,11 +51,6 @@ def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BlobStore]
         yield s3_store(request.getfixturevalue("s3_server"), prefix="here/there")
 
 
-async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
-    for part in parts:
-        yield part
-
-
 def test_an_object_comes_back_whole_in_pieces_and_as_a_file(
     blobs: BlobStore, tmp_path: Path
 ) -> None:
@@ -76,24 +70,6 @@ def test_an_empty_object_is_an_object(blobs: BlobStore) -> None:
     blobs.put_bytes(KEY, b"")
     assert blobs.size(KEY) == 0
     assert blobs.get_bytes(KEY) == b""
-
-
-def test_a_stream_becomes_an_object(blobs: BlobStore) -> None:
-    asyncio.run(blobs.put_stream(KEY, chunks(b"abc", BIG, b"xyz")))
-    assert blobs.get_bytes(KEY) == b"abc" + BIG + b"xyz"
-    with pytest.raises(ConflictError):
-        asyncio.run(blobs.put_stream(KEY, chunks(b"other")))
-
-
-def test_a_stream_that_breaks_off_leaves_nothing(blobs: BlobStore) -> None:
-    async def broken() -> AsyncIterator[bytes]:
-        yield BIG
-        raise ConnectionResetError
-
-    with pytest.raises((ConnectionResetError, StoreUnavailableError)):
-        asyncio.run(blobs.put_stream(KEY, broken()))
-    assert blobs.size(KEY) is None
-    assert blobs.list("") == []
 
 
 def test_an_object_is_written_once_but_the_same_write_may_repeat(blobs: BlobStore) -> None:
