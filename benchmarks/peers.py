@@ -26,7 +26,7 @@ from benchmarks.comparison.plot import plot
 from benchmarks.comparison.registry import SYSTEMS, chosen
 from benchmarks.comparison.results import Row, read
 from benchmarks.comparison.running import Terms, compare
-from benchmarks.comparison.tables import tables
+from benchmarks.comparison.tables import summary, tables
 
 HERE = Path(__file__).parent
 LISTED = ("brain_malf35", "hippocampus_msd", "liver_4dmri_eth", "lung_ct_elastix")
@@ -73,6 +73,8 @@ def main() -> None:
                 compare(systems, pairs, asked.results, terms)
     rows = [row for row in read(asked.results) if row.category in asked.sets]
     print(tables(rows))
+    if len(asked.sets) > 1:
+        print(summary(rows))
     if asked.plot is not None:
         asked.plot.write_text(plot([row for row in rows if row.category == asked.sets[0]]))
 

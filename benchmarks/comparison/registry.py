@@ -61,6 +61,13 @@ SYSTEMS = {
         _peer("ants-syncc", "ants_syn:kind", "SyNCC", label="ANTs SyN, correlation", **ANTS),
         _peer("greedy-affine", "greedy:affine_alone", label="greedy, affine alone", **GREEDY),
         _peer("greedy", "greedy:deformable", label="greedy", **GREEDY),
+        _peer(
+            "greedy-one-level",
+            "greedy:deformable",
+            "100",
+            label="greedy, one level",
+            **GREEDY,
+        ),
         _peer("elastix", "elastix:defaults", package="itk-elastix", label="elastix"),
         _peer(
             "convexadam",

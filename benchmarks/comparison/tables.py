@@ -21,7 +21,7 @@ def tables(rows: Sequence[Row]) -> str:
 
 
 def _table(rows: Sequence[Row], measure: str) -> list[str]:
-    cases = list(dict.fromkeys(row.case for row in rows))
+    cases = list(dict.fromkeys(row.case for row in rows if _has(rows, row.case, measure)))
     shown = cases if len(cases) <= MOST_COLUMNS else []
     titles = ["", *shown, f"median of {len(cases)}", "seconds", "processor seconds", "peak, GiB"]
     lines = ["| " + " | ".join(titles) + " |", "|---" + "|---:" * (len(titles) - 1) + "|"]
@@ -31,6 +31,33 @@ def _table(rows: Sequence[Row], measure: str) -> list[str]:
         cells += [median_cell(own, cases, measure), *_costs(own)]
         lines.append("| " + " | ".join([title(system), *cells]) + " |")
     return lines
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """Systems by sets: the median of each measure, and the median seconds."""
+    columns = list(dict.fromkeys((row.category, name) for row in rows for name in row.measures))
+    titles = ["", *(f"{category}: {measure}" for category, measure in columns)]
+    lines = ["| " + " | ".join(titles) + " |", "|---" + "|---:" * len(columns) + "|"]
+    for system in in_order(rows):
+        cells = [_of_set(rows, system, category, measure) for category, measure in columns]
+        lines.append("| " + " | ".join([title(system), *cells]) + " |")
+    return "\n".join(lines)
+
+
+def _of_set(rows: Sequence[Row], system: str, category: str, measure: str) -> str:
+    of_set = [row for row in rows if row.category == category]
+    own = [row for row in of_set if row.system == system]
+    if not own:
+        return ""
+    cases = list(dict.fromkeys(row.case for row in of_set if measure in row.measures))
+    time = seconds(own)
+    found = median_cell(own, cases, measure)
+    return found if time is None else f"{found}, {time:.2g} s"
+
+
+def _has(rows: Sequence[Row], case: str, measure: str) -> bool:
+    """Of some systems; a prostate without marks has no distance for any."""
+    return any(measure in row.measures for row in rows if row.case == case)
 
 
 def in_order(rows: Iterable[Row]) -> list[str]:

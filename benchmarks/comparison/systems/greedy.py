@@ -1,7 +1,8 @@
 """greedy: affine by mutual information from image centres, then correlation 2x2x2, 100x50x10.
 
 Source: Yushkevich et al., Fast automatic segmentation of hippocampal subfields, 2016; the settings
-are those of its documentation's quick start.
+are those of its documentation's quick start. On images of 40 voxels a side the coarser levels have
+too little left and the affine flies off: for these there is one level alone.
 """
 
 from pathlib import Path
@@ -15,13 +16,13 @@ THREADS = 2
 LEVELS = "100x50x10"
 
 
-def deformable() -> Run:
+def deformable(levels: str = LEVELS) -> Run:
     from picsl_greedy import Greedy3D
 
     def run(pair: Pair, folder: Path) -> Outcome:
         greedy = Greedy3D()
-        affine, field = find_affine(greedy, pair, folder), folder / "warp.nii.gz"
-        greedy.execute(f"{_images(pair)} -m NCC 2x2x2 -n {LEVELS} -it {affine} -o {field}")
+        affine, field = find_affine(greedy, pair, folder, levels), folder / "warp.nii.gz"
+        greedy.execute(f"{_images(pair)} -m NCC 2x2x2 -n {levels} -it {affine} -o {field}")
         line = f"-rf {pair.fixed} -rm {pair.moving} {folder / 'warped.nii.gz'}"
         labels = None if pair.moving_labels is None else folder / "labels.nii.gz"
         if labels is not None:
@@ -48,10 +49,10 @@ def affine_alone() -> Run:
     return run
 
 
-def find_affine(greedy: Any, pair: Pair, folder: Path) -> Path:
+def find_affine(greedy: Any, pair: Pair, folder: Path, levels: str = LEVELS) -> Path:
     """The affine stage, also of others that have none."""
     found = folder / "affine.mat"
-    greedy.execute(f"{_images(pair)} -a -dof 12 -m NMI -ia-image-centers -n {LEVELS} -o {found}")
+    greedy.execute(f"{_images(pair)} -a -dof 12 -m NMI -ia-image-centers -n {levels} -o {found}")
     return found
 
 

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.comparison.plot import Axes, Dot, dots, in_common, plot
 from benchmarks.comparison.registry import SYSTEMS, chosen
 from benchmarks.comparison.results import Row
-from benchmarks.comparison.tables import tables
+from benchmarks.comparison.tables import summary, tables
 
 
 def row(system: str, case: str, seconds: float, dice: float, turn: int = 0) -> Row:
@@ -39,6 +39,17 @@ def test_a_table_has_a_line_for_each_system_with_medians_over_the_pairs() -> Non
         "| greedy | too slow | 0.640 | 0.640 (1 of 2) | 20 | 40 | 0.5 |",
         "| elastix |  | failed | – | – | – | – |",
         "| VoxelMorph-torch, untrained, forward alone | – |  | – | 1.5 | – | – |",
+    ]
+
+
+def test_the_summary_has_a_column_for_each_set() -> None:
+    lung = Row("lung", "x", "greedy", seconds=1.5, measures={"TRE, mm": 1.6})
+    assert summary([*ROWS[:5], lung]).splitlines() == [
+        "|  | brains: Dice | lung: TRE, mm |",
+        "|---|---:|---:|",
+        "| Warpline, default | 0.620, 1.5 s |  |",
+        "| ANTs SyN | 0.560, 35 s |  |",
+        "| greedy |  | 1.60, 1.5 s |",
     ]
 
 
