@@ -73,7 +73,7 @@ SYSTEMS = {
             "convexadam",
             "convex_adam:after_affine",
             package="convexAdam",
-            label="ConvexAdam (after greedy's affine)",
+            label="ConvexAdam",
         ),
         _peer("fireants", "fire_ants:affine_and_greedy", package="fireants", label="FireANTs, CPU"),
         System(
