@@ -9,12 +9,13 @@ import typer
 
 from service.cli import screen
 from service.cli.pair_options import DEFAULTS, Initialise, Model, Refine, make_options
-from service.cli.shared_options import DEFAULT_URL, ApiKey, Json, ServerUrl
+from service.cli.shared_options import DEFAULT_URL, ApiKey, Json, ServerUrl, connect
 from service.cli.train import progress_line
 from service.cli.warp import require_job_id
 from service.errors import ConfigurationError, MissingExtraError
 
 if TYPE_CHECKING:
+    from service.client.rpc_sync import GrpcClient
     from service.client.sync import Client
     from service.client.views import Job
 
@@ -50,7 +51,7 @@ def register(
     """
     options = make_options({"model": model, "refine": refine, "initialise": initialise})
     inputs = {"fixed": series_of(fixed, "FIXED"), "moving": series_of(moving, "MOVING")}
-    with client_of(url, api_key) as client:
+    with connect(url, api_key) as client:
         chosen = options.model_dump(mode="json", exclude_unset=True)
         job = client.register_series(inputs, chosen, store_to)
         if wait:
@@ -69,7 +70,7 @@ def store(
     as_json: Json = False,
 ) -> None:
     """Send a finished job's DICOM objects to an archive; what it has already is not sent twice."""
-    with client_of(url, api_key) as client:
+    with connect(url, api_key) as client:
         job = client.store(require_job_id(job_id), pacs)
         job = _wait(client, job, is_shown=not as_json)
     _show(job, as_json=as_json)
@@ -119,21 +120,6 @@ def series_of(text: str, name: str) -> dict[str, str]:
     return dict(zip(("pacs", "study", "series"), parts, strict=True))
 
 
-def client_of(url: str, api_key: str | None) -> "Client":
-    """A client by REST.
-
-    Raises:
-        MissingExtraError: If httpx is not installed.
-    """
-    try:
-        from service.client.sync import Client
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            'Talking to a server needs the extra `client`: pip install "warpline[client]".'
-        ) from error
-    return Client(url, api_key)
-
-
 @contextmanager
 def _extra() -> Iterator[None]:
     """Say which extra is missing."""
@@ -145,7 +131,7 @@ def _extra() -> Iterator[None]:
         ) from error
 
 
-def _wait(client: "Client", job: "Job", *, is_shown: bool) -> "Job":
+def _wait(client: "Client | GrpcClient", job: "Job", *, is_shown: bool) -> "Job":
     with screen.progress_bar(is_shown=is_shown) as tell:
         return client.wait(job.id, lambda job: tell(progress_line(job), job.fraction))
 
