@@ -1,6 +1,7 @@
 """What each stage of the pipeline reaches and costs on the shared real pairs, in this process.
 
-    python benchmarks/accuracy.py [SET ...] [--data FOLDER] [--efforts fast best 2.0] [--no-network]
+    python benchmarks/accuracy.py [SET ...] [--data FOLDER] [--efforts fast best 2.0]
+                                    [--model NAME | --no-network]
 
 A set is a category: brain_malf35, hippocampus_msd, liver_4dmri_eth, lung_ct_elastix.
 The measure is Dice over the labels of the fixed image, or TRE in mm over landmarks; seconds are of
@@ -30,7 +31,6 @@ from service.registration.volume import Volume
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 LPS = np.array([-1.0, -1.0, 1.0])
-NETWORK = "discrete"
 
 Predict = Callable[[Volume, Volume, Affine], DisplacementField]
 Measure = Callable[[Affine, DisplacementField], float]
@@ -137,10 +137,10 @@ def _row(stage: str, case: Case, affine: Affine, field: DisplacementField, secon
     )
 
 
-def _network() -> Predict:
+def _network(name: str) -> Predict:
     from service.registration.models_folder import ModelFolder
 
-    return ModelFolder().load(NETWORK).predict
+    return ModelFolder().load(name).predict
 
 
 def _print(name: str, rows: list[Row]) -> None:
@@ -166,9 +166,10 @@ def main() -> None:
     parser.add_argument("sets", nargs="*", default=["brain_malf35", "lung_ct_elastix"])
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--efforts", nargs="*", default=["fast", "best"])
+    parser.add_argument("--model", default="discrete")
     parser.add_argument("--no-network", action="store_true")
     chosen = parser.parse_args()
-    predict = None if chosen.no_network else _network()
+    predict = None if chosen.no_network else _network(chosen.model)
     warm = False
     for category in chosen.sets:
         table = []

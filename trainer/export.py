@@ -1,6 +1,7 @@
 """Write a network as a model folder: `python -m trainer.export discrete --out models`.
 
-The graph must give what torch gives before anything is written.
+In place of `discrete`, the folder of a training exports its best weights, with figures that were
+measured elsewhere. The graph must give what torch gives before anything is written.
 """
 
 import argparse
@@ -26,7 +27,8 @@ from service.registration.card import (
     OutputTensor,
     Training,
 )
-from trainer.config import TrainConfig
+from trainer.checkpoint import BEST, load_weights
+from trainer.config import TrainConfig, read_config
 from trainer.export_graph import (
     DISCRETE,
     OPSET,
@@ -39,6 +41,7 @@ from trainer.export_graph import (
     verified_providers,
 )
 from trainer.model_folder import ModelExport
+from trainer.networks.build import build_network
 from trainer.networks.discrete import Discrete, DiscreteConfig
 
 __all__ = ["PARITY", "export_discrete", "export_model", "parity", "prepare_export"]
@@ -47,6 +50,8 @@ __all__ = ["PARITY", "export_discrete", "export_model", "parity", "prepare_expor
 DISCRETE_SHAPES = ((84, 108, 84), (60, 80, 120))
 # About the voxels along an axis where a configuration does not say how large images are.
 USUAL_SIZES = {3: (80, 96, 64), 2: (160, 192)}
+# The configuration that a training keeps in its folder.
+CONFIG = "config.yaml"
 KINDS = {"globalnet": "affine", "conditional": "warped_label"}
 
 
@@ -97,7 +102,8 @@ def prepare_export(
         ),
         licence=config.card.licence,
         initialise=config.data.initialise,
-        accept=_accept(config),
+        accept=config.card.accept or _accept(config),
+        spared_from=config.card.spared_from,
     )
     return ModelExport(card, graph, differences, _yaml(publishable(config)))
 
@@ -243,6 +249,14 @@ def export_discrete(out: Path, figures: tuple[Figure, ...] = ()) -> Path:
     return ModelExport(card, graph, differences).write(out, figures)
 
 
+def export_training(folder: Path, out: Path, figures: tuple[Figure, ...] = ()) -> Path:
+    """Export, check and write the best weights of a training."""
+    config = read_config([folder / CONFIG])
+    network = build_network(config.network, config.data.grid.ndim)
+    load_weights(folder / "checkpoints" / BEST, network)
+    return export_model(network, config, out, figures=figures)
+
+
 def _figures(path: Path | None) -> tuple[Figure, ...]:
     if path is None:
         return ()
@@ -252,11 +266,17 @@ def _figures(path: Path | None) -> tuple[Figure, ...]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m trainer.export", description=__doc__)
-    parser.add_argument("network", choices=["discrete"])
+    parser.add_argument("network", help="`discrete`, or the folder of a training")
     parser.add_argument("--out", type=Path, default=Path("models"), help="folder of models")
     parser.add_argument("--figures", type=Path, help="evaluation figures, one JSON object a line")
     chosen: Any = parser.parse_args(arguments)
-    folder = export_discrete(chosen.out, _figures(chosen.figures))
+    figures = _figures(chosen.figures)
+    is_shipped = chosen.network == "discrete"
+    folder = (
+        export_discrete(chosen.out, figures)
+        if is_shipped
+        else export_training(Path(chosen.network), chosen.out, figures)
+    )
     sys.stdout.write(f"{folder}\n")
     return 0
 

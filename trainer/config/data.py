@@ -96,6 +96,12 @@ class GridConfig(_Section):
         description="Fixed size in voxels, cropped or padded about the fixed image's centre; "
         "without it the grid covers the fixed field of view.",
     )
+    voxels: int | None = Field(
+        None,
+        gt=0,
+        description="About how many voxels the service cuts a field of view into, whatever their "
+        "size, for a model of any organ; training stays at `spacing_mm`.",
+    )
     max_voxels: int = Field(4_000_000, gt=0, description="A pair that needs more is refused.")
     orientation: Literal["fixed", "RAS"] = Field(
         "fixed", description="The fixed image's own axes, or those of the world."
@@ -115,7 +121,8 @@ class GridConfig(_Section):
     def rule(self, multiple: int) -> ModelGrid:
         """The same as the model's card states it, for a network with this multiple."""
         return ModelGrid(
-            spacing_mm=self.spacing_mm,
+            spacing_mm=None if self.voxels else self.spacing_mm,
+            voxels=self.voxels,
             max_voxels=self.max_voxels,
             orientation=self.orientation,
             multiple=multiple,

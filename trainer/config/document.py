@@ -10,7 +10,12 @@ from pydantic_core import PydanticCustomError
 from trainer.config.augment import AugmentConfig
 from trainer.config.data import DataConfig
 from trainer.config.losses import LossesConfig
-from trainer.config.matching_networks import CorrelationConfig, PddConfig, PyramidConfig
+from trainer.config.matching_networks import (
+    CorrelationConfig,
+    MetricConfig,
+    PddConfig,
+    PyramidConfig,
+)
 from trainer.config.networks import (
     ConditionalConfig,
     DeepRegUNetConfig,
@@ -29,7 +34,8 @@ NetworkConfig = Annotated[
     | ConditionalConfig
     | CorrelationConfig
     | PddConfig
-    | PyramidConfig,
+    | PyramidConfig
+    | MetricConfig,
     Field(discriminator="kind"),
 ]
 
@@ -61,6 +67,18 @@ class CardConfig(_Section):
         "Not stated.", max_length=2000, description="The training images and their terms."
     )
     licence: str = Field("not licensed", max_length=200, description="Under which the model goes.")
+    accept: Literal["if more alike", "always"] | None = Field(
+        None,
+        description="Whether the service drops a field that lowers the local correlation; by "
+        "default only of a network that learned from images.",
+    )
+    spared_from: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="The local correlation from which the service leaves the model out where "
+        "refinement follows.",
+    )
 
 
 class TrainConfig(_Section):

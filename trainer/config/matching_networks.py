@@ -144,6 +144,60 @@ class PyramidConfig(BaseModel):
     )
 
 
+class MetricOutputConfig(BaseModel):
+    """What a search with a learned metric gives: there is no choice."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["displacement"] = Field("displacement", description="Voxels to move.")
+    stride: Literal[2] = Field(2, description="Voxels along each axis that share one vector.")
+    steps: int = Field(7, ge=1, le=10, description="Of no use: nothing is integrated.")
+
+
+Features = Annotated[int, Field(gt=12, le=96)]
+
+
+class MetricConfig(BaseModel):
+    """The discrete model's search, on self-similarities weighed by learned matrices; 3-D.
+
+    Before training it gives what the discrete model gives.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["metric"] = "metric"
+    features: tuple[Features, Features] = Field(
+        (24, 32), description="Features of the fine and of the coarse search; more than 12."
+    )
+    plain: float = Field(
+        1.0,
+        ge=0,
+        le=100,
+        description="Factor of the plain squared distance of MIND-SSC that a fit adds to its own.",
+    )
+    firmness: float = Field(
+        2.0,
+        gt=0,
+        le=1000,
+        description="Factor of the fitted metric: the search, which smooths, wants a firmer choice "
+        "than the likelihood of each cell.",
+    )
+    coarse_radius: int = Field(
+        3, ge=1, le=6, description="Largest displacement of the coarse search, cells of 4 voxels."
+    )
+    fine_radius: int = Field(
+        1, ge=1, le=3, description="Largest displacement of the fine search, cells of 2 voxels."
+    )
+    output: MetricOutputConfig = Field(
+        default_factory=MetricOutputConfig, description="What the network gives."
+    )
+
+    @property
+    def multiple(self) -> int:
+        """Image sizes must be multiples of this."""
+        return 8
+
+
 MatchingNetworkConfig = Annotated[
-    CorrelationConfig | PddConfig | PyramidConfig, Field(discriminator="kind")
+    CorrelationConfig | PddConfig | PyramidConfig | MetricConfig, Field(discriminator="kind")
 ]

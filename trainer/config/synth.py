@@ -94,6 +94,20 @@ class SynthConfig(_Section):
         description="Random shapes (as `shapes` draws them) that what has no label is divided "
         "into, since real labels lie among structures that have none.",
     )
+    body: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Probability that random shapes end at the surface of a body, outside of which "
+        "lies label 0.",
+    )
+    foreign: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Probability that parts of the moving map have other labels than in the fixed "
+        "one, as anatomy and illness have.",
+    )
     affine: SynthAffineConfig = Field(SynthAffineConfig(), description="Random affine.")
     field: SynthFieldConfig = Field(SynthFieldConfig(), description="Random smooth field.")
     image: SynthImageConfig = Field(SynthImageConfig(), description="Grey values.")

@@ -3,7 +3,12 @@
 from torch import nn
 
 from trainer.config import NetworkConfig
-from trainer.config.matching_networks import CorrelationConfig, PddConfig, PyramidConfig
+from trainer.config.matching_networks import (
+    CorrelationConfig,
+    MetricConfig,
+    PddConfig,
+    PyramidConfig,
+)
 from trainer.config.networks import (
     ConditionalConfig,
     DeepRegUNetConfig,
@@ -15,6 +20,7 @@ from trainer.networks.conditional import Conditional
 from trainer.networks.deepreg import UNet
 from trainer.networks.globalnet import GlobalNet
 from trainer.networks.learned_correlation import Correlation
+from trainer.networks.metric import MetricSearch
 from trainer.networks.pdd import Pdd
 from trainer.networks.pyramid import Pyramid
 from trainer.networks.voxelmorph import VoxelMorph
@@ -28,6 +34,7 @@ _NETWORKS: dict[type, type[nn.Module]] = {
     CorrelationConfig: Correlation,
     PddConfig: Pdd,
     PyramidConfig: Pyramid,
+    MetricConfig: MetricSearch,
 }
 
 

@@ -91,14 +91,14 @@ class Discrete(nn.Module):
         here, there = mind_ssc(fixed[0, 0]), mind_ssc(moving[0, 0])
         i, j, k = here.shape[1:]
         pool = (halving(i, here), halving(j, here), halving(k, here))
-        coarse = self._both_ways(along_axes(here, pool), along_axes(there, pool))
+        coarse = self.both_ways(along_axes(here, pool), along_axes(there, pool))
         grow = (doubling(i, here), doubling(j, here), doubling(k, here))
         field = 2 * along_axes(coarse, grow)
         rest: Tensor = self.fine(here, pull(there, field))
         smoother = (box(i, here), box(j, here), box(k, here))
         return 2 * along_axes(compose(field, rest), smoother)[None]
 
-    def _both_ways(self, fixed: Tensor, moving: Tensor) -> Tensor:
+    def both_ways(self, fixed: Tensor, moving: Tensor) -> Tensor:
         """The coarse field, made consistent with that of the search from moving to fixed."""
         forward: Tensor = self.coarse(fixed, moving)
         backward: Tensor = self.coarse(moving, fixed)

@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 
 from service.errors import GridMismatchError
-from trainer.augment.draws import happens, whole
+from trainer.augment.draws import happens, smooth_field, whole
 from trainer.config.synth import SynthConfig
 from trainer.synth.motion import Motion, random_motion
 from trainer.synth.rendering import random_contrast, rendered
 from trainer.synth.shapes import random_shapes
+
+# Thresholds of a field of spread 1: about two thirds of the grid, and a tenth.
+BODY, FOREIGN = -0.4, 1.2
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class SyntheticPairs:
         top = max(int(labels.max()) for labels in (first, second) if labels is not None)
         first = self._among_shapes(first, top, draw)
         other = first if second is None else self._among_shapes(second, top, draw)
+        if self.config.foreign > 0 and happens(draw, self.config.foreign):
+            other = torch.where(self._region(draw, FOREIGN), other.flip(0), other)
         fixed, moving = self._motion(draw), self._motion(draw)
         here, there = fixed.labels(first), moving.labels(other)
         images = self._images(here, there, top + self.config.background_shapes + 1, draw)
@@ -94,6 +99,11 @@ class SyntheticPairs:
             contrast = random_contrast(config, count, draw)
         return fixed, rendered(there, contrast, config, self.spacing_mm, draw)
 
+    def _region(self, draw: torch.Generator, threshold: float) -> Tensor:
+        """Where a random field, smooth over a third of the grid, is above a threshold, (*s)."""
+        apart = [n / 3 for n in self.shape]
+        return smooth_field(draw, 1, self.shape, apart)[0] > threshold
+
     def _motion(self, draw: torch.Generator) -> Motion:
         return random_motion(
             self.config.affine, self.config.field, self.shape, self.spacing_mm, draw
@@ -102,7 +112,10 @@ class SyntheticPairs:
     def _maps(self, draw: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """The map of fixed, and that of moving if it is another."""
         if not self.label_maps:
-            return random_shapes(self.config.shapes, self.shape, self.spacing_mm, draw), None
+            shapes = random_shapes(self.config.shapes, self.shape, self.spacing_mm, draw)
+            if self.config.body > 0 and happens(draw, self.config.body):
+                shapes *= self._region(draw, BODY)
+            return shapes, None
         count = len(self.label_maps)
         first, step = whole(draw, 0, count - 1), whole(draw, 1, max(count - 1, 1))
         is_same = happens(draw, self.config.same_map) or count == 1

@@ -1,0 +1,121 @@
+"""The discrete model's search with a learned metric: descriptors of three sizes, weighed together.
+
+Descriptors are MIND-SSC of the image, of its halves and of its quarters, and of the cells around a
+cell. A matrix for each search makes features of them, so that their squared distance is a learned
+(Mahalanobis) one. `trainer.metric_fit` finds the matrices in one pass over synthetic pairs; they
+can be trained further through the search. No convolution runs at all.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the usual name
+
+from trainer.config.matching_networks import MetricConfig
+from trainer.networks.axes import along_axes, box, hat, ramp
+from trainer.networks.discrete import Discrete, DiscreteConfig
+from trainer.networks.mind import CHANNELS, mind_ssc
+from trainer.networks.pull import compose, pull
+
+Rule = Callable[[int, Tensor], Tensor]
+
+# Cells from a cell to those around it that are described with it.
+REACH = 2
+AROUND = tuple(
+    tuple(step if axis == n else 0 for n in range(3))
+    for axis in range(3)
+    for step in (REACH, -REACH)
+)
+FINE, COARSE = 8 * CHANNELS, 9 * CHANNELS
+# Of the weights that begin as next to nothing.
+SMALL = 1e-3
+
+
+def descriptors(image: Tensor) -> tuple[Tensor, Tensor]:
+    """What cells of two and of four voxels are described by.
+
+    Args:
+        image: (i, j, k), multiples of 8.
+
+    Returns:
+        (96, i / 2, ...): MIND-SSC, its mean over three cells at the six places around, that of the
+        halved image; (108, i / 4, ...): the same of four voxels, and that of the quartered image.
+        MIND-SSC itself comes first in both.
+    """
+    halves = _by_axis(image[None], _halving)
+    quarters = _by_axis(halves, _halving)
+    own, of_halves, of_quarters = mind_ssc(image), mind_ssc(halves[0]), mind_ssc(quarters[0])
+    fine = torch.cat([own, _around(own), _grown(of_halves, own)])
+    own = _by_axis(own, _halving)
+    coarse = torch.cat([own, of_halves, _around(own), _grown(of_quarters, own)])
+    return fine, coarse
+
+
+def _around(cells: Tensor) -> Tensor:
+    i, j, k = cells.shape[1:]
+    padded = F.pad(_by_axis(cells, box)[None], (REACH,) * 6, mode="replicate")[0]
+    views = [
+        padded[:, REACH + a : REACH + a + i, REACH + b : REACH + b + j, REACH + c : REACH + c + k]
+        for a, b, c in AROUND
+    ]
+    return torch.cat(views)
+
+
+def _by_axis(values: Tensor, rule: Rule) -> Tensor:
+    i, j, k = values.shape[1:]
+    return along_axes(values, (rule(i, values), rule(j, values), rule(k, values)))
+
+
+def _grown(cells: Tensor, like: Tensor) -> Tensor:
+    """From cells of twice the size to those of `like`."""
+    i, j, k = like.shape[1:]
+    return along_axes(cells, (_doubling(i, cells), _doubling(j, cells), _doubling(k, cells)))
+
+
+def _halving(count: int, like: Tensor) -> Tensor:
+    """The mean of two and two of an even count, whose half an exported graph knows exactly."""
+    half = 2 * ramp(count // 2, like)
+    return (hat(half, count) + hat(half + 1, count)) / 2
+
+
+def _doubling(count: int, like: Tensor) -> Tensor:
+    """Linear from cells of two to an even count, by position."""
+    return hat((ramp(count, like) - 0.5) / 2, count // 2)
+
+
+class MetricSearch(nn.Module):
+    """Both searches of the discrete model, each on features of its own."""
+
+    def __init__(
+        self, config: MetricConfig, ndim: int = 3, channels: tuple[int, int] = (1, 1)
+    ) -> None:
+        super().__init__()
+        if ndim != 3 or channels != (1, 1):
+            raise ValueError("the search takes images of three axes and one channel")
+        self.config = config
+        self.stride, self.multiple = config.output.stride, config.multiple
+        self.search = Discrete(DiscreteConfig(config.coarse_radius, config.fine_radius))
+        self.fine = nn.Parameter(_plain(config.features[0], FINE))
+        self.coarse = nn.Parameter(_plain(config.features[1], COARSE))
+
+    def forward(self, fixed: Tensor, moving: Tensor) -> Tensor:
+        """Both images (b, 1, *s), multiples of 8, to u (b, 3, *s / 2), in voxels."""
+        return torch.stack([self._one(fixed[n, 0], moving[n, 0]) for n in range(fixed.shape[0])])
+
+    def _one(self, fixed: Tensor, moving: Tensor) -> Tensor:
+        (here, here_coarse), (there, there_coarse) = self._features(fixed), self._features(moving)
+        field = 2 * _grown(self.search.both_ways(here_coarse, there_coarse), here)
+        rest: Tensor = self.search.fine(here, pull(there, field))
+        return 2 * _by_axis(compose(field, rest), box)
+
+    def _features(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        fine, coarse = descriptors(image)
+        return torch.tensordot(self.fine, fine, 1), torch.tensordot(self.coarse, coarse, 1)
+
+
+def _plain(features: int, described: int) -> Tensor:
+    """MIND-SSC alone, as the discrete model compares it, and next to nothing of the rest."""
+    weights = SMALL * torch.randn(features, described)
+    weights[:, :CHANNELS] += torch.eye(features, CHANNELS)
+    return weights
