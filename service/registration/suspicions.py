@@ -11,7 +11,7 @@ TURNED_TOO_WELL, TURNED_BETTER, TURNED_MUCH_BETTER = 0.68, 1.05, 1.3
 # Local correlation by the affine: 0.16 and more where a pair belongs together, also between
 # contrasts; noise, in which nothing is smooth, has less than 0.06, smooth noise up to 0.18. Above
 # that the shape of the field of view may fit any way, as an echo's cone does.
-SURE_FIT, WEAK_FIT, NO_FIT = 0.19, 0.07, 0.02
+SURE_FIT, WEAK_FIT, NO_FIT = 0.17, 0.07, 0.02
 
 # How much better the mirrored image fits, as a sum of logarithms: of a symmetric template as well
 # either way (0.0004 apart), of two people's brains 0.002 and more worse, 0.005 and more if flipped.
