@@ -11,6 +11,8 @@ PIP_FLAGS := --quiet --disable-pip-version-check
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell \
 	command -v $(name) >/dev/null 2>&1 && $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
 PYTEST_FLAGS ?=
+# A file of tests stays in one process, since its fixtures start servers; the slow files come first.
+PYTEST_SPREAD := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 help: ## List what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -23,7 +25,7 @@ demo: setup ## Register a real brain pair on the embedded stack and show the res
 	$(BIN)/warpline demo
 
 test: setup-dev ## Run every test; those that need a missing server are skipped
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest $(PYTEST_SPREAD) $(PYTEST_FLAGS)
 
 check: lint ## What CI runs: lint, types, import contracts, tests with coverage
 	@$(MAKE) --no-print-directory test PYTEST_FLAGS="--cov --cov-report=term:skip-covered $(PYTEST_FLAGS)"
