@@ -12,6 +12,8 @@ TURNED_TOO_WELL, TURNED_BETTER, TURNED_MUCH_BETTER = 0.68, 1.05, 1.3
 # contrasts; noise, in which nothing is smooth, has less than 0.06, smooth noise up to 0.18. Above
 # that the shape of the field of view may fit any way, as an echo's cone does.
 SURE_FIT, WEAK_FIT, NO_FIT = 0.17, 0.07, 0.02
+# A little more is not sure either where a turn fits this nearly as well.
+HALF_SURE_FIT, TURNED_AS_WELL = 0.25, 0.82
 
 # How much better the mirrored image fits, as a sum of logarithms: of a symmetric template as well
 # either way (0.0004 apart), of two people's brains 0.002 and more worse, 0.005 and more if flipped.
@@ -47,12 +49,18 @@ def _match(evidence: Evidence) -> Iterator[Finding]:
     elif found < WEAK_FIT:
         level: Level = "fail" if found < NO_FIT else "warn"
         yield Finding(level, "no-match", "Without deforming it, the moving image fits nowhere.")
-    elif found < SURE_FIT and turned > TURNED_TOO_WELL * found:
+    elif _fits_any_way(found, turned):
         sentence = (
             "Turned the wrong way round the images fit nearly as well "
             f"({turned:.2f} to {found:.2f}): nothing shows that they belong together."
         )
         yield Finding("warn", "no-match", sentence)
+
+
+def _fits_any_way(found: float, turned: float) -> bool:
+    if found < SURE_FIT:
+        return turned > TURNED_TOO_WELL * found
+    return found < HALF_SURE_FIT and turned > TURNED_AS_WELL * found
 
 
 def _labels_agree(evidence: Evidence) -> bool:
