@@ -32,6 +32,13 @@ LEAST_OVERLAP = 1e-3
 SEARCHED = ("rigid", "affine")
 # Aligned by an affine, two images of one contrast correlate better than this.
 SAME_CONTRAST = 0.92
+# Aligned as well as may be, two images that correlate less than this, either way, show so little in
+# common (ultrasound and MR) that local correlation follows what is not there.
+RELATED = 0.45
+UNRELATED = (
+    "The pair was not refined: its images correlate so little as a whole that more likeness in "
+    "small windows would mean nothing."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,10 +75,10 @@ def align(
 
     What the network says is kept only where it makes the pair more alike than the initial affine
     alone does, which catches a model outside its training, unless its card says `accept: always`;
-    refinement never returns what is less alike. Where refinement follows, a network is not run on a
-    pair that is as alike as its card's `spared_from`. A network that segments gives labels and
-    leaves the transform as it was initialised. `fixed` is the pair's fixed image, if it was made
-    ready before.
+    refinement never returns what is less alike, and is left out where the images have too little in
+    common. Where refinement follows, a network is not run on a pair that is as alike as its card's
+    `spared_from`. A network that segments gives labels and leaves the transform as it was
+    initialised. `fixed` is the pair's fixed image, if it was made ready before.
 
     Raises:
         NoOverlapError: If the two fields of view do not meet once they are initialised.
@@ -100,9 +107,19 @@ def align_prepared(
     if plan is None or engine.card.output.kind == "warped_label":
         return found
     with clock.stage("refine") as stage:
+        if not is_refinable(pair, found):
+            stage.detail = "left out"
+            warnings.append(UNRELATED)
+            return found
         climbed = refined(pair, found, plan, stage.watch)
         stage.detail = str(options.refine)
     return found.climbed_to(climbed)
+
+
+def is_refinable(pair: PreparedPair, found: Alignment) -> bool:
+    """Whether the images are related enough, as they lie, for local correlation to lead on."""
+    whole = pair.correlation(found.affine, found.field)
+    return not abs(whole) < RELATED
 
 
 def begun(pair: PreparedPair, how: Initialise, stage: RunningStage) -> Alignment:

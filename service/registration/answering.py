@@ -11,6 +11,7 @@ from service.registration.alignment import (
     Wanted,
     begun,
     chosen,
+    is_refinable,
     predicted_if_needed,
     refined,
 )
@@ -166,6 +167,8 @@ class Answering:
     def _refined(self, start: Alignment, plan: Plan) -> Alignment:
         """As far as the plan and the time go."""
         if not self.schedule.allows("refine", afterwards=AFTERWARDS):
+            return start
+        if not is_refinable(self._pair, start):
             return start
         left_s = self.schedule.left_s(*AFTERWARDS) - ENDING_SHARE * self._costs.of("refine")
         plan = replace(plan, budget_s=min(plan.budget_s, left_s))

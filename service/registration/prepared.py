@@ -158,16 +158,17 @@ class PreparedPair:
 
     def similarity(self, affine: Affine, field: DisplacementField | None = None) -> float:
         """Local correlation under a transform, on coarse copies; nan where nothing can be said."""
+        return self.fixed.windows.lncc(self._warped(affine, field))
+
+    def correlation(self, affine: Affine, field: DisplacementField | None = None) -> float:
+        """Pearson's, on the same copies: near 1 where contrasts are alike and the pair is near."""
+        return ncc(self.fixed.compared, self._warped(affine, field), self.fixed.compared_mask)
+
+    def _warped(self, affine: Affine, field: DisplacementField | None) -> Volume:
         moving, grid = self.moving.compared, self.fixed.compared.grid
         if field is None:
-            return self.fixed.windows.lncc(resample(moving, grid, affine=affine))
-        return self.fixed.windows.lncc(warp(moving, field, grid, affine=affine))
-
-    def correlation(self, affine: Affine) -> float:
-        """Pearson's, on the same copies: near 1 where contrasts are alike and the pair is near."""
-        moving, grid = self.moving.compared, self.fixed.compared.grid
-        warped = resample(moving, grid, affine=affine)
-        return ncc(self.fixed.compared, warped, self.fixed.compared_mask)
+            return resample(moving, grid, affine=affine)
+        return warp(moving, field, grid, affine=affine)
 
 
 def prepare_fixed(

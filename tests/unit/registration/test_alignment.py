@@ -5,12 +5,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from service.registration.alignment import begun
+from service.registration.alignment import UNRELATED, align, begun
 from service.registration.engine import Engine
 from service.registration.fields import Affine
 from service.registration.grid import Grid
 from service.registration.models_folder import ModelFolder
 from service.registration.options import Initialise, RegisterOptions
+from service.registration.pair import Pair
 from service.registration.prepared import PreparedMoving, PreparedPair, prepare_fixed
 from service.registration.progress import StageClock
 from service.registration.volume import Volume
@@ -28,6 +29,13 @@ def shift(mm: float) -> Affine:
     matrix = np.eye(4)
     matrix[0, 3] = mm
     return Affine(matrix)
+
+
+def picture(make_grid: Callable[..., Grid]) -> Volume:
+    grid = make_grid("RAS", SHAPE, (2.0, 2.0, 2.0))
+    scene = Scene(np.random.default_rng(5), grid.centre_mm, float(grid.extent_mm.min()))
+    places = grid.to_world(np.moveaxis(np.indices(grid.shape), 0, -1))
+    return Volume(scene.image(places).astype(np.float32), grid)
 
 
 @pytest.mark.parametrize(
@@ -53,13 +61,31 @@ def test_an_affine_that_helps_nothing_is_left_out(
     monkeypatch.setattr(
         "service.registration.alignment.initialise_scouted", lambda *_args: shift(8.0)
     )
-    grid = make_grid("RAS", SHAPE, (2.0, 2.0, 2.0))
-    scene = Scene(np.random.default_rng(5), grid.centre_mm, float(grid.extent_mm.min()))
-    places = grid.to_world(np.moveaxis(np.indices(grid.shape), 0, -1))
-    image = Volume(scene.image(places).astype(np.float32), grid)
+    image = picture(make_grid)
+    grid = image.grid
     away = Volume(image.data, Grid(grid.shape, shift(away_mm[0]).matrix @ grid.affine))
     fixed = prepare_fixed(image, None, engine, RegisterOptions())
     moving = PreparedMoving(away, None, fixed.resolutions, shift(away_mm[1]))
     with StageClock(lambda *_: None).stage("initialise") as stage:
         found = begun(PreparedPair(fixed, moving), how, stage)
     assert found.affine.matrix[0, 3] == pytest.approx(expected_mm)
+
+
+def test_what_has_nothing_in_common_is_not_refined(
+    make_grid: Callable[..., Grid], engine: Engine
+) -> None:
+    """Dark for bright is something in common; a noise of its own is not."""
+    image = picture(make_grid)
+    options = RegisterOptions(initialise="none", refine="fast")
+
+    def aligned(values: np.ndarray) -> tuple[str, list[str]]:
+        moving = Volume(np.roll(values, 1, axis=0).astype(np.float32), image.grid)
+        warnings: list[str] = []
+        clock = StageClock(lambda *_: None)
+        found = align(Pair(image, moving), options, engine, clock, warnings)
+        return found.answered_by, warnings
+
+    assert aligned(-image.data) == ("refine", [])
+    answered_by, warnings = aligned(np.random.default_rng(1).standard_normal(SHAPE))
+    assert answered_by != "refine"
+    assert UNRELATED in warnings
