@@ -31,7 +31,7 @@ MUCH_OUT_OF_VIEW, MOST_OUT_OF_VIEW = 0.62, 0.30
 MUCH_BLANK = 0.10
 
 # Labels that account for this share of the image's variance can be told to lie elsewhere.
-TELLING_LABELS, LABELS_IN_PLACE = 0.5, 1.2
+TELLING_LABELS, LABELS_IN_PLACE = 0.5, 1.25
 # Labels that follow the images overlap more when these become this many times as alike.
 MORE_ALIKE, DICE_GAIN, HIGH_DICE = 1.5, 0.10, 0.65
 
