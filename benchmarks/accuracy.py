@@ -6,7 +6,7 @@
 A set is a category: brain_malf35, hippocampus_msd, liver_4dmri_eth, lung_ct_elastix.
 The measure is Dice over the labels of the fixed image, or TRE in mm over landmarks; seconds are of
 the wall clock, after a warm-up run; folding is by central differences (`fold`) and as
-non-diffeomorphic volume (`ndv`), both in percent of the field's own grid.
+non-diffeomorphic volume (`ndv`), both in percent of the field's own grid; SDlogJ is of that grid.
 """
 
 import argparse
@@ -55,6 +55,7 @@ class Row:
     seconds: float
     fold_percent: float
     ndv_percent: float
+    sdlogj: float
 
 
 def cases(category: str, data: Path) -> Iterable[Case]:
@@ -134,6 +135,7 @@ def _row(stage: str, case: Case, affine: Affine, field: DisplacementField, secon
         seconds,
         100 * found.folding_fraction,
         100 * found.non_diffeomorphic_volume,
+        found.sdlogj,
     )
 
 
@@ -150,13 +152,17 @@ def _print(name: str, rows: list[Row]) -> None:
 
 def _summary(category: str, table: list[list[Row]]) -> None:
     print(f"\n{category}: means over {len(table)} pairs (seconds: medians)")
-    print(f"{'stage':10s} {'value':>8s} {'seconds':>8s} {'fold %':>8s} {'ndv %':>8s}")
+    print(
+        f"{'stage':10s} {'value':>8s} {'seconds':>8s} {'fold %':>8s} {'ndv %':>8s} {'SDlogJ':>8s}"
+    )
     for column in zip(*table, strict=True):
         value = np.mean([row.value for row in column])
         seconds = np.median([row.seconds for row in column])
         fold = np.mean([row.fold_percent for row in column])
         ndv = np.mean([row.ndv_percent for row in column])
-        print(f"{column[0].stage:10s} {value:8.4f} {seconds:8.2f} {fold:8.4f} {ndv:8.4f}")
+        sdlogj = np.median([row.sdlogj for row in column])
+        figures = f"{value:8.4f} {seconds:8.2f} {fold:8.4f} {ndv:8.4f} {sdlogj:8.4f}"
+        print(f"{column[0].stage:10s} {figures}")
     print()
 
 
