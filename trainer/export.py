@@ -8,11 +8,12 @@ import argparse
 import hashlib
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from safetensors.torch import load_file
 from torch import nn
 
 from service.registration.card import (
@@ -27,8 +28,9 @@ from service.registration.card import (
     OutputTensor,
     Training,
 )
-from trainer.checkpoint import BEST, load_weights
+from trainer.checkpoint import BEST, checkpoints, load_weights
 from trainer.config import TrainConfig, read_config
+from trainer.config.matching_networks import MetricConfig
 from trainer.export_graph import (
     DISCRETE,
     OPSET,
@@ -254,7 +256,24 @@ def export_training(folder: Path, out: Path, figures: tuple[Figure, ...] = ()) -
     config = read_config([folder / CONFIG])
     network = build_network(config.network, config.data.grid.ndim)
     load_weights(folder / "checkpoints" / BEST, network)
-    return export_model(network, config, out, figures=figures)
+    export = prepare_export(network, config)
+    if isinstance(config.network, MetricConfig) and not checkpoints(folder / "checkpoints"):
+        export = replace(export, card=_fitted(export.card, folder))
+    return export.write(out, figures)
+
+
+def _fitted(card: Card, folder: Path) -> Card:
+    """Says that no step was trained: the metric comes from sums over pairs."""
+    pairs = int(load_file(folder / "metric.safetensors")["pairs"][0])
+    method = (
+        f"a metric fitted in one pass to {pairs} synthetic pairs, in about half a minute of one "
+        f"core: `python -m trainer.metric_fit {card.name} --out RUN --pairs {pairs}`, then "
+        "`python -m trainer.export RUN`. More pairs go on from there. No step of gradient descent "
+        "was made; `warpline train train.yaml --start-from RUN/checkpoints/best.safetensors` makes "
+        "them, with the losses below, on a GPU where there is one. `firmness` was chosen among "
+        "five settings by looking at real pairs, which are among those of the figures"
+    )
+    return card.model_copy(update={"training": card.training.model_copy(update={"method": method})})
 
 
 def _figures(path: Path | None) -> tuple[Figure, ...]:

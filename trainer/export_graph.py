@@ -5,6 +5,8 @@ import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -66,6 +68,8 @@ def export_graph(
     """
     sizes = [signature.multiple * n for n in example[: signature.ndim]]
     images = tuple(torch.rand(1, 1, *sizes) for _ in signature.inputs)
+    if getattr(network, "is_traced", False):
+        return _traced(network, signature, images)
     axes = {2 + n: _axis(signature, name) for n, name in enumerate("ijk"[: signature.ndim])}
     for name in ("torch.onnx", "torch.utils._sympy.interp"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -84,6 +88,28 @@ def export_graph(
     if program is None:
         raise ModelInvalidError("The network could not be exported.")
     graph: bytes = _without_traces(program.model_proto).SerializeToString(deterministic=True)
+    return graph
+
+
+def _traced(network: nn.Module, signature: Signature, images: tuple[torch.Tensor, ...]) -> bytes:
+    """By torch's older exporter: minutes faster where many sizes follow from one another."""
+    axes = dict(enumerate("ijk"[: signature.ndim], start=2))
+    names = [*signature.inputs, signature.output]
+    with warnings.catch_warnings(), TemporaryDirectory() as folder:
+        warnings.simplefilter("ignore")
+        path = Path(folder) / "model.onnx"
+        torch.onnx.export(
+            network.eval(),
+            images,
+            path,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=signature.inputs,
+            output_names=[signature.output],
+            dynamic_axes=dict.fromkeys(names, axes),
+        )
+        model = onnx.load(path)
+    graph: bytes = _without_traces(model).SerializeToString(deterministic=True)
     return graph
 
 

@@ -105,7 +105,8 @@ def readme_of(card: Card, differences: dict[str, float], configuration: str | No
 
 
 def _made_by_training(card: Card) -> list[str]:
-    lines = ["## What it gives", "", f"{_GIVES[card.output.kind]}."]
+    lines = [f"Training: {card.training.method}.", ""]
+    lines += ["## What it gives", "", f"{_GIVES[card.output.kind]}."]
     if card.initialise is not None:
         lines += [f"Pairs were aligned by `{card.initialise}` first."]
     if card.grid.spacing_mm is not None:

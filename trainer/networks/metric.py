@@ -6,8 +6,6 @@ cell. A matrix for each search makes features of them, so that their squared dis
 can be trained further through the search. No convolution runs at all.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the usual name
@@ -17,8 +15,6 @@ from trainer.networks.axes import along_axes, box, hat, ramp
 from trainer.networks.discrete import Discrete, DiscreteConfig
 from trainer.networks.mind import CHANNELS, mind_ssc
 from trainer.networks.pull import compose, pull
-
-Rule = Callable[[int, Tensor], Tensor]
 
 # Cells from a cell to those around it that are described with it.
 REACH = 2
@@ -43,18 +39,18 @@ def descriptors(image: Tensor) -> tuple[Tensor, Tensor]:
         halved image; (108, i / 4, ...): the same of four voxels, and that of the quartered image.
         MIND-SSC itself comes first in both.
     """
-    halves = _by_axis(image[None], _halving)
-    quarters = _by_axis(halves, _halving)
+    halves = _halved(image[None])
+    quarters = _halved(halves)
     own, of_halves, of_quarters = mind_ssc(image), mind_ssc(halves[0]), mind_ssc(quarters[0])
     fine = torch.cat([own, _around(own), _grown(of_halves, own)])
-    own = _by_axis(own, _halving)
+    own = _halved(own)
     coarse = torch.cat([own, of_halves, _around(own), _grown(of_quarters, own)])
     return fine, coarse
 
 
 def _around(cells: Tensor) -> Tensor:
     i, j, k = cells.shape[1:]
-    padded = F.pad(_by_axis(cells, box)[None], (REACH,) * 6, mode="replicate")[0]
+    padded = F.pad(_smoothed(cells)[None], (REACH,) * 6, mode="replicate")[0]
     views = [
         padded[:, REACH + a : REACH + a + i, REACH + b : REACH + b + j, REACH + c : REACH + c + k]
         for a, b, c in AROUND
@@ -62,30 +58,31 @@ def _around(cells: Tensor) -> Tensor:
     return torch.cat(views)
 
 
-def _by_axis(values: Tensor, rule: Rule) -> Tensor:
+def _smoothed(values: Tensor) -> Tensor:
     i, j, k = values.shape[1:]
-    return along_axes(values, (rule(i, values), rule(j, values), rule(k, values)))
+    return along_axes(values, (box(i, values), box(j, values), box(k, values)))
+
+
+def _halved(values: Tensor) -> Tensor:
+    """The mean of each 2**3; sizes are even."""
+    c, i, j, k = values.shape
+    return values.reshape(c, i // 2, 2, j // 2, 2, k // 2, 2).mean(dim=(2, 4, 6))
 
 
 def _grown(cells: Tensor, like: Tensor) -> Tensor:
-    """From cells of twice the size to those of `like`."""
-    i, j, k = like.shape[1:]
-    return along_axes(cells, (_doubling(i, cells), _doubling(j, cells), _doubling(k, cells)))
-
-
-def _halving(count: int, like: Tensor) -> Tensor:
-    """The mean of two and two of an even count, whose half an exported graph knows exactly."""
-    half = 2 * ramp(count // 2, like)
-    return (hat(half, count) + hat(half + 1, count)) / 2
-
-
-def _doubling(count: int, like: Tensor) -> Tensor:
-    """Linear from cells of two to an even count, by position."""
-    return hat((ramp(count, like) - 0.5) / 2, count // 2)
+    """Linear, by position, from cells of twice the size to those of `like`."""
+    first, second, third = (
+        hat((ramp(fine, cells) - 0.5) / 2, coarse)
+        for fine, coarse in zip(like.shape[1:], cells.shape[1:], strict=True)
+    )
+    return along_axes(cells, (first, second, third))
 
 
 class MetricSearch(nn.Module):
     """Both searches of the discrete model, each on features of its own."""
+
+    # How the graph is exported: sizes that follow from sizes take the newer exporter minutes.
+    is_traced = True
 
     def __init__(
         self, config: MetricConfig, ndim: int = 3, channels: tuple[int, int] = (1, 1)
@@ -107,7 +104,7 @@ class MetricSearch(nn.Module):
         (here, here_coarse), (there, there_coarse) = self._features(fixed), self._features(moving)
         field = 2 * _grown(self.search.both_ways(here_coarse, there_coarse), here)
         rest: Tensor = self.search.fine(here, pull(there, field))
-        return 2 * _by_axis(compose(field, rest), box)
+        return 2 * _smoothed(compose(field, rest))
 
     def _features(self, image: Tensor) -> tuple[Tensor, Tensor]:
         fine, coarse = descriptors(image)
