@@ -34,7 +34,7 @@ def _table(rows: Sequence[Row], measure: str) -> list[str]:
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """Systems by sets: the median of each measure, and the median seconds."""
+    """Systems by sets: the median of each measure, and that of the processor's seconds."""
     columns = list(dict.fromkeys((row.category, name) for row in rows for name in row.measures))
     titles = ["", *(f"{category}: {measure}" for category, measure in columns)]
     lines = ["| " + " | ".join(titles) + " |", "|---" + "|---:" * len(columns) + "|"]
@@ -50,7 +50,7 @@ def _of_set(rows: Sequence[Row], system: str, category: str, measure: str) -> st
     if not own:
         return ""
     cases = list(dict.fromkeys(row.case for row in of_set if measure in row.measures))
-    time = seconds(own)
+    time = _median_of(own, "processor_seconds")
     found = median_cell(own, cases, measure)
     return found if time is None else f"{found}, {time:.2g} s"
 

@@ -43,12 +43,12 @@ def test_a_table_has_a_line_for_each_system_with_medians_over_the_pairs() -> Non
 
 
 def test_the_summary_has_a_column_for_each_set() -> None:
-    lung = Row("lung", "x", "greedy", seconds=1.5, measures={"TRE, mm": 1.6})
+    lung = Row("lung", "x", "greedy", processor_seconds=1.5, measures={"TRE, mm": 1.6})
     assert summary([*ROWS[:5], lung]).splitlines() == [
         "|  | brains: Dice | lung: TRE, mm |",
         "|---|---:|---:|",
-        "| Warpline, default | 0.620, 1.5 s |  |",
-        "| ANTs SyN | 0.560, 35 s |  |",
+        "| Warpline, default | 0.620, 3 s |  |",
+        "| ANTs SyN | 0.560, 70 s |  |",
         "| greedy |  | 1.60, 1.5 s |",
     ]
 
