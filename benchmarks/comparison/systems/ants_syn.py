@@ -13,6 +13,8 @@ from typing import Any
 
 from benchmarks.comparison.systems.pair import Outcome, Pair, Run
 
+ROOT = Path(__file__).resolve().parents[3]
+
 
 def kind(name: str) -> Run:
     """`ants.registration` with this `type_of_transform`."""
@@ -58,8 +60,10 @@ def new_process() -> Run:
     """SyN from the start to the end of a Python of its own; for pairs with labels."""
 
     def run(pair: Pair, folder: Path) -> Outcome:
-        files = map(str, (pair.fixed, pair.moving, pair.moving_labels, folder))
-        subprocess.run([sys.executable, "-c", ALONE, *files], check=True, capture_output=True)
+        assert pair.moving_labels is not None
+        files = [pair.fixed, pair.moving, pair.moving_labels, folder]
+        command = [sys.executable, "-c", ALONE, *(str(file.resolve()) for file in files)]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
         return Outcome(folder / "labels.nii.gz", None)
 
     return run
