@@ -4,15 +4,13 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from service.cli.cohort_folder import CohortFolder, Wanted
 from service.cli.cohort_list import Subject
 from service.cli.cohort_processes import Crew, run_here
 from service.cli.cohort_shown import Shown, showing
 from service.cli.cohort_subject import Terms, clear_scratch
-from service.cli.shared_options import connect, is_rpc
-from service.errors import InvalidRequestError
+from service.cli.shared_options import connect
 from service.registration.cohort.table import Row
 from service.registration.options import RegisterOptions
 
@@ -41,19 +39,14 @@ class Run:
             with showing(self.folder, is_shown=is_shown) as shown:
                 if waiting:
                     _register(terms, waiting, jobs, shown)
+        except KeyboardInterrupt:
+            self.waiting(wanted, self.subjects)  # a result that was put and not yet told is kept
+            raise
         finally:
             self.folder.write_page()
 
     def there(self, server: tuple[str, str | None], *, is_shown: bool) -> None:
-        """Have a server do it, and fetch each result.
-
-        Raises:
-            InvalidRequestError: If the address is one of gRPC.
-        """
-        if is_rpc(server[0]):
-            raise InvalidRequestError(
-                "A cohort goes over REST: name the server by its http:// address.", field="url"
-            )
+        """Have a server do it, by REST or by gRPC, and fetch each result."""
         from service.cli import cohort_server
 
         clear_scratch(self.root)
@@ -65,8 +58,7 @@ class Run:
             waiting = self.waiting(wanted, everybody)
             try:
                 with showing(self.folder, is_shown=is_shown) as shown:
-                    rest: Any = client
-                    served = cohort_server.Served(rest, server[0], wanted, self.root, shown)
+                    served = cohort_server.Served(client, server[0], wanted, self.root, shown)
                     served.run(everybody, waiting, force=self.force)
             except KeyboardInterrupt:
                 cohort_server.note_that_the_server_goes_on(self.root)

@@ -24,6 +24,7 @@ from service.errors import CohortNotFoundError, JobCancelledError, WarplineError
 from service.registration.cohort.table import ENDED, Row
 
 if TYPE_CHECKING:
+    from service.client.rpc_sync import GrpcClient
     from service.client.sync import Client
     from service.client.views import Cohort, CohortSubject
 
@@ -47,7 +48,7 @@ def packed(files: dict[str, Path], scratch: Path, name: str) -> dict[str, Path]:
 class Served:
     """One cohort and the server that does it."""
 
-    client: "Client"
+    client: "Client | GrpcClient"
     url: str
     wanted: Wanted
     root: Path

@@ -57,3 +57,9 @@ def test_a_cohort_on_the_server_is_the_cohort_here(
         assert (newest.subjects, len(client.cohorts().cohorts)) == (1, 2)  # what had failed
         assert client.delete_cohort(told.id) is None
         assert len(client.cohorts().cohorts) == 1
+    code, called = cohort(pair, subjects, tmp_path / "called", "--url", f"grpc://{up.grpc}")
+    assert code == 1
+    assert {row["id"]: row["state"] for row in called["subjects"]} == states
+    for file in ("warped.nii.gz", "ddf.nii.gz"):
+        ours, theirs = (tmp_path / place / "a" / file for place in ("here", "called"))
+        assert ours.read_bytes() == theirs.read_bytes(), file
