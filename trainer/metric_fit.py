@@ -28,7 +28,7 @@ from trainer.networks.discrete import DiscreteConfig
 from trainer.networks.metric import COARSE, FINE, MetricSearch, descriptors
 from trainer.networks.mind import CHANNELS
 from trainer.networks.pull import pull
-from trainer.running import CONFIG, write_config
+from trainer.running import CONFIG, use_threads, write_config
 from trainer.synth import SyntheticPair, SyntheticPairs
 
 SUMS = "metric.safetensors"
@@ -159,7 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pairs", type=int, default=400, help="synthetic pairs in all")
     parser.add_argument("--threads", type=int, help="CPU threads; by default all cores")
     chosen: Any = parser.parse_args(arguments)
-    torch.set_num_threads(chosen.threads or torch.get_num_threads())
+    use_threads(chosen.threads or torch.get_num_threads())
     with torch.no_grad():
         fit(read_config(found([chosen.config])), chosen.out, chosen.pairs)
     return 0

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numba
 import torch
 import yaml
 
 from service.errors import ProviderUnavailableError, TrainingExistsError
+from service.registration.kernels.launch import threads
 from service.registration.models_folder import ModelFolder
 from trainer.checkpoint import BEST, Position, Trained, checkpoints, load_weights
 from trainer.config import TrainConfig, read_config
@@ -64,7 +66,7 @@ def run_training(config: TrainConfig, out: Path, options: RunOptions) -> Path | 
     """
     device = choose_device(config)
     with joined(device.type) as ranks:
-        torch.set_num_threads(config.train.threads or torch.get_num_threads())
+        use_threads(config.train.threads or torch.get_num_threads())
         _prepare(config, out, options, ranks)
         with _watched(config, out, options, ranks) as monitor:
             run = build_run(config, out, ranks, monitor)
@@ -85,6 +87,15 @@ def run_training(config: TrainConfig, out: Path, options: RunOptions) -> Path | 
             told = {"model": folder, "evaluation": out / EVALUATION}
             monitor.tell("done", **{k: str(v.relative_to(out)) for k, v in told.items()})
             return folder
+
+
+def use_threads(count: int) -> None:
+    """Have torch, and the kernels within its functions, use so many threads."""
+    # Starting threads of kernels, ours and numba's, sets OpenMP's number, which torch may share:
+    # later it would change how torch sums in the midst of a training.
+    threads()
+    numba.get_num_threads()
+    torch.set_num_threads(count)
 
 
 def build_run(config: TrainConfig, out: Path, ranks: Ranks, monitor: Monitor) -> Run:
