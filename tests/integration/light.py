@@ -24,6 +24,8 @@ from service.worker import main as worker_main
 from service.worker import supervisor
 from service.worker.logs import set_up_logging
 
+STAGES = ("initialise", "predict", "refine")
+
 
 def expected(data: bytes) -> bytes:
     """What a job makes of its input."""
@@ -37,7 +39,7 @@ def make_light_work(_config: Settings, stores: Stores) -> Work:
         data = stores.blobs.get_bytes(str(job.request.inputs["fixed"].key))
         until = time.monotonic() + float(job.request.options.get("seconds", 0.05))
         while time.monotonic() < until:
-            watch(random.choice(["initialise", "predict", "refine"]), 0.5)
+            watch(random.choice(STAGES), 0.5)
             time.sleep(0.005)
         (folder / "result").write_bytes(expected(data))
         (folder / "report").write_text("{}")

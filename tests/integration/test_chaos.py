@@ -22,6 +22,7 @@ from tests.integration.chaos import (
     submit,
     wait_until_done,
 )
+from tests.integration.light import STAGES
 from tests.servers import RedisServer
 
 JOBS, KILLS, REDIS_KILLS = 200, 40, 3
@@ -131,7 +132,7 @@ def test_a_worker_that_froze_past_its_lease_writes_nothing_when_it_wakes(
     inputs = submit(stores, 1, seconds=3)
     frozen = start_worker(config, "poll")
     try:
-        _wait(lambda: stores.jobs.page(None).jobs[0].progress.stage == "refine")
+        _wait(lambda: stores.jobs.page(None).jobs[0].progress.stage in STAGES)
         pause(frozen)
         swarm = Swarm(config, "poll", size=1)
         wait_until_done(stores, 1, lambda _done: swarm.keep_up(), timeout_s=60)
