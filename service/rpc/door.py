@@ -41,6 +41,7 @@ PUBLIC = (
 # Of the calls that a server has open, one key may have so many; the rest is for others.
 MOST_PER_KEY = 512
 RETRY_AFTER_S = 1.0
+UNTIL_KNOWN_S = 1.0
 
 Context = Any  # grpc.aio.ServicerContext is generic in its stubs only
 Handler = Any
@@ -104,8 +105,10 @@ class Door(grpc.aio.ServerInterceptor):
             code = _name_of(context.code())
             raise
         except grpc.aio.InternalError:
-            # A message could not be written: who asked went away, and grpcio has yet to tell.
+            # A message could not be written: who asked went away. grpcio logs that as a defect
+            # until it knows, and cancels the call once it does.
             code = _why_cancelled(context)
+            await asyncio.sleep(UNTIL_KNOWN_S)
             raise
         except Exception as error:
             known = _known(error, call.request_id)
