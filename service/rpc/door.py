@@ -42,6 +42,8 @@ PUBLIC = (
 MOST_PER_KEY = 512
 RETRY_AFTER_S = 1.0
 UNTIL_KNOWN_S = 1.0
+# A client gives up at its own deadline, which its news may tell us before ours has passed.
+ABOUT_DUE_S = 0.25
 
 Context = Any  # grpc.aio.ServicerContext is generic in its stubs only
 Handler = Any
@@ -186,7 +188,8 @@ async def _not_there(_requests: AsyncIterator[bytes], _context: Context) -> None
 
 def _why_cancelled(context: Context) -> str:
     left_s = context.time_remaining()
-    return "CANCELLED" if left_s is None or left_s > 0 else "DEADLINE_EXCEEDED"
+    is_due = left_s is not None and left_s < ABOUT_DUE_S
+    return "DEADLINE_EXCEEDED" if is_due else "CANCELLED"
 
 
 def _name_of(code: Any) -> str:

@@ -39,7 +39,7 @@ def said(orthanc: Orthanc) -> dict[str, Any]:
         "host": "127.0.0.1",
         "port": orthanc.dicom_port,
         "ae_title": "ARCHIVE",
-        "connect_timeout_s": 3,
+        "connect_timeout_s": 20,
         "timeout_s": 10,
         "move_port": port,
         "commitment_port": port,

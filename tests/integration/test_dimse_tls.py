@@ -91,7 +91,7 @@ def said(hidden: Orthanc, folder: Path) -> dict[str, Any]:
         "host": "localhost",
         "port": hidden.dicom_port,
         "ae_title": "ARCHIVE",
-        "connect_timeout_s": 3,
+        "connect_timeout_s": 20,
         "timeout_s": 10,
         "move_port": port,
         "tls": shown(folder),

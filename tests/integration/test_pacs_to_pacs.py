@@ -42,7 +42,7 @@ def peers_file(folder: Path, url: str) -> Path:
     path.write_text(
         f'[peers.MAIN]\nprotocol = "dicomweb"\nurl = "{url}"\nauth = "basic"\n'
         f'username = "{USER}"\npassword = {{env = "PACS_SECRET"}}\n'
-        "connect_timeout_s = 2\ntimeout_s = 20\n"
+        "connect_timeout_s = 20\ntimeout_s = 20\n"
     )
     return path
 
