@@ -95,12 +95,16 @@ class _VectorField:
         inside = np.asarray(((index >= -0.5) & (index <= last + 0.5)).all(axis=-1))
         index = np.where(inside[..., None], np.clip(index, 0, last), 0.0)
         lower = np.minimum(index.astype(np.intp), np.maximum(last - 1, 0))
-        share = index - lower
-        vectors = np.zeros(index.shape)
-        for corner in _CORNERS:
-            weight = np.where(np.array(corner, dtype=bool), share, 1 - share).prod(axis=-1)
-            i, j, k = np.moveaxis(np.minimum(lower + corner, last), -1, 0)
-            vectors += weight[..., None] * self.vectors_mm[i, j, k]
+        upper, share = np.minimum(lower + 1, last), np.moveaxis(index - lower, -1, 0)
+        ends = [(1 - part, part) for part in share]
+        steps = np.array((*self.grid.shape[1:], 1))  # of a flat index, axis by axis
+        steps[0] *= steps[1]
+        places = [np.moveaxis(end * steps, -1, 0) for end in (lower, upper)]
+        line, vectors = self.vectors_mm.reshape(-1, 3), np.zeros(index.shape)
+        for a, b, c in _CORNERS:
+            weight = ends[0][a] * ends[1][b] * ends[2][c]
+            place = places[a][0] + places[b][1] + places[c][2]
+            vectors += weight[..., None] * line[place]
         return np.where(inside[..., None], vectors, 0.0)
 
 

@@ -85,10 +85,17 @@ def nudge(
     """
     if how not in _GENERATORS or not (fixed.has_contrast and moving.has_contrast):
         return start
-    matrix = start.matrix
+    return nudged(fixed, moving, start, how, steps)[0]
+
+
+def nudged(
+    fixed: Scouted, moving: Scouted, start: Affine, how: Initialise, steps: Sequence[int]
+) -> tuple[Affine, float]:
+    """As `nudge`, of images with contrast, and the likeness that it ends with on the last level."""
+    matrix, alike = start.matrix, np.zeros(1)
     for level, most in enumerate(steps):
-        (matrix,), _ = _improve(_Stage.of(fixed, moving, level), [matrix], how, most)
-    return Affine(matrix)
+        (matrix,), alike = _improve(_Stage.of(fixed, moving, level), [matrix], how, most)
+    return Affine(matrix), float(alike[0])
 
 
 def likeness(fixed: Scouted, moving: Scouted, level: int, affines: Sequence[Affine]) -> np.ndarray:
@@ -265,12 +272,13 @@ def _improve(
     basis = stage.in_voxels(generators)
     best, (scores, normals) = list(affines), stage.normals(affines)
     damping = np.full(len(best), 1e-2)
-    for _ in range(steps):
+    for left in reversed(range(steps)):
         tried = [
             _moved(affine, generators, basis, normals[n], float(damping[n]))
             for n, affine in enumerate(best)
         ]
-        new_scores, new_normals = stage.normals(tried)
+        # No step follows the last one, so nobody asks for its normal equations.
+        new_scores, new_normals = stage.normals(tried) if left else (stage.scores(tried), normals)
         better = new_scores > scores
         gained = bool((new_scores > scores * (1 + GAIN)).any())
         damping = np.where(better, damping / 4, damping * 8)

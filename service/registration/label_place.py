@@ -44,11 +44,13 @@ def label_place(image: Scouted, labels: Volume) -> LabelPlace | None:
     start, stop = np.maximum(low - room, 0), np.minimum(high + room, there.shape)
     names, inside = np.unique(there[_box(start, stop)], return_inverse=True)
     wide = np.pad(seen.data, [(int(2 * n),) * 2 for n in step], mode="edge")
+    label = inside.ravel()
+    voxels = np.bincount(label, minlength=len(names))
     shares = {}
     for steps in product(range(-2, 3), repeat=3):
         moved = start + (2 + np.array(steps)) * step
         values = wide[_box(moved, moved + stop - start)].ravel()
-        shares[steps] = _explained(inside.ravel(), len(names), values)
+        shares[steps] = _explained(label, voxels, values)
     here = shares.pop((0, 0, 0))
     return LabelPlace(here, max(shares.values()))
 
@@ -57,12 +59,11 @@ def _box(start: np.ndarray, stop: np.ndarray) -> tuple[slice, ...]:
     return tuple(slice(int(a), int(b), STRIDE) for a, b in zip(start, stop, strict=True))
 
 
-def _explained(label: np.ndarray, count: int, values: np.ndarray) -> float:
+def _explained(label: np.ndarray, voxels: np.ndarray, values: np.ndarray) -> float:
     """Variance between labels over the variance of all; 0 where nothing varies."""
     apart = values - values.mean()
     whole = float((apart**2).sum())
     if whole <= 0:
         return 0.0
-    voxels = np.maximum(np.bincount(label, minlength=count), 1)
-    sums = np.bincount(label, apart, minlength=count)
+    sums = np.bincount(label, apart, minlength=len(voxels))
     return float((sums**2 / voxels).sum() / whole)

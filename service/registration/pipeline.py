@@ -17,6 +17,7 @@ from service.registration.engine import Engine
 from service.registration.files.limits import Limits
 from service.registration.kept_fixed import KeptFixed
 from service.registration.measure import evidence, measure
+from service.registration.memory import keep_freed_memory
 from service.registration.models_folder import Models
 from service.registration.options import RegisterOptions
 from service.registration.pair import Pair, read_pair
@@ -60,6 +61,7 @@ def register_files(
         InvalidRequestError: If the pair cannot be registered; see `pair.read_pair`, `align`.
         ModelNotFoundError: If there is no such model.
     """
+    keep_freed_memory()
     clock = StageClock(watch)
     warnings: list[str] = []
     folder.mkdir(parents=True, exist_ok=True)

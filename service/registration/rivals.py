@@ -14,7 +14,7 @@ from itertools import permutations, product
 import numpy as np
 
 from service.registration.fields import Affine
-from service.registration.initialise import likeness, nudge
+from service.registration.initialise import likeness, nudged
 from service.registration.metrics import ncc
 from service.registration.resample import resample
 from service.registration.scouted import Scouted
@@ -22,7 +22,7 @@ from service.registration.scouted import Scouted
 LEVEL = 1  # of the images as the search sees them: about 56 voxels along the longest side
 IMPROVED = 2  # of the turns, and of the mirrored ones
 RIGID_STEPS = 6
-AFFINE_STEPS = (4, 6)  # on the coarse level and on LEVEL
+AFFINE_STEPS = (4, 6)  # on the coarse level and on LEVEL, where fits are told
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ def fits(fixed: Scouted, moving: Scouted, affine: Affine) -> Fits | None:
         return None
     if not (fixed.has_contrast and moving.has_contrast):
         return None
-    found = nudge(fixed, moving, affine, "affine", AFFINE_STEPS)
-    turned = _best(fixed, moving, _laid(fixed, moving, affine, TURNS))
+    found, found_fit = nudged(fixed, moving, affine, "affine", AFFINE_STEPS)
+    _, turned_fit = _best(fixed, moving, _laid(fixed, moving, affine, TURNS))
     across = moving.mirrored()
-    mirrored = _best(fixed, across, _laid(fixed, across, affine, (np.eye(3), *TURNS)))
+    mirrored, mirrored_fit = _best(fixed, across, _laid(fixed, across, affine, (np.eye(3), *TURNS)))
     return Fits(
-        affine_fit=_fit(fixed, moving, found),
-        turned_fit=_fit(fixed, moving, turned),
-        mirrored_fit=_fit(fixed, across, mirrored),
+        affine_fit=found_fit,
+        turned_fit=turned_fit,
+        mirrored_fit=mirrored_fit,
         affine_ncc=_correlation(fixed, moving, found),
         mirrored_ncc=_correlation(fixed, across, mirrored),
     )
@@ -92,17 +92,13 @@ def _laid(
     return candidates
 
 
-def _best(fixed: Scouted, moving: Scouted, starts: list[Affine]) -> Affine:
-    """The best of them, the likeliest improved."""
+def _best(fixed: Scouted, moving: Scouted, starts: list[Affine]) -> tuple[Affine, float]:
+    """The best of them, the likeliest improved, and how well it fits."""
     scores = likeness(fixed, moving, 0, starts)
     likely = [starts[n] for n in np.argsort(-scores, kind="stable")[:IMPROVED]]
-    closer = [nudge(fixed, moving, start, "rigid", (RIGID_STEPS,)) for start in likely]
-    best = closer[int(np.argmax(likeness(fixed, moving, 0, closer)))]
-    return nudge(fixed, moving, best, "affine", AFFINE_STEPS)
-
-
-def _fit(fixed: Scouted, moving: Scouted, affine: Affine) -> float:
-    return float(likeness(fixed, moving, LEVEL, [affine])[0])
+    closer = [nudged(fixed, moving, start, "rigid", (RIGID_STEPS,)) for start in likely]
+    best, _ = max(closer, key=lambda one: one[1])
+    return nudged(fixed, moving, best, "affine", AFFINE_STEPS)
 
 
 def _correlation(fixed: Scouted, moving: Scouted, affine: Affine) -> float:

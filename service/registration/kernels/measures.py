@@ -91,6 +91,22 @@ def label_overlap(a, b, counts):
 
 
 @device
+def _count_run(labels, counts):
+    for n in range(labels.size):
+        counts[labels[n]] += 1
+
+
+@kernel
+def label_counts(labels, counts):
+    """counts[part, label]: voxels of the label; labels uint16, in a line that parts divide."""
+    parts = counts.shape[0]
+    length = (labels.size + parts - 1) // parts
+    for part in prange(parts):
+        start = np.int64(part) * length
+        _count_run(labels[start : start + length], counts[part])
+
+
+@device
 def _is_edge(labels, i, j, k):
     """Whether one of the six neighbours has another label, or lies outside the volume."""
     ni, nj, nk = labels.shape
