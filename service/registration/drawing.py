@@ -13,11 +13,12 @@ def drawn(pair: Pair, products: Products, shape: Regularity) -> tuple[Pictures, 
 
 
 def _scene(pair: Pair, products: Products, shape: Regularity) -> Scene:
+    seen = pair.moving_tempering
     labels, before, after = pair.fixed_labels, products.labels_before, products.warped_labels
     return Scene(
-        fixed=pair.fixed,
-        before=products.before.data,
-        warped=products.warped.data,
+        fixed=pair.fixed_tempering.apply(pair.fixed),
+        before=seen.apply(products.before).data,
+        warped=seen.apply(products.warped).data,
         displacement_mm=products.ddf.vectors_mm,
         jacobian=shape.determinants.data,
         affine=products.affine.matrix,

@@ -71,13 +71,15 @@ def _scales(initial: Affine, affine: Affine) -> tuple[float, float]:
 def _of_images(pair: Pair, products: Products, affine: Affine) -> Figures:
     """NCC on every voxel; LNCC, NMI and what the affine alone tells on coarse copies."""
     grid = pair.fixed.grid.coarsened(COMPARED_VOXELS)
-    fixed = downsample(pair.fixed, grid)
+    whole = pair.fixed_tempering.apply(pair.fixed)
+    fixed = downsample(whole, grid)
     mask = pair.fixed_mask
     coarse_mask = None if mask is None else resample(mask, grid, interpolation="nearest")
     figures: Figures = {**plausibility(pair, fixed, coarse_mask, affine)}
     for when, image in (("before", products.before), ("after", products.warped)):
-        coarse = downsample(image, grid)
-        figures[f"ncc_{when}"] = ncc(pair.fixed, image, mask)
+        seen = pair.moving_tempering.apply(image)
+        coarse = downsample(seen, grid)
+        figures[f"ncc_{when}"] = ncc(whole, seen, mask)
         figures[f"lncc_{when}"] = lncc(fixed, coarse, coarse_mask)
         figures[f"nmi_{when}"] = nmi(fixed, coarse, coarse_mask)
     return figures

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,13 @@ from service.registration.roles import (
     REGISTER_ROLES,
     TRANSFORM_ROLE,
 )
+from service.registration.tempering import Tempering
 from service.registration.volume import Volume, as_label_map, require_same_grid
+
+OUTLIERS = (
+    "A few voxels lie far beyond the values of all others. They were cut off where images are "
+    "compared, and are in the warped image as they came."
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,16 @@ class Pair:
     initial: Affine = field(default_factory=Affine.identity)
     fixed_origin: OriginJson | None = field(default=None, repr=False)
     moving_origin: OriginJson | None = field(default=None, repr=False)
+
+    @cached_property
+    def fixed_tempering(self) -> Tempering:
+        """How the fixed image's values are looked at."""
+        return Tempering.of(self.fixed)
+
+    @cached_property
+    def moving_tempering(self) -> Tempering:
+        """How the moving image's values are looked at, warped or not."""
+        return Tempering.of(self.moving)
 
 
 def read_pair(
@@ -92,6 +109,9 @@ def read_pair(
     if not options.allow_different_patients:
         _require_same_patient(pair)
     require_contrast(pair)
+    for role, tempering in (("fixed", pair.fixed_tempering), ("moving", pair.moving_tempering)):
+        if tempering.cuts:
+            warnings.append(f"{role}: {OUTLIERS}")
     for role in LABEL_ROLES:
         if (labels := getattr(pair, role)) is not None:
             image = pair.fixed if role.startswith("fixed") else pair.moving

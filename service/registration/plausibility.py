@@ -27,8 +27,9 @@ def plausibility(
         mask: Where the fixed image counts.
         affine: What was found, fixed to moving.
     """
+    moving = pair.moving_tempering.apply(pair.moving)
     grid = pair.moving.grid.coarsened(COMPARED_VOXELS)
-    here, there = Scouted(fixed, mask), Scouted(downsample(pair.moving, grid))
+    here, there = Scouted(fixed, mask), Scouted(downsample(moving, grid))
     figures: dict[str, float] = {}
     if (fit := fits(here, there, affine)) is not None:
         figures |= asdict(fit)

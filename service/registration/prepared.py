@@ -24,6 +24,7 @@ from service.registration.refine import (
 )
 from service.registration.resample import downsample, resample, warp
 from service.registration.scouted import Scouted
+from service.registration.tempering import tempered
 from service.registration.volume import Volume
 
 # A field is compared with none on about this many voxels.
@@ -59,7 +60,7 @@ class PreparedFixed:
     def __init__(
         self, image: Volume, mask: Volume | None, engine: Engine, options: RegisterOptions
     ) -> None:
-        self.image = image.as_float32()
+        self.image = tempered(image)
         self.mask = mask
         self.grid = image.grid
         self.resolutions = Resolutions.of(image.grid, engine, options)
@@ -112,6 +113,7 @@ class PreparedMoving:
             initial: Where the pair lies to begin with: fixed world to moving world.
         """
         self.image = image.as_float32()
+        self._tempered = tempered(image)
         self.mask = mask
         self.grid = image.grid
         self.resolutions = resolutions
@@ -121,22 +123,22 @@ class PreparedMoving:
     def scouted(self) -> Scouted:
         """As the search for a start sees it, where `initial` puts it in fixed space."""
         mask = None if self.mask is None else _placed(self.mask, self.initial)
-        return Scouted(_placed(self.image, self.initial), mask)
+        return Scouted(_placed(self._tempered, self.initial), mask)
 
     @cached_property
     def seen(self) -> Volume:
         """Ready to be laid on the model grid."""
-        return no_finer(self.image, self.resolutions.network)
+        return no_finer(self._tempered, self.resolutions.network)
 
     @cached_property
     def compared(self) -> Volume:
         """Coarse, to be warped where answers are compared."""
-        return downsample(self.image, self.grid.coarsened(COMPARED_VOXELS))
+        return downsample(self._tempered, self.grid.coarsened(COMPARED_VOXELS))
 
     @cached_property
     def levels(self) -> list[Volume]:
         """As refinement sees it, coarse to fine."""
-        return moving_levels(self.image, self.resolutions.refined_mm)
+        return moving_levels(self._tempered, self.resolutions.refined_mm)
 
 
 @dataclass(frozen=True, eq=False)
