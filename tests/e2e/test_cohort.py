@@ -25,7 +25,7 @@ def subjects(pair: dict[str, Path], tmp_path: Path) -> Path:
 def cohort(pair: dict[str, Path], subjects: Path, out: Path, *more: str) -> tuple[int, dict]:
     line = [*WARPLINE, "cohort", str(pair["fixed"]), str(subjects), "--out", str(out), "--json"]
     line += ["--fixed-labels", str(pair["fixed_labels"]), *QUICK, *more]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
 

@@ -63,7 +63,7 @@ class Room:
         env = self.env | {"WARPLINE_DATA_DIR": str(self.up.data_dir), "WARPLINE_URL": self.up.url}
         return subprocess.run(
             [*program, *words[1:]],
-            capture_output=True, text=True, check=False, env=env, cwd=self.folder, timeout=120,
+            capture_output=True, text=True, check=False, env=env, cwd=self.folder, timeout=300,
         )  # fmt: skip
 
     def count(self) -> int:

@@ -138,7 +138,7 @@ class Wire:
     heard: list[str] = field(default_factory=list)
 
     def call(self, method: str, path: str, **what: Any) -> httpx.Response:
-        answer = httpx.request(method, self.url + path, timeout=120, **what)
+        answer = httpx.request(method, self.url + path, timeout=300, **what)
         self.heard.append(f"{answer.status_code} {answer.headers}\n{answer.text}")
         return answer
 

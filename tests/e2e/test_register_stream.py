@@ -23,7 +23,7 @@ def test_the_stream_gives_the_files_that_rest_gives(
         job = client.register(**pair, wait=True)  # type: ignore[arg-type]
         client.download(job.id, tmp_path)
     with grpc.insecure_channel(up.grpc) as channel:
-        stream = Stream(WarplineServiceStub(channel).Register, pb.RegisterRequest, timeout=120)
+        stream = Stream(WarplineServiceStub(channel).Register, pb.RegisterRequest, timeout=300)
         stream.send(start=pb.RegisterStart(delivery=pb.DELIVERY_INLINE))
         for role in PAIR_ROLES:
             data = pair[role].read_bytes()

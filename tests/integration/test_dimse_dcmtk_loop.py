@@ -79,7 +79,7 @@ class Dcmtk:
 
     def _run(self, program: str, *words: str) -> str:
         command = [program, "-aet", "SCANNER", "-aec", "ARCHIVE", "127.0.0.1", self._port, *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 

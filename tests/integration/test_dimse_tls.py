@@ -180,7 +180,7 @@ def push(listening: Listening, files: list[Path], *tls: str) -> int:
     """The exit code of storescu."""
     command = ["storescu", *tls, "-to", "5", "-aet", "SCANNER", "-aec", "WARPLINE"]
     command += ["localhost", str(listening.port), *map(str, files)]
-    return subprocess.run(command, capture_output=True, check=False, timeout=60).returncode
+    return subprocess.run(command, capture_output=True, check=False, timeout=300).returncode
 
 
 def by_tls(folder: Path, own: str, known: str) -> list[str]:

@@ -264,7 +264,7 @@ def test_a_client_that_does_not_read_is_cut_off(impatient: tuple[int, Path]) -> 
 
 def test_a_stop_ends_event_streams_and_waits(tmp_path: Path) -> None:
     files = {"fixed": volume(), "moving": volume(seed=1)}
-    with gateway(tmp_path) as (port, log), httpx.Client(timeout=30) as client:
+    with gateway(tmp_path) as (port, log), httpx.Client(timeout=300) as client:
         url = f"http://127.0.0.1:{port}/v1/"
         job = client.post(f"{url}register", files=files).json()["id"]
         with client.stream("GET", f"{url}jobs/{job}/events") as stream:
@@ -300,7 +300,7 @@ def test_bombs_and_large_files_take_little_memory(tmp_path: Path) -> None:
     bomb = start + 256 * block + squeeze.flush()  # after a full flush, blocks can be repeated
     assert len(bomb) < 5 * 2**20
     large = volume((256, 256, 200))
-    with gateway(tmp_path) as (port, log), httpx.Client(timeout=60) as client:
+    with gateway(tmp_path) as (port, log), httpx.Client(timeout=300) as client:
         pid = pid_in(log)
         url = f"http://127.0.0.1:{port}/v1/register"
         small = {"fixed": volume(), "moving": volume(seed=1)}
@@ -326,7 +326,7 @@ def test_it_does_not_start_open_to_others_without_keys(tmp_path: Path) -> None:
         },
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 2

@@ -114,13 +114,13 @@ def service(folder: Path) -> Iterator[httpx.Client]:
         )
         try:
             wait_until_healthy(port, gateway, log)
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=300) as client:
                 yield client
         finally:
             for process in (gateway, worker):
                 process.terminate()
             for process in (gateway, worker):
-                process.wait(timeout=30)
+                process.wait(timeout=300)
 
 
 @pytest.fixture(scope="module")

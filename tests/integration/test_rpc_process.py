@@ -62,7 +62,7 @@ def gateway(folder: Path, **settings: object) -> Iterator[Gateway]:
         yield Gateway(process, port, grpc_port, log)
     finally:
         process.terminate()
-        assert process.wait(timeout=30) in (0, -15, -9)
+        assert process.wait(timeout=300) in (0, -15, -9)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_a_hundred_idle_streams_of_as_many_clients_leave_the_others_alone(
         idle = []
         for _ in range(100):
             stub = clients.enter_context(stub_of(running.grpc_port))
-            idle.append(stub.WatchJob(pb.WatchJobRequest(job_id=job), timeout=60))
+            idle.append(stub.WatchJob(pb.WatchJobRequest(job_id=job), timeout=300))
         assert {next(answers).event.type for answers in idle} == {"queued"}
         with stub_of(running.grpc_port) as stub, ThreadPoolExecutor(4) as threads:
             asked = pb.GetJobRequest(job_id=job)
@@ -209,7 +209,7 @@ def test_a_killed_live_process_is_told_and_used_again_when_it_is_back(tmp_path: 
             yield pb.LiveRequest(heartbeat=pb.Heartbeat(nonce=1))
             held.wait(60)
 
-        session = stub.Live(requests(), timeout=60)
+        session = stub.Live(requests(), timeout=300)
         assert next(session).heartbeat.nonce == 1
         live.kill()
         told = refusal(lambda: session)

@@ -271,7 +271,7 @@ def test_grpc_sees_the_same_jobs_and_passes_live_sessions_on(http, stack, pair):
 def nonce(channel: grpc.Channel, beat: pb.LiveRequest, key: tuple) -> int | None:
     """What the live process answers; None while it is away."""
     try:
-        session = LiveServiceStub(channel).Live(iter([beat]), metadata=key, timeout=30)
+        session = LiveServiceStub(channel).Live(iter([beat]), metadata=key, timeout=300)
         return next(session).heartbeat.nonce
     except grpc.RpcError as error:
         if error.code() is not grpc.StatusCode.UNAVAILABLE:
