@@ -136,6 +136,13 @@ class PreparedMoving:
         return downsample(self._tempered, self.grid.coarsened(COMPARED_VOXELS))
 
     @cached_property
+    def air(self) -> float:
+        """What most of the border is, which goes on beyond the field of view."""
+        data = self.compared.data
+        ends = [data[[0, -1]], data[:, [0, -1]], data[:, :, [0, -1]]]
+        return float(np.median(np.concatenate([end.ravel() for end in ends])))
+
+    @cached_property
     def levels(self) -> list[Volume]:
         """As refinement sees it, coarse to fine."""
         return moving_levels(self._tempered, self.resolutions.refined_mm)
@@ -169,8 +176,8 @@ class PreparedPair:
     def _warped(self, affine: Affine, field: DisplacementField | None) -> Volume:
         moving, grid = self.moving.compared, self.fixed.compared.grid
         if field is None:
-            return resample(moving, grid, affine=affine)
-        return warp(moving, field, grid, affine=affine)
+            return resample(moving, grid, affine=affine, fill=self.moving.air)
+        return warp(moving, field, grid, affine=affine, fill=self.moving.air)
 
 
 def prepare_fixed(

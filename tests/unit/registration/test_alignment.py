@@ -89,3 +89,24 @@ def test_what_has_nothing_in_common_is_not_refined(
     answered_by, warnings = aligned(np.random.default_rng(1).standard_normal(SHAPE))
     assert answered_by != "refine"
     assert UNRELATED in warnings
+
+
+def test_what_the_value_of_air_is_changes_nothing(
+    make_grid: Callable[..., Grid], engine: Engine
+) -> None:
+    """Half of the fixed field of view lies beyond the moving one: air goes on there."""
+    image = picture(make_grid)
+    half = (image.grid.extent_mm[0]) / 2
+    options = RegisterOptions(initialise="none")
+
+    def alike(air: float) -> tuple[float, float]:
+        fixed = prepare_fixed(
+            Volume(image.data + np.float32(air), image.grid), None, engine, options
+        )
+        there = Grid(image.grid.shape, shift(half).matrix @ image.grid.affine)
+        data = (image.data - image.data.min() + air).astype(np.float32)
+        moving = PreparedMoving(Volume(data, there), None, fixed.resolutions, shift(0.0))
+        pair = PreparedPair(fixed, moving)
+        return pair.similarity(shift(0.0)), pair.correlation(shift(0.0))
+
+    assert alike(-1024.0) == pytest.approx(alike(0.0), rel=1e-3)
