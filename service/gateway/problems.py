@@ -115,7 +115,15 @@ async def _on_warpline(request: Request, error: Exception) -> Response:
 
 async def _on_validation(request: Request, error: Exception) -> Response:
     details = error.errors() if isinstance(error, RequestValidationError) else []
-    return render(faults(details), _request_id(request))
+    return render(faults([_in_body(fault) for fault in details]), _request_id(request))
+
+
+def _in_body(fault: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The fault with its place within the body, which is what a pointer points into."""
+    kind, *where = fault["loc"]
+    if kind != "body":
+        return fault
+    return {**fault, "loc": () if fault["type"] == "json_invalid" else tuple(where)}
 
 
 async def _on_http(request: Request, error: Exception) -> Response:

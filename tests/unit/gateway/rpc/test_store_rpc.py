@@ -63,6 +63,23 @@ def test_what_cannot_be_stored_is_told_as_over_rest(with_archives: Callable[...,
         assert not field or told.fields == (field,)
 
 
+def test_a_bad_field_has_one_name_on_both_faces(with_archives: Callable[..., Rpc]) -> None:
+    rpc = with_archives()
+    job = done(rpc, "warped_dicom.zip")
+    told = refusal(lambda: rpc.stub.StoreResult(pb.StoreResultRequest(job_id=job, pacs="M" * 64)))
+    rest = rpc.api.post(f"/v1/jobs/{job}/store", json={"pacs": "M" * 64})
+    assert rest.json()["errors"][0]["field"] == "/pacs"
+    assert is_same(told, rest)
+    for body, field in (({}, "/pacs"), ({"pacs": "MAIN", "a/b": 1}, "/a~1b")):
+        problem = rpc.api.post(f"/v1/jobs/{job}/store", json=body).json()
+        assert [error["field"] for error in problem["errors"]] == [field]
+    broken = rpc.api.post(
+        f"/v1/jobs/{job}/store", content=b'{"pacs', headers={"Content-Type": "application/json"}
+    ).json()
+    assert (broken["code"], broken["errors"][0]["field"]) == ("validation-failed", "")
+    assert "field" not in broken
+
+
 def test_an_archive_of_anothers_is_not_known(with_archives: Callable[..., Rpc]) -> None:
     rpc = with_archives(api_keys=ENTRIES)
     series = pb.PacsSeries(pacs="HERS", study="1.2", series="1.2.3")
