@@ -20,7 +20,7 @@ LEAST, LARGEST = np.float32(1e-9), np.float32(1e9)
 
 # I + G is turned inside out only if G's Frobenius norm reaches 1. Less, for axes that are not quite
 # at right angles.
-LEAST_STRAIN_TO_FOLD = np.float32(0.9)
+LEAST_STRAIN_TO_FOLD = np.float32(0.9).view(np.int32)  # its bits
 
 COUNT, FOLDED, LOG, LOG_SQUARED, LOST, SMALLEST, LONGEST = range(7)
 STATISTICS = 7
@@ -67,6 +67,25 @@ def _load(field, i, j, start, near):
     _load_row(field, (i, j - 1), start, BEFORE_J, near)
     _load_row(field, (i, j + 1), start, AFTER_J, near)
     _load_row(field, (i - 1, j - 1), start, BEFORE_IJ, near)
+    _load_row(field, (i + 1, j + 1), start, AFTER_IJ, near)
+
+
+@device
+def _copy_row(near, source, target):
+    start, to = 3 * source * WIDE, 3 * target * WIDE
+    for k in range(3 * WIDE):
+        near[to + k] = near[start + k]
+
+
+@device
+def _load_next(field, i, j, start, near):
+    """As `_load`, where the block at j - 1 is loaded: four rows of the seven were there too."""
+    _copy_row(near, OWN, BEFORE_J)
+    _copy_row(near, AFTER_J, OWN)
+    _copy_row(near, BEFORE_I, BEFORE_IJ)
+    _copy_row(near, AFTER_IJ, AFTER_I)
+    _load_row(field, (i, j + 1), start, AFTER_J, near)
+    _load_row(field, (i - 1, j), start, BEFORE_I, near)
     _load_row(field, (i + 1, j + 1), start, AFTER_IJ, near)
 
 
@@ -170,11 +189,15 @@ def _corner_simplices(near, edges, volume, k):
 
 
 @device
-def _add_folds(near, edges, volume, strains, lost):
-    """Add what the corner simplices lose, in the few blocks where they can."""
-    most = ZERO
+def _add_folds(near, edges, volume, strain_bits, lost):
+    """Add what the corner simplices lose, in the few blocks where they can.
+
+    Numbers that are not negative are in the order of their bits, and of integers the largest is
+    found by SIMD.
+    """
+    most = np.int32(0)
     for k in range(BLOCK):
-        most = max(most, strains[k])
+        most = strain_bits[k] if strain_bits[k] > most else most
     if most > LEAST_STRAIN_TO_FOLD:
         for k in range(BLOCK):
             lost[k] += _corner_simplices(near, edges, volume, k)
@@ -290,11 +313,14 @@ def _slab(field, edges, mask, i, determinants, statistics):
             along_k[k] = _weight(start + k, nk)
         for j in range(nj):
             weights = _weight(i, ni), _weight(j, nj)
-            _load(field, i, j, start, near)
+            if j == 0:
+                _load(field, i, j, start, near)
+            else:
+                _load_next(field, i, j, start, near)
             _central(near, edges, weights, along_k, volume, own)
             _central_simplices(near, diagonals, volume, lost)
             _strains(near, scale, strains)
-            _add_folds(near, edges, volume, strains, lost)
+            _add_folds(near, edges, volume, mantissa_bits, lost)
             _block_logarithms(own, log_bits, strains, mantissa_bits, exponents, logs)
             for k in range(size):
                 determinants[j, start + k] = own[k]

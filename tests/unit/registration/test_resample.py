@@ -312,7 +312,7 @@ def test_the_inverse_of_a_whole_transform_lies_on_the_moving_grid(make_grid, ori
     index = fixed.to_voxel(back)
     inside = ((index > 0) & (index < np.array(fixed.shape) - 1)).all(-1)
     returned = affine.move(field.move(back[inside]))
-    assert apart_voxels(returned, targets[inside], moving) < 0.01
+    assert apart_voxels(returned, targets[inside], moving) < 0.03
 
 
 def test_smoothing_is_scipys_gaussian_away_from_the_border(make_grid, rng):
