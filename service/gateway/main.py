@@ -7,15 +7,14 @@ from contextlib import closing
 from threading import Event
 from types import FrameType
 
-import pydantic
 import uvicorn
 
-from service.errors import UnavailableError, WarplineError
 from service.gateway.app import create_app
 from service.gateway.protocol import guarded
 from service.gateway.reaping import Reaping
 from service.gateway.rpc.serving import rpc_face
 from service.rpc.allocator import keep_message_buffers
+from service.rpc.process import exit_code
 from service.rpc.server import address_of
 from service.settings import Settings, settings
 from service.stores.build import open_stores
@@ -87,22 +86,14 @@ def main() -> int:
         stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO"
     )
     keep_message_buffers()
-    try:
-        chosen = settings()
-        logging.getLogger().setLevel(chosen.log_level)
-        logging.getLogger("alembic").setLevel("WARNING")
-        serve(chosen)
-    except pydantic.ValidationError as error:
-        for fault in error.errors(include_input=False, include_url=False):
-            logger.error("%s: %s", ".".join(map(str, fault["loc"])) or "settings", fault["msg"])
-        return 2
-    except UnavailableError as error:
-        logger.error("cannot start: %s", error.detail)
-        return 1
-    except (WarplineError, OSError) as error:
-        logger.error("cannot start: %s", error)
-        return 2
-    return 0
+    return exit_code(_serve_as_set, logger)
+
+
+def _serve_as_set() -> None:
+    chosen = settings()
+    logging.getLogger().setLevel(chosen.log_level)
+    logging.getLogger("alembic").setLevel("WARNING")
+    serve(chosen)
 
 
 if __name__ == "__main__":

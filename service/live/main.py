@@ -5,11 +5,9 @@ import logging
 import signal
 import sys
 
-import pydantic
-
-from service.errors import UnavailableError, WarplineError
 from service.live.server import LiveServer
 from service.rpc.allocator import keep_message_buffers
+from service.rpc.process import exit_code
 from service.settings import Settings, settings
 
 # A compiled kernel holds no lock, but between two of them Python code does: frames that arrive wait
@@ -42,21 +40,13 @@ def main() -> int:
     )
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     keep_message_buffers()
-    try:
-        chosen = settings()
-        logging.getLogger("service").setLevel(chosen.log_level)
-        asyncio.run(serve(chosen))
-    except pydantic.ValidationError as error:
-        for fault in error.errors(include_input=False, include_url=False):
-            logger.error("%s: %s", ".".join(map(str, fault["loc"])) or "settings", fault["msg"])
-        return 2
-    except UnavailableError as error:
-        logger.error("cannot start: %s", error.detail)
-        return 1
-    except (WarplineError, OSError) as error:
-        logger.error("cannot start: %s", error)
-        return 2
-    return 0
+    return exit_code(_serve_as_set, logger)
+
+
+def _serve_as_set() -> None:
+    chosen = settings()
+    logging.getLogger("service").setLevel(chosen.log_level)
+    asyncio.run(serve(chosen))
 
 
 if __name__ == "__main__":
