@@ -26,6 +26,13 @@ def _sums(x: Tensor) -> Tensor:
     return x.sum(tuple(range(2, x.ndim)))
 
 
+def _overlap_and_union(fixed: Tensor, warped: Tensor, g: float) -> tuple[Tensor, Tensor]:
+    """f sum TP + g sum TN, and f sum (T + P - TP) + g sum (1 - TP), f = 1 - g; each (b, l)."""
+    voxels, both = fixed[0, 0].numel(), _sums(fixed * warped)
+    either = _sums(fixed) + _sums(warped)
+    return both - g * either + g * voxels, (1 - g) * either - both + g * voxels
+
+
 @full_precision
 def dice(
     fixed: Tensor,
@@ -49,11 +56,8 @@ def dice(
 
     Source: DeepReg, loss/label.py, with 1 - x for -x.
     """
-    voxels, both = fixed[0, 0].numel(), _sums(fixed * warped)
-    either, g = _sums(fixed) + _sums(warped), background_weight
-    overlap = 2 * (both - g * either + g * voxels)
-    sizes = (1 - 2 * g) * either + 2 * g * voxels
-    return mean_of_present(1 - (overlap + smooth) / (sizes + smooth), present)
+    overlap, union = _overlap_and_union(fixed, warped, background_weight)
+    return mean_of_present(1 - (2 * overlap + smooth) / (overlap + union + smooth), present)
 
 
 @full_precision
@@ -76,10 +80,7 @@ def jaccard(
 
     Source: DeepReg, loss/label.py, with 1 - x for -x.
     """
-    voxels, both = fixed[0, 0].numel(), _sums(fixed * warped)
-    either, g = _sums(fixed) + _sums(warped), background_weight
-    overlap = both - g * either + g * voxels
-    union = (1 - g) * either - both + g * voxels
+    overlap, union = _overlap_and_union(fixed, warped, background_weight)
     return mean_of_present(1 - (overlap + smooth) / (union + smooth), present)
 
 
