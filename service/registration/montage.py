@@ -1,6 +1,7 @@
 """Putting views side by side, with letters, as PNG."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache, lru_cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -10,7 +11,7 @@ from service.registration.png import rgb_png
 from service.registration.views import View
 
 GAP_PX = 10
-LETTER_RGB = (235, 200, 90)
+LETTER_RGB, LETTER_PX = (235, 200, 90), 13
 
 
 def row_size(some: list[View]) -> tuple[int, int]:
@@ -31,31 +32,56 @@ def places(some: list[View]) -> list[tuple[int, int]]:
 def row(some: list[View], planes: list[Rgb]) -> Image.Image:
     """Views side by side on black, centred, with their orientation letters."""
     picture = Image.new("RGB", row_size(some))
-    for view, place, plane in zip(some, places(some), planes, strict=True):
+    for place, plane in zip(places(some), planes, strict=True):
         picture.paste(Image.fromarray(plane), place)
-        _write_letters(ImageDraw.Draw(picture), view, place)
+    for place, outline, letter in _letters(tuple(some)):
+        picture.paste((0, 0, 0), place, outline)
+        picture.paste(LETTER_RGB, place, letter)
     return picture
 
 
-def _write_letters(draw: ImageDraw.ImageDraw, view: View, place: tuple[int, int]) -> None:
+@lru_cache(4)
+def _letters(some: tuple[View, ...]) -> list[tuple[tuple[int, int], Image.Image, Image.Image]]:
+    """Of each of a row's letters the place, how black it is around it, and the letter itself.
+
+    A registration draws a dozen rows of the same views.
+    """
+    found, font = [], _font(LETTER_PX)
+    for view, place in zip(some, places(list(some)), strict=True):
+        for letter, (spot, anchor) in zip(view.letters, _spots(view, place), strict=True):
+            corner = spot[0] - 2 * LETTER_PX, spot[1] - 2 * LETTER_PX
+            layers = [Image.new("L", (4 * LETTER_PX, 4 * LETTER_PX)) for _ in range(2)]
+            for layer, stroke_px in zip(layers, (2, 0), strict=True):
+                middle = 2 * LETTER_PX, 2 * LETTER_PX
+                ImageDraw.Draw(layer).text(
+                    middle, letter, 255, font, anchor, stroke_width=stroke_px
+                )
+            found.append((corner, *layers))
+    return found
+
+
+def _spots(view: View, place: tuple[int, int]) -> list[tuple[tuple[int, int], str]]:
+    """Where a view's letters stand: left, right, top, bottom."""
     (left, top), (width, height) = place, view.size_px
-    spots = [
+    return [
         ((left + 4, top + height // 2), "lm"),
         ((left + width - 4, top + height // 2), "rm"),
         ((left + width // 2, top + 3), "mt"),
         ((left + width // 2, top + height - 3), "mb"),
     ]
-    font = ImageFont.load_default(13)
-    for letter, (spot, anchor) in zip(view.letters, spots, strict=True):
-        draw.text(spot, letter, LETTER_RGB, font, anchor, stroke_width=2, stroke_fill=(0, 0, 0))
+
+
+@cache
+def _font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size_px)
 
 
 def titled(picture: Image.Image, title: str) -> Image.Image:
     """The picture with a line of text above it."""
     higher = Image.new("RGB", (picture.width, picture.height + 30))
     higher.paste(picture, (0, 30))
-    font = ImageFont.load_default(16)
-    ImageDraw.Draw(higher).text((picture.width // 2, 15), title, (225, 225, 225), font, "mm")
+    spot = picture.width // 2, 15
+    ImageDraw.Draw(higher).text(spot, title, (225, 225, 225), _font(16), "mm")
     return higher
 
 

@@ -69,8 +69,12 @@ class Scene:
         fixed = colours.grey(_sample(self.fixed.data), self.fixed_window)
         return GreyMatch.learn(fixed, colours.grey(_sample(self.warped), self.moving_window))
 
-    def deformation_mm(self, view: View) -> Float[np.ndarray, "h w 3"]:
-        """Displacement beyond the affine in one slice: A^-1(x + ddf(x)) - x, or ddf without A."""
+    @cached_property
+    def deformations_mm(self) -> list[Float[np.ndarray, "h w 3"]]:
+        """Displacement beyond the affine by view: A^-1(x + ddf(x)) - x, or ddf without A."""
+        return [self._deformation_mm(view) for view in self.views]
+
+    def _deformation_mm(self, view: View) -> Float[np.ndarray, "h w 3"]:
         moved = view.cut(self.displacement_mm).astype(np.float64)
         if self.affine is None:
             return moved
@@ -186,8 +190,7 @@ class _Painter:
 
     def displacement(self, fixed: list[Plane]) -> list[Rgb]:
         """Length of the deformation in mm."""
-        vectors = [self.scene.deformation_mm(view) for view in self.scene.views]
-        lengths = self._scaled([np.linalg.norm(cut, axis=-1) for cut in vectors])
+        lengths = self._scaled([np.linalg.norm(x, axis=-1) for x in self.scene.deformations_mm])
         top = max(_most(lengths, fixed), 0.1)
         scale = self.scales["displacement"] = Scale(colours.MAGNITUDE, 0.0, top)
         return [_shaded(scale.paint(x), shade) for x, shade in zip(lengths, fixed, strict=True)]
@@ -208,10 +211,11 @@ class _Painter:
 
     def grid_svg(self) -> str:
         """The fixed grid's lines where the deformation takes them, one group a view."""
-        groups = []
-        for view, (left, top) in zip(self.scene.views, places(self.scene.views), strict=True):
+        groups, some, grid = [], self.scene.views, self.scene.fixed.grid
+        moved = zip(some, places(some), self.scene.deformations_mm, strict=True)
+        for view, (left, top), deformation_mm in moved:
             width, height = view.size_px
-            lines = grid_lines(view, self.scene.fixed.grid, self.scene.deformation_mm(view))
+            lines = grid_lines(view, grid, deformation_mm)
             groups.append(
                 f'<svg x="{left}" y="{top}" width="{width}" height="{height}" '
                 f'overflow="hidden">{lines}</svg>'

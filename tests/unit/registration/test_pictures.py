@@ -120,8 +120,8 @@ def test_deformation_is_what_lies_beyond_the_affine(make_scene, make_grid, rng):
     world = grid.to_world(np.stack(np.indices(grid.shape), axis=-1))
     moved = (world + deformation) @ affine[:3, :3].T + affine[:3, 3]
     scene = make_scene(displacement_mm=moved - world, affine=affine)
-    for view in scene.views:
-        np.testing.assert_allclose(scene.deformation_mm(view), view.cut(deformation), atol=1e-9)
+    for view, found in zip(scene.views, scene.deformations_mm, strict=True):
+        np.testing.assert_allclose(found, view.cut(deformation), atol=1e-9)
     assert scene.affine_volume_factor == pytest.approx(np.linalg.det(affine))
 
 
