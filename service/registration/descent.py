@@ -14,8 +14,8 @@ from service.registration.volume import Volume
 
 FORCE_SIGMA_VOXELS = 1.2
 FIELD_SIGMA_VOXELS = 0.4
-# Of the gradient of how much volumes grow, added to the field after each step; see
-# `kernels.evenness`. Above 1 it overshoots.
+# Of the gradient of how much volumes grow, added to the field after each step where a level is told
+# no other share; see `kernels.evenness`. Above 1 it overshoots.
 EVENING = 0.7
 # How far a level may move the border beyond where it starts, before it sees border values go on.
 MOVING_MARGIN_VOXELS = 4
@@ -84,7 +84,7 @@ class Pair:
 class Level:
     """The pair on the fixed volume's grid, the field, and every buffer that a step needs."""
 
-    def __init__(self, pair: Pair, field: LatticeField) -> None:
+    def __init__(self, pair: Pair, field: LatticeField, evening: float = EVENING) -> None:
         """Bring the pair onto the grid of `pair.fixed`, and the field too."""
         self.grid = pair.fixed.grid
         margin = np.full(3, MARGIN)
@@ -101,7 +101,7 @@ class Level:
         lattice.pad_clamped(pair.fixed.data, MARGIN, *kernel_scale, self._fixed)
         self._fixed = self._fixed.reshape(planes)
         self._mask = self._masked(pair).reshape(planes)
-        self._prepare()
+        self._prepare(evening)
 
     def _place_moving(self, pair: Pair) -> None:
         """Pull the moving volume through the affine onto a lattice that the field stays on."""
@@ -132,12 +132,12 @@ class Level:
             planes *= warped >= 0.5
         return mask
 
-    def _prepare(self) -> None:
+    def _prepare(self, evening: float) -> None:
         """What stays the same in all steps, and the buffers."""
         relative = self.grid.spacing_mm / self.grid.spacing_mm.min()
         self._force_taps = tap_weights(FORCE_SIGMA_VOXELS / relative)
         self._field_taps = tap_weights(FIELD_SIGMA_VOXELS / relative)
-        self._evening = (EVENING / relative**2).astype(np.float32)
+        self._even_shares = (evening / relative**2).astype(np.float32)
         wide = (relative < COARSE_AXIS).astype(np.float64)
         self._outer = (wide[0], wide[1], wide[2])
         self._stats = np.empty((3, *self._fixed.shape), np.float32)
@@ -195,7 +195,7 @@ class Level:
             )
             kernels.smooth_field(self._first, self._field_taps, self._field)
             evenness.growth(self._field, self._nk, self._warped)
-            evenness.even_out(self._warped, self._evening, self._nk, self._field)
+            evenness.even_out(self._warped, self._even_shares, self._nk, self._field)
         return similarity
 
 

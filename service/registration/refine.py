@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from service.registration.descent import LatticeField, Level, Pair
+from service.registration.descent import EVENING, LatticeField, Level, Pair
 from service.registration.fields import Affine, DisplacementField
 from service.registration.grid import Grid
 from service.registration.options import Refine
@@ -16,7 +16,7 @@ from service.registration.volume import Volume
 
 Clock = Callable[[], float]
 
-STEP_VOXELS = 0.8  # largest displacement of a step
+STEP_VOXELS = 0.8  # largest displacement of a step, where a plan says no other
 STALL = 5e-4  # relative gain over STALL_STEPS below which a level has converged
 STALL_STEPS = 5
 WATCH_EVERY = 5
@@ -32,11 +32,17 @@ MOVING_SHARE = 0.7
 
 @dataclass(frozen=True)
 class Plan:
-    """What an effort is worth: the finest level's size, the most steps a level, coarse first."""
+    """What an effort is worth: the finest level's size, the most steps a level, coarse first.
+
+    `step_voxels` is the largest displacement of a step, `evening` a share like `descent.EVENING`.
+    How rough a field becomes is a balance of the two: short steps and much evening make it even.
+    """
 
     finest_voxels: int
     steps: tuple[int, ...]
     budget_s: float = float("inf")
+    step_voxels: float = STEP_VOXELS
+    evening: float = EVENING
 
     def from_further(self) -> "Plan":
         """With a coarser level first, for a start that no network has made."""
@@ -45,7 +51,7 @@ class Plan:
 
 FURTHER_STEPS = 30
 FAST = Plan(1_000_000, (40, 24))
-BEST = Plan(12_000_000, (60, 40, 20))
+BEST = Plan(12_000_000, (60, 40, 20), step_voxels=0.7, evening=0.8)
 
 
 def plan_for(effort: Refine) -> Plan:
@@ -54,7 +60,7 @@ def plan_for(effort: Refine) -> Plan:
         return FAST
     if effort == "best":
         return BEST
-    return Plan(BEST.finest_voxels, BEST.steps, float(effort))
+    return replace(BEST, budget_s=float(effort))
 
 
 def level_spacings(fixed: Grid, plan: Plan) -> list[float]:
@@ -112,7 +118,7 @@ def refine(
     """Improve u so that moving(A(x + u(x))) matches fixed(x).
 
     Each level climbs the mean squared local correlation of windows of five voxels; the force is
-    smoothed, scaled to a largest displacement of STEP_VOXELS, composed with the field, and the
+    smoothed, scaled to the largest displacement of the plan, composed with the field, and the
     field smoothed and the growth of volumes evened out. Correlation squared is blind to contrast
     inversion.
 
@@ -188,14 +194,14 @@ class _Climb:
     ) -> Climbed:
         """Every level that the plan and the time allow, from coarse to fine."""
         start = LatticeField.of(field, pairs[-1].fixed.grid)
-        level, before = Level(pairs[0], start), start
+        level, before = Level(pairs[0], start, self._plan.evening), start
         for number, (level_pair, spacing) in enumerate(zip(pairs, spacings, strict=True)):
             if number > 0:
                 if not self._has_time_for(level_pair.fixed.grid.voxel_count):
                     self._is_cut_short = True
                     break
-                level, before = _entered(level_pair, level.field, before)
-            self._climb(level, self._plan.steps[number], STEP_VOXELS * spacing)
+                level, before = _entered(level_pair, level.field, before, self._plan.evening)
+            self._climb(level, self._plan.steps[number], self._plan.step_voxels * spacing)
             self._done = (number + 1) / len(pairs)
             self._watch("refine", self._done)
         after, of_start = level.similarity(), level.similarity_of(start)
@@ -233,15 +239,17 @@ class _Climb:
         self._seconds_per_voxel = spent_s / max(1, len(history)) / level.grid.voxel_count
 
 
-def _entered(pair: Pair, climbed: LatticeField, before: LatticeField) -> tuple[Level, LatticeField]:
+def _entered(
+    pair: Pair, climbed: LatticeField, before: LatticeField, evening: float
+) -> tuple[Level, LatticeField]:
     """The next finer level, begun with what the coarser one made, if that is better there.
 
     Where the contrasts differ in more than sign, large windows correlate best at a wrong place;
     small ones show it.
     """
-    level = Level(pair, climbed)
+    level = Level(pair, climbed, evening)
     if level.similarity_of(before) > level.similarity():
-        return Level(pair, before), before
+        return Level(pair, before, evening), before
     return level, climbed
 
 

@@ -3,12 +3,13 @@
 The determinant J of x -> x + u(x) says how much volume grows. Descent on a similarity makes it
 rough: little volumes grow and shrink beside each other to follow noise. One step
 
-    u += share * grad(g(J)),   g(J) = 2 (J - 1) / (J + 1)
+    u += share * grad(g(J)),   g(J) = 3 (J^2 - 1) / (J^2 + 4 J + 1)
 
 lets growth diffuse from where there is much to where there is little, as heat does, and leaves
 alone what keeps volumes, such as turning, sliding and shear, which smoothing the field would blunt.
-g is the logarithm of J to second order, as strict on shrinking as on growing, and bounded. It is
-smoothed before it is derived: central differences do not see what alternates from voxel to voxel.
+g is the logarithm of J to fourth order (within 0.001 from a half to twice, 0.05 from a fifth to
+five times), as strict on shrinking as on growing, and bounded. It is smoothed before it is derived:
+central differences do not see what alternates from voxel to voxel.
 
 Fields are planes as in `kernels.descent`: float32 (3, ni, nj * nk), in voxels, with a margin of
 MARGIN voxels that repeats the outermost inner ones.
@@ -44,6 +45,7 @@ def _differences(field, i, nk, out):
 def _growth_of(d, out):
     """out = g(J) from `_differences`; what is folded counts as shrunk to nothing."""
     one, half, zero = np.float32(1.0), np.float32(0.5), np.float32(0.0)
+    three, four = np.float32(3.0), np.float32(4.0)
     ui, uj, uk, vi, vj, vk, wi, wj, wk = d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7], d[8]
     for t in range(out.size):
         a, b, c = one + half * ui[t], half * uj[t], half * uk[t]
@@ -51,7 +53,8 @@ def _growth_of(d, out):
         h, k, m = half * wi[t], half * wj[t], one + half * wk[t]
         found = a * (f * m - g * k) - b * (e * m - g * h) + c * (e * k - f * h)
         found = max(found, zero)
-        out[t] = (found + found - one - one) / (found + one)
+        squared = found * found
+        out[t] = three * (squared - one) / (squared + four * found + one)
 
 
 @device

@@ -48,11 +48,19 @@ def evened(field: np.ndarray, share: float) -> np.ndarray:
 def test_growth_is_the_determinants_near_logarithm_smoothed(rng: np.random.Generator) -> None:
     field = bumps(rng)
     plain = determinants(field)
-    expected = 2 * (plain - 1) / (plain + 1)
+    expected = 3 * (plain**2 - 1) / (plain**2 + 4 * plain + 1)
     for axis in (1, 2):
         expected = ndimage.convolve1d(expected, [0.25, 0.5, 0.25], axis)
     assert np.abs(growth_of(field) - expected)[DEEP].max() < 1e-5
     assert np.abs(expected[DEEP]).max() > 0.2
+
+
+def test_growth_is_the_logarithm_and_bounded_where_volumes_fold() -> None:
+    index = np.stack(np.meshgrid(*(np.arange(n) for n in SHAPE), indexing="ij")) - 9.0
+    for factor, tolerance in ((0.5, 1e-3), (0.9, 1e-5), (1.0, 1e-6), (2.0, 1e-3), (5.0, 0.05)):
+        found = growth_of(padded((np.cbrt(factor) - 1) * index))[DEEP]
+        assert np.abs(found - np.log(factor)).max() < tolerance
+    assert np.abs(growth_of(padded(-2.0 * index))[DEEP] + 3).max() < 1e-5
 
 
 def test_a_step_follows_the_gradient_of_what_is_smoothed(rng: np.random.Generator) -> None:

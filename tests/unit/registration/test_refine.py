@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 
 from service.errors import JobCancelledError
-from service.registration.descent import Level
+from service.registration.descent import Level, Pair
 from service.registration.fields import Affine, DisplacementField
 from service.registration.files.limits import Limits
 from service.registration.files.volume_file import read_volume
@@ -16,7 +16,15 @@ from service.registration.grid import Grid
 from service.registration.initialise import initialise
 from service.registration.kernels import descent as kernels
 from service.registration.pyramid import coarser
-from service.registration.refine import BEST, FAST, fixed_levels, level_spacings, refine
+from service.registration.refine import (
+    BEST,
+    FAST,
+    Plan,
+    climb,
+    fixed_levels,
+    level_spacings,
+    refine,
+)
 from service.registration.regularity import regularity
 from service.registration.volume import Volume
 
@@ -186,7 +194,7 @@ def test_a_coarse_level_that_misleads_is_not_followed(
     assert 0 < error_mm() < 0.1 * 18
     monkeypatch.setattr(
         "service.registration.refine._entered",
-        lambda pair, climbed, _before: (Level(pair, climbed), climbed),
+        lambda pair, climbed, *_: (Level(pair, climbed), climbed),
     )
     assert error_mm() == 0
 
@@ -266,6 +274,31 @@ def test_thick_slices_are_looked_at_evenly(make_grid: Callable[..., Grid]) -> No
     alone = make_grid("RAS", (12, 14, 1), (1, 1, 5))
     image = Volume(np.ones(alone.shape, np.float32), alone)
     assert fixed_levels(image, [1.0])[0].grid.shape == alone.shape
+
+
+@pytest.mark.parametrize(
+    ("rough", "even"),
+    [
+        (Plan(10**6, (8, 8)), Plan(10**6, (8, 8), step_voxels=0.5)),
+        (Plan(10**6, (8, 8), evening=0.2), Plan(10**6, (8, 8), evening=0.8)),
+    ],
+)
+def test_short_steps_and_more_evening_out_make_a_field_even_on_every_level(
+    make_grid: Callable[..., Grid], rng: np.random.Generator, rough: Plan, even: Plan
+) -> None:
+    """Noise pulls everywhere in its own direction; what remains of it is the plan's balance."""
+    fine, coarse = (make_grid("RAS", (n, n, n), (32 / n,) * 3) for n in (32, 16))
+    pairs = []
+    for grid in (coarse, fine):
+        fixed, moving = (Volume(texture(grid.shape, rng), grid) for _ in range(2))
+        pairs.append(Pair(fixed, moving, Affine.identity()))
+    for count in (1, 2):
+        spreads = []
+        for plan in (rough, even):
+            nothing = DisplacementField.zero(coarse)
+            found = climb(pairs[:count], (2.0, 1.0)[:count], nothing, plan=plan)
+            spreads.append(regularity(found.field).sdlogj)
+        assert 0.02 < spreads[1] < 0.85 * spreads[0]
 
 
 def test_it_is_deterministic_and_can_be_stopped(
