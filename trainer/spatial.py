@@ -22,12 +22,6 @@ from trainer.sampling import MANY_CHANNELS, FeatureWarp, Integrate, Warp, is_for
 Mode = Literal["linear", "nearest"]
 
 
-def identity_grid(size: Sequence[int], like: Tensor) -> Tensor:
-    """The index of each voxel, (d, *size), in the type and on the device of `like`."""
-    axes = [_along(axis, count, len(size), like).expand(*size) for axis, count in enumerate(size)]
-    return torch.stack(axes)
-
-
 def _along(axis: int, count: int, ndim: int, like: Tensor) -> Tensor:
     """0, 1, ... along one axis, to be broadcast; `arange` keeps an exported graph's size free."""
     shape = [1] * ndim

@@ -10,7 +10,6 @@ from enum import IntEnum
 import numpy as np
 from jaxtyping import Float
 
-from service.errors import IgtlLengthError
 from service.igtl.wire import UTF8
 from service.registration.grid import Matrix4
 
@@ -40,19 +39,6 @@ def pack_transform(matrix: Matrix4) -> bytes:
     return np.asarray(matrix)[:3].T.astype(">f4").tobytes()
 
 
-def unpack_transform(content: bytes | memoryview) -> Matrix4:
-    """The matrix of a TRANSFORM message.
-
-    Raises:
-        IgtlLengthError: If it does not hold twelve numbers.
-    """
-    if len(content) != 48:
-        raise IgtlLengthError(f"A transform has 48 bytes; this one has {len(content)}.")
-    matrix = np.eye(4)
-    matrix[:3] = np.frombuffer(content, ">f4").reshape(4, 3).T
-    return matrix
-
-
 def pack_points(positions_mm: Float[np.ndarray, "n 3"], names: Sequence[str], owner: str) -> bytes:
     """Points in world millimetres, RAS+; `owner` is the device name of the image they lie in."""
     return b"".join(
@@ -66,19 +52,6 @@ def pack_points(positions_mm: Float[np.ndarray, "n 3"], names: Sequence[str], ow
 def pack_status(code: int, name: str, sentence: str, subcode: int = 0) -> bytes:
     """A status: a code, a word, a sentence that ends in a zero byte, and a number of ours."""
     return STATUS.pack(code, subcode, _cut(name, 19)) + sentence.encode() + b"\0"
-
-
-def unpack_status(content: bytes | memoryview) -> tuple[int, int, str, str]:
-    """Code, number, word and sentence of a STATUS message.
-
-    Raises:
-        IgtlLengthError: If it is too short.
-    """
-    if len(content) < STATUS.size:
-        raise IgtlLengthError(f"A status has 30 bytes or more; this one has {len(content)}.")
-    code, subcode, name = STATUS.unpack_from(content)
-    sentence = bytes(content[STATUS.size :]).split(b"\0", 1)[0].decode("utf-8", "replace")
-    return code, subcode, name.split(b"\0", 1)[0].decode("utf-8", "replace"), sentence
 
 
 def pack_string(text: str) -> bytes:

@@ -141,11 +141,6 @@ def nanoseconds(stamp: int) -> int | None:
     return (stamp * NANOSECONDS + FRACTIONS // 2) // FRACTIONS if stamp else None
 
 
-def stamp_of(nanoseconds_since_1970: int | None) -> int:
-    """Nanoseconds since 1970 as a timestamp; the nearest one."""
-    return ((nanoseconds_since_1970 or 0) * FRACTIONS + NANOSECONDS // 2) // NANOSECONDS
-
-
 def _text(padded: bytes) -> str:
     return padded.split(b"\0", 1)[0].decode("utf-8", "replace").strip()
 

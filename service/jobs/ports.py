@@ -196,10 +196,6 @@ class ModelRegistry(Protocol):
         """
         ...
 
-    def previous(self, name: str, alias: str) -> str | None:
-        """Where the alias pointed before its last move; None if the registry did not know it."""
-        ...
-
     def roll_back(self, name: str, alias: str, *, away_from: str | None = None) -> str | None:
         """Undo the alias's last move; gives where it points now, None if nowhere any more.
 

@@ -23,7 +23,7 @@ from service.pacs.peers import DimsePeer
 
 MODEL = UID("1.2.840.10008.1.20.1")
 INSTANCE = UID("1.2.840.10008.1.20.1.1")  # well known
-ASK, ALL_KEPT = 1, 1
+ASK = 1  # PS3.4 table J.3-2: to commit itself
 LOOK_EVERY_S = 0.2
 
 

@@ -42,8 +42,6 @@ from service.pacs.peers import DimsePeer
 
 # Study root; PS3.4 C.6.2.1.3.
 FIND, MOVE, GET = (UID(f"1.2.840.10008.5.1.4.1.2.2.{n}") for n in (1, 2, 3))
-# PS3.4 C.4.2.1.5, C.4.3.1.4: some sub-operations failed.
-SOME_FAILED = 0xB000
 WARNINGS = frozenset({0xB000, 0xB006, 0xB007})  # PS3.4 table B.2-1: stored all the same
 OVERHEAD = 4096  # of a command and its fragments
 

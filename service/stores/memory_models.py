@@ -49,10 +49,6 @@ class MemoryModelRegistry:
                 raise ConflictError
             moves.append(version)
 
-    def previous(self, name: str, alias: str) -> str | None:
-        moves = self._moves.get((name, alias), [])
-        return moves[-2] if len(moves) > 1 else None
-
     def roll_back(self, name: str, alias: str, *, away_from: str | None = None) -> str | None:
         with self._lock:
             moves = self._moves.get((name, alias), [])

@@ -70,10 +70,6 @@ class SqlModelRegistry:
                 raise ConflictError(MOVED_MEANWHILE)
             _move(tx, name, alias, version, self._db.clock())
 
-    def previous(self, name: str, alias: str) -> str | None:
-        with self._db.read() as tx:
-            return next(iter(_moves(tx, name, alias)[1:]), None)
-
     def roll_back(self, name: str, alias: str, *, away_from: str | None = None) -> str | None:
         with self._db.write() as tx:
             _lock(tx, name)

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 import numpy as np
 
 from service.igtl.bridge import Bridge
-from service.igtl.contents import unpack_status
 from service.igtl.image import pack_image
 from service.igtl.outputs import Outputs
 from service.igtl.tally import Tally
 from service.igtl.wire import Message
 from tests.fakes.igtl_peers import QUICK, FakeService
+from tests.igtl_contents import status_in
 
 VOXELS = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
 PLACE = np.diag((4.0, 1.3, 0.7, 1.0))
@@ -52,4 +52,4 @@ def image(voxels=VOXELS, device="Image", stamp=5 << 32, affine=PLACE):
 
 
 def status_of(peer):
-    return unpack_status(peer.receive_kind("STATUS").content)
+    return status_in(peer.receive_kind("STATUS").content)

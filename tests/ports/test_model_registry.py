@@ -187,15 +187,13 @@ def test_aliases_move_and_go_back_step_by_step(bench: Bench) -> None:
     before: str | None = None
     for version in ("1", "2", "2.0-beta"):
         registry.set_alias("toy", PRODUCTION, version, instead_of=before)
-        assert registry.previous("toy", PRODUCTION) == before
         before = version
     assert registry.aliases() == {"toy": {PRODUCTION: "2.0-beta"}}
     assert registry.roll_back("toy", PRODUCTION) == "2"
-    assert registry.previous("toy", PRODUCTION) == "1"
     registry.set_alias("toy", PRODUCTION, "3", instead_of="2")
     assert registry.shelf("toy").aliases == {PRODUCTION: "3"}
     assert [registry.roll_back("toy", PRODUCTION) for _ in range(3)] == ["2", "1", None]
-    assert (registry.aliases(), registry.previous("toy", PRODUCTION)) == ({}, None)
+    assert registry.aliases() == {}
     with pytest.raises(NothingToRollBackError):
         registry.roll_back("toy", PRODUCTION)
     registry.set_alias("toy", PRODUCTION, "1", instead_of=None)
@@ -255,7 +253,6 @@ def test_a_version_that_an_alias_points_to_is_not_deleted_and_none_comes_back_to
         with pytest.raises(ModelInUseError):
             registry.delete("toy", version)
     registry.delete("toy", "2")
-    assert registry.previous("toy", PRODUCTION) == "1"
     assert registry.roll_back("toy", PRODUCTION) == "1"
     assert registry.roll_back("toy", CANDIDATE) == "3"
     registry.delete("toy", "4")

@@ -14,7 +14,6 @@ from service.errors import (
 from service.igtl import bridge as bridge_module
 from service.igtl import peers as peers_module
 from service.igtl.connection import Limits
-from service.igtl.contents import unpack_transform
 from service.igtl.frames import Frame
 from service.igtl.session import Unanswered
 from service.igtl.wire import Message
@@ -27,6 +26,7 @@ from tests.fakes.igtl_peers import (
     peer_of,
     wait_for,
 )
+from tests.igtl_contents import transform_in
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def test_an_image_goes_in_and_its_transform_comes_out():
         assert (transform.kind, transform.device, transform.stamp) == (
             "TRANSFORM", "ReferenceToImage", 5 << 32,
         )  # fmt: skip
-        assert np.allclose(unpack_transform(transform.content), np.linalg.inv(AFFINE), atol=1e-5)
+        assert np.allclose(transform_in(transform.content), np.linalg.inv(AFFINE), atol=1e-5)
         assert status_of(peer)[:3] == (1, 1, "pass")
     (session,) = service.sessions
     assert (session.frames[1].voxels == VOXELS).all()

@@ -7,11 +7,11 @@ import pytest
 from numpy.testing import assert_allclose
 from pyigtl.messages import MessageBase
 
-from service.igtl.contents import unpack_status
 from service.igtl.frames import Frame
 from service.igtl.outputs import NAMES, OUTPUTS, Outputs
 from service.igtl.wire import pack
 from tests.fakes.igtl_peers import AFFINE, RIGID, answer_to
+from tests.igtl_contents import status_in
 
 FRAME = Frame(
     np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.diag((4.0, 1.3, 0.7, 1.0)), stamp=7 << 32
@@ -91,7 +91,7 @@ def test_the_text_is_json():
 @pytest.mark.parametrize(("verdict", "code"), [("pass", 1), ("warn", 1), ("fail", 2)])
 def test_the_status_tells_the_verdict(verdict, code):
     answer = answer_to(3, FRAME, verdict=verdict, reasons=("Much of it folds",))
-    got = unpack_status(sent([], answer)[-1].content)
+    got = status_in(sent([], answer)[-1].content)
     assert got[:3] == (code, 3, verdict)
     assert got[3].endswith("at most 4.0 mm. Much of it folds")
 

@@ -2,10 +2,10 @@
 
 from contextlib import contextmanager
 
-from service.igtl.contents import unpack_status
 from service.igtl.wire import Message
 from tests.fakes.igtl_bridge import image, running, status_of
 from tests.fakes.igtl_peers import peer_of
+from tests.igtl_contents import status_in
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def test_capabilities_and_unknown_queries():
         kinds = bytes(peer.receive().content)
         assert kinds[:12] == b"IMAGE".ljust(12, b"\0")
         assert len(kinds) % 12 == 0
-        assert unpack_status(peer.receive().content)[0] == 12
+        assert status_in(peer.receive().content)[0] == 12
         got = peer.receive()
         assert (got.kind, bytes(got.content)) == ("RTS_TDATA", b"\1")
 

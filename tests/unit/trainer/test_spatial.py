@@ -184,11 +184,6 @@ def test_an_affine_turns_about_the_centre_of_the_grid(
             np.testing.assert_allclose(x + u[(slice(None), *x)], y, atol=1e-9)
 
 
-def test_the_identity_grid_holds_indices() -> None:
-    grid = spatial.identity_grid((3, 4, 5), torch.zeros(1))
-    np.testing.assert_array_equal(grid, np.indices((3, 4, 5)))
-
-
 @BOTH
 def test_gradients_of_warp_are_those_of_differences(shape: tuple[int, ...]) -> None:
     generator = torch.Generator().manual_seed(0)
