@@ -1,49 +1,36 @@
 """What each stage of the pipeline reaches and costs on the shared real pairs, in this process.
 
     python benchmarks/accuracy.py [SET ...] [--data FOLDER] [--efforts fast best 2.0]
-                                    [--model NAME | --no-network]
+                                    [--model NAME | --no-network] [--remap inverted|t2|sine]
+                                    [--pairs N]
 
-A set is a category: brain_malf35, hippocampus_msd, liver_4dmri_eth, lung_ct_elastix.
+A set is a category: brain_malf35, hippocampus_msd, liver_4dmri_eth, lung_ct_elastix, or one of
+prostate_mr_trus, brain_ms_longitudinal, heart_tee_4d, brain_voxelmorph, mr_ct (`accuracy_cases`).
 The measure is Dice over the labels of the fixed image, or TRE in mm over landmarks; seconds are of
 the wall clock, after a warm-up run; folding is by central differences (`fold`) and as
 non-diffeomorphic volume (`ndv`), both in percent of the field's own grid; SDlogJ is of that grid.
+Prostates are measured by the gland. `--remap` changes the grey values of the moving image.
 """
 
 import argparse
-import csv
+import itertools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.accuracy_cases import REMAPS, Case, cases, remapped
 from service.registration.fields import Affine, DisplacementField
-from service.registration.files.limits import Limits
-from service.registration.files.volume_file import read_label_map, read_volume
-from service.registration.grid import Grid
 from service.registration.initialise import initialise
-from service.registration.label_metrics import dice
 from service.registration.refine import refine
 from service.registration.regularity import regularity
-from service.registration.resample import warp_labels
 from service.registration.volume import Volume
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
-LPS = np.array([-1.0, -1.0, 1.0])
 
 Predict = Callable[[Volume, Volume, Affine], DisplacementField]
-Measure = Callable[[Affine, DisplacementField], float]
-
-
-@dataclass(frozen=True)
-class Case:
-    """A pair and the way to measure a transform of it."""
-
-    name: str
-    fixed: Volume
-    moving: Volume
-    measure: Measure
 
 
 @dataclass(frozen=True)
@@ -56,52 +43,6 @@ class Row:
     fold_percent: float
     ndv_percent: float
     sdlogj: float
-
-
-def cases(category: str, data: Path) -> Iterable[Case]:
-    """The pairs of one category; a liver pair's two landmark files make two cases."""
-    with (data / "pairs.csv").open(newline="") as text:
-        for line in csv.DictReader(text):
-            if line["category"] == category:
-                yield _case(line, data)
-
-
-def _case(line: dict[str, str], data: Path) -> Case:
-    limits = Limits()
-    fixed = read_volume(data / line["fixed"], limits, "fixed")
-    moving = read_volume(data / line["moving"], limits, "moving")
-    if "cyc_1_10" in line["moving"]:  # its header says 5 mm between slices; PROVENANCE.md: 4 mm
-        moving = Volume(moving.data, Grid(moving.grid.shape, fixed.grid.affine))
-    name = f"{Path(line['fixed']).name[:20]} <- {Path(line['moving']).name[:20]}"
-    if line["fixed_ref"].endswith(".csv"):
-        name += " " + Path(line["fixed_ref"]).stem.rsplit("_", 1)[-1]
-        return Case(name, fixed, moving, _tre(data / line["fixed_ref"]))
-    labels = [
-        read_label_map(data / line[f"{role}_ref"], limits, role) for role in ("fixed", "moving")
-    ]
-    return Case(name, fixed, moving, _mean_dice(*labels))
-
-
-def _mean_dice(fixed: Volume, moving: Volume) -> Measure:
-    def measure(affine: Affine, field: DisplacementField) -> float:
-        warped = warp_labels(moving, field, fixed.grid, affine=affine)
-        scores = dice(fixed, warped)
-        present = np.unique(fixed.data)
-        return float(np.mean([scores.get(int(label), 0.0) for label in present[present > 0]]))
-
-    return measure
-
-
-def _tre(path: Path) -> Measure:
-    """Mean distance over landmark pairs: LPS mm, fixed then moving."""
-    rows = np.loadtxt(path, delimiter=",", skiprows=1)
-    here, there = rows[:, :3] * LPS, rows[:, 3:6] * LPS
-
-    def measure(affine: Affine, field: DisplacementField) -> float:
-        moved = affine.move(field.move(here))
-        return float(np.linalg.norm(moved - there, axis=1).mean())
-
-    return measure
 
 
 def run(case: Case, predict: Predict | None, efforts: list[str]) -> list[Row]:
@@ -174,12 +115,15 @@ def main() -> None:
     parser.add_argument("--efforts", nargs="*", default=["fast", "best"])
     parser.add_argument("--model", default="discrete")
     parser.add_argument("--no-network", action="store_true")
+    parser.add_argument("--remap", choices=list(REMAPS))
+    parser.add_argument("--pairs", type=int, help="only the first ones of each set")
     chosen = parser.parse_args()
     predict = None if chosen.no_network else _network(chosen.model)
     warm = False
     for category in chosen.sets:
         table = []
-        for case in cases(category, chosen.data):
+        for found in itertools.islice(cases(category, chosen.data), chosen.pairs):
+            case = found if chosen.remap is None else remapped(found, chosen.remap)
             if not warm:
                 run(case, predict, chosen.efforts)
                 warm = True

@@ -7,6 +7,8 @@ from typing import Literal
 import numpy as np
 
 from service.errors import InvalidPairError, NoOverlapError
+from service.registration.contrast import Samples
+from service.registration.descent import LatticeField
 from service.registration.descent import Pair as LevelPair
 from service.registration.engine import Engine
 from service.registration.fields import Affine, DisplacementField
@@ -35,6 +37,9 @@ SAME_CONTRAST = 0.92
 # Aligned as well as may be, two images that correlate less than this, either way, show so little in
 # common (ultrasound and MR) that local correlation follows what is not there.
 RELATED = 0.45
+# So much of one's variance must be explained by a curve of the other instead: .29 at most between
+# ultrasound and MR, .38 and more between images of one organ whose values went through a sine.
+RELATED_BY_CURVE = 0.35
 UNRELATED = (
     "The pair was not refined: its images correlate so little as a whole that more likeness in "
     "small windows would mean nothing."
@@ -117,9 +122,18 @@ def align_prepared(
 
 
 def is_refinable(pair: PreparedPair, found: Alignment) -> bool:
-    """Whether the images are related enough, as they lie, for local correlation to lead on."""
+    """Whether the images are related enough, as they lie, for local correlation to lead on.
+
+    By a line, rising or falling, or else by a curve: contrasts may differ.
+    """
     whole = pair.correlation(found.affine, found.field)
-    return not abs(whole) < RELATED
+    if not abs(whole) < RELATED:
+        return True
+    fixed, moving = pair.fixed, pair.moving
+    masks = fixed.compared_mask, moving.mask
+    lying = LevelPair(fixed.compared, moving.compared, found.affine, *masks)
+    field = LatticeField.of(found.field, fixed.compared.grid)
+    return Samples.of(lying, field).correlation_ratio >= RELATED_BY_CURVE
 
 
 def begun(pair: PreparedPair, how: Initialise, stage: RunningStage) -> Alignment:

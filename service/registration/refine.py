@@ -12,6 +12,7 @@ from service.registration.grid import Grid
 from service.registration.options import Refine
 from service.registration.progress import Watch, unwatched
 from service.registration.pyramid import coarser, even, even_spacings
+from service.registration.sight import Sight
 from service.registration.volume import Volume
 
 Clock = Callable[[], float]
@@ -120,7 +121,8 @@ def refine(
     Each level climbs the mean squared local correlation of windows of five voxels; the force is
     smoothed, scaled to the largest displacement of the plan, composed with the field, and the
     field smoothed and the growth of volumes evened out. Correlation squared is blind to contrast
-    inversion.
+    inversion; where contrasts differ in another way, one image is seen in the other's contrast,
+    which is learned again as the climb goes on (`sight`, `contrast`).
 
     Args:
         fixed: Where the field lives.
@@ -194,18 +196,24 @@ class _Climb:
     ) -> Climbed:
         """Every level that the plan and the time allow, from coarse to fine."""
         start = LatticeField.of(field, pairs[-1].fixed.grid)
-        level, before = Level(pairs[0], start, self._plan.evening), start
+        sight = Sight(pairs[0], self._plan.evening)
+        reached = before = start
         for number, (level_pair, spacing) in enumerate(zip(pairs, spacings, strict=True)):
-            if number > 0:
-                if not self._has_time_for(level_pair.fixed.grid.voxel_count):
-                    self._is_cut_short = True
-                    break
-                level, before = _entered(level_pair, level.field, before, self._plan.evening)
-            self._climb(level, self._plan.steps[number], self._plan.step_voxels * spacing)
+            if number > 0 and not self._has_time_for(level_pair.fixed.grid.voxel_count):
+                self._is_cut_short = True
+                break
+            sight.turn_to(level_pair, reached)
+            if number == 0:
+                level = sight.level(reached)
+            else:
+                level, before = _entered(sight, reached, before)
+            step_mm = self._plan.step_voxels * spacing
+            level = self._climb_parts(sight, level, self._plan.steps[number], step_mm)
+            reached = level.field
             self._done = (number + 1) / len(pairs)
             self._watch("refine", self._done)
-        after, of_start = level.similarity(), level.similarity_of(start)
-        better = level.field.in_world() if after > of_start else field
+        after, of_start = _compared(sight, level, start)
+        better = reached.in_world() if after > of_start else field
         return Climbed(
             better,
             of_start,
@@ -214,6 +222,17 @@ class _Climb:
             self._stepping_s,
             self._is_cut_short,
         )
+
+    def _climb_parts(self, sight: Sight, level: Level, steps: int, step_mm: float) -> Level:
+        """All steps of a level; between contrasts in parts, each of which sees the pair anew."""
+        parts = sight.parts(steps)
+        for part in range(parts):
+            if part > 0:
+                reached = level.field
+                del level  # its buffers make room for the next one's
+                level = sight.level(reached)
+            self._climb(level, steps // parts, step_mm)
+        return level
 
     def _has_time_for(self, voxels: int) -> bool:
         """Whether a level's preparation and a few steps fit in what is left, by the pace so far."""
@@ -240,17 +259,29 @@ class _Climb:
 
 
 def _entered(
-    pair: Pair, climbed: LatticeField, before: LatticeField, evening: float
+    sight: Sight, climbed: LatticeField, before: LatticeField
 ) -> tuple[Level, LatticeField]:
     """The next finer level, begun with what the coarser one made, if that is better there.
 
     Where the contrasts differ in more than sign, large windows correlate best at a wrong place;
     small ones show it.
     """
-    level = Level(pair, climbed, evening)
+    if sight.contrasts_differ:
+        is_worse = sight.alike(before, climbed) > sight.alike(climbed, climbed)
+        begun = before if is_worse else climbed
+        return sight.level(begun), begun
+    level = sight.level(climbed)
     if level.similarity_of(before) > level.similarity():
-        return Level(pair, before, evening), before
+        return sight.level(before), before
     return level, climbed
+
+
+def _compared(sight: Sight, level: Level, start: LatticeField) -> tuple[float, float]:
+    """How alike the pair is where the climb ended, and at its start, over the same voxels."""
+    if sight.contrasts_differ:
+        ended = level.field
+        return sight.alike(ended, ended), sight.alike(start, ended)
+    return level.similarity(), level.similarity_of(start)
 
 
 def _has_stalled(history: list[float]) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from service.registration.alignment import UNRELATED, align, begun
+from service.registration.alignment import RELATED, UNRELATED, align, begun
 from service.registration.engine import Engine
 from service.registration.fields import Affine
 from service.registration.grid import Grid
@@ -74,7 +74,7 @@ def test_an_affine_that_helps_nothing_is_left_out(
 def test_what_has_nothing_in_common_is_not_refined(
     make_grid: Callable[..., Grid], engine: Engine
 ) -> None:
-    """Dark for bright is something in common; a noise of its own is not."""
+    """Dark for bright is something in common, so are grey values through a wave; noise is not."""
     image = picture(make_grid)
     options = RegisterOptions(initialise="none", refine="fast")
 
@@ -86,6 +86,12 @@ def test_what_has_nothing_in_common_is_not_refined(
         return found.answered_by, warnings
 
     assert aligned(-image.data) == ("refine", [])
+    depth = (image.data - image.data.mean()) / image.data.std()
+    waved = np.sin(3 * depth)
+    assert abs(np.corrcoef(depth.ravel(), waved.ravel())[0, 1]) < RELATED
+    answered_by, warnings = aligned(waved)
+    assert answered_by == "refine"
+    assert UNRELATED not in warnings
     answered_by, warnings = aligned(np.random.default_rng(1).standard_normal(SHAPE))
     assert answered_by != "refine"
     assert UNRELATED in warnings

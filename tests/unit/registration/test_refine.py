@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 
 from service.errors import JobCancelledError
-from service.registration.descent import Level, Pair
+from service.registration.descent import Pair
 from service.registration.fields import Affine, DisplacementField
 from service.registration.files.limits import Limits
 from service.registration.files.volume_file import read_volume
@@ -194,7 +194,7 @@ def test_a_coarse_level_that_misleads_is_not_followed(
     assert 0 < error_mm() < 0.1 * 18
     monkeypatch.setattr(
         "service.registration.refine._entered",
-        lambda pair, climbed, *_: (Level(pair, climbed), climbed),
+        lambda sight, climbed, _before: (sight.level(climbed), climbed),
     )
     assert error_mm() == 0
 

@@ -1,0 +1,211 @@
+"""Two images of different contrast, made alike: one through the grey values that lie on its own.
+
+Local correlation climbs well where one image's grey values are a linear function of the other's,
+rising or falling, and is misled where they are another one. Once a pair is roughly aligned, its
+joint histogram tells which: the mean of the moving values that lie on each fixed value, and the
+other way about. Through that table, either image has the contrast of the other.
+
+Source: Roche et al., The correlation ratio as a new similarity measure for multimodal image
+registration, MICCAI 1998.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from service.registration.descent import LatticeField, Pair
+from service.registration.grid import Grid
+from service.registration.kernels.contrast import look_up
+from service.registration.resample import resample, warp
+from service.registration.smoothing import box_mean
+from service.registration.volume import Volume
+
+Mapped = Literal["fixed", "moving"]
+
+BINS = 128
+SIGMA_BINS = 1.5
+# Values beyond these percentiles take the end of the table.
+RANGE_PERCENT = (0.1, 99.9)
+# A bin whose neighbourhood holds less than this share of the voxels is filled from the next ones.
+LEAST_SHARE = 1e-5
+SAMPLED_VOXELS = 100_000
+# By so much a curve must explain more of the variance than a line does. Between images of one
+# contrast it is .04 at most, even badly aligned; between contrasts .15 and more.
+CLEARLY_MORE = 0.1
+# A direction is chosen where it explains this share of the local variance, and so many times as
+# much as the other.
+LEAST_EXPLAINED, CLEARLY_BETTER = 0.15, 1.25
+RADIUS = 2  # voxels; of the windows of that variance
+
+Flat = Float[np.ndarray, "n"]
+
+
+@dataclass(frozen=True, eq=False)
+class Lookup:
+    """A table of grey values: its first entry's value, entries for each unit, entries."""
+
+    low: float
+    scale: float
+    table: Float32[np.ndarray, "bins"]
+
+    @classmethod
+    def learn(cls, values: Flat, targets: Flat) -> "Lookup":
+        """The mean target of each value: E[target | value], smooth.
+
+        Sums and counts of `BINS` bins are smoothed by a Gaussian and divided, so a bin counts by
+        what it holds; bins with next to nothing around them are interpolated.
+        """
+        low, high = _range(values)
+        bin_of = _bins(values, low, high)
+        counts = _smoothed(np.bincount(bin_of, minlength=BINS))
+        sums = _smoothed(np.bincount(bin_of, weights=targets, minlength=BINS))
+        seen = counts > LEAST_SHARE * counts.sum()
+        entries = np.arange(BINS)
+        means = np.interp(entries, entries[seen], sums[seen] / counts[seen])
+        width = (high - low) / BINS if high > low else 1.0
+        return cls(low + width / 2, 1 / width, means.astype(np.float32))
+
+    def apply(self, volume: Volume) -> Volume:
+        """Each value's entry, linear between entries."""
+        data = np.ascontiguousarray(volume.data, dtype=np.float32)
+        planes = data.reshape(data.shape[0], -1)
+        out = np.empty_like(planes)
+        look_up(planes, np.float32(self.low), np.float32(self.scale), self.table, out)
+        return Volume(out.reshape(data.shape), volume.grid)
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Values that lie on each other: fixed, and moving as it is carried over."""
+
+    fixed: Flat
+    moving: Flat
+
+    @classmethod
+    def of(cls, pair: Pair, field: LatticeField) -> "Samples":
+        """On every few voxels of the fixed grid, inside both fields of view and masks."""
+        step = int(np.ceil((pair.fixed.grid.voxel_count / SAMPLED_VOXELS) ** (1 / 3)))
+        fixed = _strided(pair.fixed, max(1, step))
+        warped, kept = _carried(pair, field, fixed.grid)
+        return cls(fixed.data[kept].astype(np.float64), warped[kept].astype(np.float64))
+
+    @property
+    def squared_correlation(self) -> float:
+        """What a line explains of either's variance; 0 where one is constant."""
+        if self._is_flat:
+            return 0.0
+        return float(np.corrcoef(self.fixed, self.moving)[0, 1] ** 2)
+
+    @property
+    def correlation_ratio(self) -> float:
+        """The larger share of one's variance that a curve of the other explains; eta squared."""
+        if self._is_flat:
+            return 0.0
+        both = _explained(self.fixed, self.moving), _explained(self.moving, self.fixed)
+        return max(both)
+
+    @property
+    def contrasts_differ(self) -> bool:
+        """Whether a curve says clearly more than a line, rising or falling."""
+        return self.correlation_ratio - self.squared_correlation > CLEARLY_MORE
+
+    @property
+    def _is_flat(self) -> bool:
+        return len(self.fixed) < BINS or not (self.fixed.std() > 0 and self.moving.std() > 0)
+
+
+def matched(pair: Pair, field: LatticeField, mapped: Mapped) -> Pair:
+    """The pair with one image in the other's contrast, as it is learned under a field."""
+    samples = Samples.of(pair, field)
+    if mapped == "fixed":
+        table = Lookup.learn(samples.fixed, samples.moving)
+        return replace(pair, fixed=table.apply(pair.fixed))
+    table = Lookup.learn(samples.moving, samples.fixed)
+    return replace(pair, moving=table.apply(pair.moving))
+
+
+def better_mapped(pair: Pair, field: LatticeField) -> Mapped | None:
+    """The image to map: as it explains more of the other in small windows; None where unclear.
+
+    Where the moving values are a function of the fixed ones, of many to one, the fixed image has
+    all that the moving one shows, and not the other way about. Over the whole image background and
+    foreground decide; what is left when each window's mean is taken away tells structures apart.
+    """
+    warped, kept = _carried(pair, field, pair.fixed.grid)
+    moving = Volume(np.where(kept, warped, np.float32(0)), pair.fixed.grid)
+    samples = Samples.of(pair, field)
+    of_moving = Lookup.learn(samples.fixed, samples.moving).apply(pair.fixed)
+    of_fixed = Lookup.learn(samples.moving, samples.fixed).apply(moving)
+    by_fixed = _locally_explained(of_moving, moving, kept)
+    by_moving = _locally_explained(of_fixed, pair.fixed, kept)
+    if max(by_fixed, by_moving) < LEAST_EXPLAINED:
+        return None
+    if by_fixed > CLEARLY_BETTER * by_moving:
+        return "fixed"
+    return "moving" if by_moving > CLEARLY_BETTER * by_fixed else None
+
+
+def _locally_explained(first: Volume, second: Volume, kept: np.ndarray) -> float:
+    """Squared correlation of what differs from the mean of each window."""
+    a, b = (
+        (volume.data - box_mean(volume.as_float32().data, RADIUS))[kept].astype(np.float64)
+        for volume in (first, second)
+    )
+    both = float(a @ a) * float(b @ b)
+    return float(a @ b) ** 2 / both if both > 0 else 0.0
+
+
+def _explained(values: Flat, targets: Flat) -> float:
+    """Share of the targets' variance that the mean of each bin of values explains.
+
+    Less what as many means would explain of noise; not below 0.
+    """
+    bin_of = _bins(values, *_range(values))
+    counts = np.bincount(bin_of, minlength=BINS)
+    sums = np.bincount(bin_of, weights=targets - targets.mean(), minlength=BINS)
+    between = float((sums**2 / np.maximum(counts, 1)).sum())
+    share = between / float(targets.var() * len(targets))
+    spare = len(targets) - np.count_nonzero(counts)
+    return max(0.0, 1 - (1 - share) * (len(targets) - 1) / spare) if spare > 0 else 0.0
+
+
+def _range(values: Flat) -> tuple[float, float]:
+    low, high = np.percentile(values, RANGE_PERCENT)
+    if not high > low:
+        low, high = values.min(), values.max()
+    return float(low), float(high)
+
+
+def _bins(values: Flat, low: float, high: float) -> np.ndarray:
+    places = (values - low) * (BINS / (high - low) if high > low else 0.0)
+    return np.clip(places, 0, BINS - 1).astype(np.intp)
+
+
+def _smoothed(counts: np.ndarray) -> Flat:
+    reach = int(4 * SIGMA_BINS)
+    bell = np.exp(-0.5 * (np.arange(-reach, reach + 1) / SIGMA_BINS) ** 2)
+    smooth: Flat = np.convolve(counts, bell / bell.sum(), mode="same")
+    return smooth
+
+
+def _strided(volume: Volume, step: int) -> Volume:
+    """Every few voxels of each axis, as they are."""
+    affine = volume.grid.affine.copy()
+    affine[:3, :3] *= step
+    data = np.ascontiguousarray(volume.data[::step, ::step, ::step])
+    return Volume(data, Grid((data.shape[0], data.shape[1], data.shape[2]), affine))
+
+
+def _carried(pair: Pair, field: LatticeField, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """The moving values on a grid, and where both images are known and in their masks."""
+    path = LatticeField(field.on(grid), grid).in_world()
+    warped = warp(pair.moving, path, grid, affine=pair.affine, fill=np.nan).data
+    kept = np.isfinite(warped)
+    if pair.fixed_mask is not None:
+        kept &= resample(pair.fixed_mask, grid, interpolation="nearest").data != 0
+    if pair.moving_mask is not None:
+        mask = warp(pair.moving_mask, path, grid, affine=pair.affine, interpolation="nearest")
+        kept &= mask.data != 0
+    return warped, kept

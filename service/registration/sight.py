@@ -1,0 +1,56 @@
+"""How a climb sees its pair: as it is, or one image in the contrast of the other."""
+
+from service.registration.contrast import Mapped, Samples, better_mapped, matched
+from service.registration.descent import LatticeField, Level, Pair
+
+# Between contrasts a level is climbed in so many parts, of no fewer steps than these.
+PARTS, LEAST_STEPS = 4, 5
+BOTH: tuple[Mapped, Mapped] = ("fixed", "moving")
+
+
+class Sight:
+    """The pair on the level that is climbed.
+
+    Where contrasts differ, each part of a level sees one image through a table that is learned
+    where the part begins; which image, is told on the coarsest level, and where it does not tell,
+    they take turns. Where contrasts are the same, nothing is changed.
+    """
+
+    def __init__(self, coarsest: Pair, evening: float) -> None:
+        """Nothing is looked at yet; `evening` is for the levels."""
+        self._coarsest = self._pair = coarsest
+        self._evening = evening
+        self._mapped: Mapped | None = None
+        self._turn = 0
+        self.contrasts_differ = False
+
+    def turn_to(self, pair: Pair, reached: LatticeField) -> None:
+        """Look at another level, from where the one before ended."""
+        self._pair = pair
+        self.contrasts_differ = Samples.of(pair, reached).contrasts_differ
+        if self.contrasts_differ:
+            self._mapped = better_mapped(self._coarsest, reached)
+
+    def parts(self, steps: int) -> int:
+        """How often the level is seen anew in so many steps."""
+        return max(1, min(PARTS, steps // LEAST_STEPS)) if self.contrasts_differ else 1
+
+    def level(self, reached: LatticeField) -> Level:
+        """The level, to be climbed from there."""
+        if not self.contrasts_differ:
+            return Level(self._pair, reached, self._evening)
+        mapped = self._mapped or BOTH[self._turn % 2]
+        self._turn += 1
+        return Level(matched(self._pair, reached, mapped), reached, self._evening)
+
+    def alike(self, field: LatticeField, placed: LatticeField) -> float:
+        """LNCC under a field, in the contrast learned under it, over the voxels of `placed`.
+
+        So that each of two fields is given the table that suits it. Without a direction, the mean
+        of both.
+        """
+        if not self.contrasts_differ:
+            return Level(self._pair, placed, self._evening).similarity_of(field)
+        ways = BOTH if self._mapped is None else (self._mapped,)
+        seen = (matched(self._pair, field, mapped) for mapped in ways)
+        return sum(Level(pair, placed).similarity_of(field) for pair in seen) / len(ways)
