@@ -207,12 +207,20 @@ class _Climb:
                 level = sight.level(reached)
             else:
                 level, before = _entered(sight, reached, before)
-            step_mm = self._plan.step_voxels * spacing
-            level = self._climb_parts(sight, level, self._plan.steps[number], step_mm)
-            reached = level.field
+            steps, parts = self._plan.steps[number], sight.parts(self._plan.steps[number])
+            for part in range(parts):
+                if part > 0 and not self._is_cut_short:
+                    del level  # its buffers make room for the next one's
+                    level = sight.level(reached)
+                self._climb(level, steps // parts, self._plan.step_voxels * spacing)
+                reached = level.field
             self._done = (number + 1) / len(pairs)
             self._watch("refine", self._done)
-        after, of_start = _compared(sight, level, start)
+        if sight.contrasts_differ:
+            del level
+            after, of_start = sight.alike(reached, reached), sight.alike(start, reached)
+        else:
+            after, of_start = level.similarity(), level.similarity_of(start)
         better = reached.in_world() if after > of_start else field
         return Climbed(
             better,
@@ -222,17 +230,6 @@ class _Climb:
             self._stepping_s,
             self._is_cut_short,
         )
-
-    def _climb_parts(self, sight: Sight, level: Level, steps: int, step_mm: float) -> Level:
-        """All steps of a level; between contrasts in parts, each of which sees the pair anew."""
-        parts = sight.parts(steps)
-        for part in range(parts):
-            if part > 0:
-                reached = level.field
-                del level  # its buffers make room for the next one's
-                level = sight.level(reached)
-            self._climb(level, steps // parts, step_mm)
-        return level
 
     def _has_time_for(self, voxels: int) -> bool:
         """Whether a level's preparation and a few steps fit in what is left, by the pace so far."""
@@ -274,14 +271,6 @@ def _entered(
     if level.similarity_of(before) > level.similarity():
         return sight.level(before), before
     return level, climbed
-
-
-def _compared(sight: Sight, level: Level, start: LatticeField) -> tuple[float, float]:
-    """How alike the pair is where the climb ended, and at its start, over the same voxels."""
-    if sight.contrasts_differ:
-        ended = level.field
-        return sight.alike(ended, ended), sight.alike(start, ended)
-    return level.similarity(), level.similarity_of(start)
 
 
 def _has_stalled(history: list[float]) -> bool:
