@@ -144,7 +144,7 @@ def _mr_ct(folder: Path) -> Iterator[Case]:
         for seed in SEEDS:
             known = known_field(moving.grid, seed)
             deformed = warp(moving, known, moving.grid, fill=float(moving.data.min()))
-            measure = _undoing(places, rigid.move(places), known)
+            measure = undoing(places, rigid.move(places), known)
             yield Case(f"{name}, field {seed}", fixed, deformed, measure)
 
 
@@ -186,7 +186,7 @@ def _softened(vectors: np.ndarray, axis: int) -> np.ndarray:
     return vectors
 
 
-def _undoing(here: np.ndarray, there: np.ndarray, known: DisplacementField) -> Measure:
+def undoing(here: np.ndarray, there: np.ndarray, known: DisplacementField) -> Measure:
     """Mean distance in the undeformed image: a point of the deformed one shows known.move of it."""
 
     def measure(affine: Affine, field: DisplacementField) -> float:
