@@ -86,6 +86,18 @@ def test_the_reference_names_every_operation(api: Api) -> None:
             assert f"{method.upper()} {path}" in page
 
 
+def test_the_reference_tells_what_a_body_holds(api: Api) -> None:
+    page = api.get("/docs").text
+    form, store, cohorts = (
+        page.partition(f"POST /v1/{path}</code>")[2].partition("<h2>")[0]
+        for path in ("register", "jobs/{job_id}/store", "cohorts")
+    )
+    assert "<dt><code>moving_labels</code></dt>" in form
+    assert "<h3>JSON</h3><dl><dt><code>pacs</code></dt>" in store
+    assert "<dt><code>subjects</code></dt>" in cohorts
+    assert 'name="viewport"' in page
+
+
 def test_the_description_in_docs_is_what_the_service_says() -> None:
     written = (ROOT / "docs" / "openapi.json").read_text("utf-8")
     assert written == snapshot(), (
