@@ -46,18 +46,21 @@ def _letters(some: tuple[View, ...]) -> list[tuple[tuple[int, int], Image.Image,
 
     A registration draws a dozen rows of the same views.
     """
-    found, font = [], _font(LETTER_PX)
+    found = []
     for view, place in zip(some, places(list(some)), strict=True):
         for letter, (spot, anchor) in zip(view.letters, _spots(view, place), strict=True):
             corner = spot[0] - 2 * LETTER_PX, spot[1] - 2 * LETTER_PX
-            layers = [Image.new("L", (4 * LETTER_PX, 4 * LETTER_PX)) for _ in range(2)]
-            for layer, stroke_px in zip(layers, (2, 0), strict=True):
-                middle = 2 * LETTER_PX, 2 * LETTER_PX
-                ImageDraw.Draw(layer).text(
-                    middle, letter, 255, font, anchor, stroke_width=stroke_px
-                )
-            found.append((corner, *layers))
+            outline, shape = (_letter(letter, anchor, stroke_px) for stroke_px in (2, 0))
+            found.append((corner, outline, shape))
     return found
+
+
+def _letter(letter: str, anchor: str, stroke_px: int) -> Image.Image:
+    """How much of each pixel a letter covers that is anchored in the middle."""
+    layer, middle = Image.new("L", (4 * LETTER_PX, 4 * LETTER_PX)), 2 * LETTER_PX
+    draw = ImageDraw.Draw(layer)
+    draw.text((middle, middle), letter, 255, _font(LETTER_PX), anchor, stroke_width=stroke_px)
+    return layer
 
 
 def _spots(view: View, place: tuple[int, int]) -> list[tuple[tuple[int, int], str]]:
