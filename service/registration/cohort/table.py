@@ -120,9 +120,10 @@ COLUMNS = ("id", "state", "verdict", *FIGURES, "seconds", "problem", "detail")
 
 def counts(rows: Sequence[Row]) -> dict[str, int]:
     """How many subjects are in each state, and how many verdicts there are of each kind."""
-    found = Counter[str](row.state for row in rows)
-    found.update(row.verdict for row in rows if row.verdict is not None)
-    return dict(found)
+    states = Counter[str](row.state for row in rows)
+    verdicts = Counter(row.verdict for row in rows)
+    found: dict[str, int] = {kind: verdicts[kind] for kind in ("pass", "warn", "fail")}
+    return dict(states) | {kind: count for kind, count in found.items() if count}
 
 
 def worst_first(rows: Sequence[Row]) -> list[Row]:

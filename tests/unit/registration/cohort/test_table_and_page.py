@@ -46,6 +46,7 @@ def test_the_table_is_read_by_other_programs() -> None:
     )
     assert lines[4]["problem"] == "no-contrast"
     assert table.counts == {"done": 4, "waiting": 1, "failed": 1, "pass": 2, "fail": 1, "warn": 1}
+    assert list(table.counts)[-3:] == ["pass", "warn", "fail"]
     assert Table.model_validate_json(json.dumps(table.model_dump())) == table
 
 
