@@ -14,6 +14,7 @@ LabelInterpolation = Literal["nearest", "linear"]
 Refine = Literal["none", "fast", "best"] | Annotated[float, Field(gt=0, le=600)]
 
 MODEL_NAME = r"^[a-z0-9][a-z0-9-]{0,62}(/[a-z0-9][a-z0-9.-]{0,30}|@[a-z]{1,20})?$"
+MOST_FILL = 1e38  # which float32 holds, in which images are warped
 SERIES = r"^([0-9][0-9.]{0,63}|sha256:[0-9a-f]{64})$"
 
 
@@ -27,7 +28,11 @@ class WarpOptions(BaseModel):
         "nearest", description="Of warped labels; `linear` blends each label and takes the largest."
     )
     fill: float = Field(
-        0.0, allow_inf_nan=False, description="Value of the warped image outside the moving one."
+        0.0,
+        ge=-MOST_FILL,
+        le=MOST_FILL,
+        allow_inf_nan=False,
+        description="Value of the warped image outside the moving one.",
     )
 
 

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from service.registration.files.limits import Limits
 from service.registration.files.volume_file import read_volume, write_volume
 from service.registration.grid import Grid
 from service.registration.models_folder import ModelFolder
-from service.registration.options import RegisterOptions
+from service.registration.options import RegisterOptions, WarpOptions
 from service.registration.pipeline import register_files
 from service.registration.report import Report
 from service.registration.tempering import Tempering, tempered
@@ -147,3 +148,10 @@ def test_an_image_at_the_end_of_its_type_is_registered_as_any(
     assert report.metrics.lncc_after is not None
     assert report.metrics.lncc_after > 0.6
     assert not report.warnings
+
+
+@pytest.mark.parametrize("fill", [1e39, -1e300])
+def test_a_fill_that_no_image_can_hold_is_refused(fill: float) -> None:
+    with pytest.raises(ValidationError):
+        WarpOptions(fill=fill)
+    assert WarpOptions(fill=-1024.0).fill == -1024.0
