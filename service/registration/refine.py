@@ -52,7 +52,7 @@ class Plan:
 
 FURTHER_STEPS = 30
 FAST = Plan(1_000_000, (40, 24))
-BEST = Plan(12_000_000, (60, 40, 20), step_voxels=0.7, evening=0.8)
+BEST = Plan(12_000_000, (60, 40, 20), step_voxels=0.6)
 
 
 def plan_for(effort: Refine) -> Plan:
