@@ -94,14 +94,14 @@ class Samples:
     @property
     def squared_correlation(self) -> float:
         """What a line explains of either's variance; 0 where one is constant."""
-        if self._is_flat:
+        if self.is_flat:
             return 0.0
         return float(np.corrcoef(self.fixed, self.moving)[0, 1] ** 2)
 
     @property
     def correlation_ratio(self) -> float:
         """The larger share of one's variance that a curve of the other explains; eta squared."""
-        if self._is_flat:
+        if self.is_flat:
             return 0.0
         both = _explained(self.fixed, self.moving), _explained(self.moving, self.fixed)
         return max(both)
@@ -112,13 +112,19 @@ class Samples:
         return self.correlation_ratio - self.squared_correlation > CLEARLY_MORE
 
     @property
-    def _is_flat(self) -> bool:
+    def is_flat(self) -> bool:
+        """Whether there is nothing to learn: fewer voxels than bins, or a constant image."""
         return len(self.fixed) < BINS or not (self.fixed.std() > 0 and self.moving.std() > 0)
 
 
 def matched(pair: Pair, field: LatticeField, mapped: Mapped) -> Pair:
-    """The pair with one image in the other's contrast, as it is learned under a field."""
+    """The pair with one image in the other's contrast, as it is learned under a field.
+
+    As it is, where next to nothing lies on each other or one image is constant there.
+    """
     samples = Samples.of(pair, field)
+    if samples.is_flat:
+        return pair
     if mapped == "fixed":
         table = Lookup.learn(samples.fixed, samples.moving)
         return replace(pair, fixed=table.apply(pair.fixed))
@@ -136,6 +142,8 @@ def better_mapped(pair: Pair, field: LatticeField) -> Mapped | None:
     warped, kept = _carried(pair, field, pair.fixed.grid)
     moving = Volume(np.where(kept, warped, np.float32(0)), pair.fixed.grid)
     samples = Samples.of(pair, field)
+    if samples.is_flat:
+        return None
     of_moving = Lookup.learn(samples.fixed, samples.moving).apply(pair.fixed)
     of_fixed = Lookup.learn(samples.moving, samples.fixed).apply(moving)
     by_fixed = _locally_explained(of_moving, moving, kept)

@@ -18,6 +18,7 @@ from service.registration.descent import LatticeField, Pair
 from service.registration.fields import Affine, DisplacementField
 from service.registration.grid import Grid
 from service.registration.refine import FAST, climb, refine
+from service.registration.regularity import regularity
 from service.registration.sight import Sight
 from service.registration.volume import Volume
 from tests.unit.registration.test_refine import SHAPE, texture, warped_pair
@@ -163,6 +164,26 @@ def test_few_grey_values_and_none_break_nothing(
     assert error_mm(found, grid, truth_mm) < 0.6 * start
     flat = Volume(np.full(SHAPE, 7, np.int16), grid)
     assert refine(fixed, flat, Affine.identity(), nothing, effort="fast") is nothing
+
+
+def test_what_lies_nowhere_or_in_one_slice_breaks_nothing(
+    make_grid: Callable[..., Grid], rng: np.random.Generator
+) -> None:
+    grid = make_grid("RAS", SHAPE, (2.0, 2.0, 2.0))
+    image = Volume(texture(SHAPE, rng), grid)
+    hill = Volume(REMAPS["a hill"](image.data), grid)
+    away = np.eye(4)
+    away[0, 3] = 500.0
+    apart = Pair(image, hill, Affine(away))
+    assert matched(apart, nowhere(grid), "moving") is apart
+    assert better_mapped(apart, nowhere(grid)) is None
+    slice_ = make_grid("LPS", (48, 40, 1), (2.0, 2.0, 5.0))
+    fixed = Volume(texture((48, 40, 9), rng)[..., 4:5], slice_)
+    moving = Volume(REMAPS["a wave"](np.roll(fixed.data, 1, axis=0)), slice_)
+    nothing = DisplacementField.zero(slice_)
+    found = refine(fixed, moving, Affine.identity(), nothing, effort="best")
+    assert np.isfinite(found.vectors_mm).all()
+    assert regularity(found).folding_fraction == 0
 
 
 def test_what_is_masked_is_not_learned_from(
