@@ -251,14 +251,33 @@ def export_discrete(out: Path, figures: tuple[Figure, ...] = ()) -> Path:
     return ModelExport(card, graph, differences).write(out, figures)
 
 
-def export_training(folder: Path, out: Path, figures: tuple[Figure, ...] = ()) -> Path:
-    """Export, check and write the best weights of a training."""
+def export_training(
+    folder: Path,
+    out: Path,
+    figures: tuple[Figure, ...] = (),
+    *,
+    name: str | None = None,
+    version: str = "1",
+    method: str | None = None,
+) -> Path:
+    """Export, check and write the best weights of a training.
+
+    Args:
+        folder: Of the training.
+        out: Folder of models.
+        figures: What it reached.
+        name: Of the model, by default the training's.
+        version: Of the model.
+        method: How it was trained, where that is more than the training can know.
+    """
     config = read_config([folder / CONFIG])
     network = build_network(config.network, config.data.grid.ndim)
     load_weights(folder / "checkpoints" / BEST, network)
-    export = prepare_export(network, config)
+    export = prepare_export(network, config, name=name, version=version)
     if isinstance(config.network, MetricConfig) and not checkpoints(folder / "checkpoints"):
         export = replace(export, card=_fitted(export.card, folder))
+    if method is not None:
+        export = replace(export, card=_told(export.card, method))
     return export.write(out, figures)
 
 
@@ -273,6 +292,10 @@ def _fitted(card: Card, folder: Path) -> Card:
         "them, with the losses below, on a GPU where there is one. `firmness` was chosen among "
         "five settings by looking at real pairs, which are among those of the figures"
     )
+    return _told(card, method)
+
+
+def _told(card: Card, method: str) -> Card:
     return card.model_copy(update={"training": card.training.model_copy(update={"method": method})})
 
 
@@ -287,15 +310,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m trainer.export", description=__doc__)
     parser.add_argument("network", help="`discrete`, or the folder of a training")
     parser.add_argument("--out", type=Path, default=Path("models"), help="folder of models")
+    parser.add_argument("--name", help="of the model, by default the training's")
+    parser.add_argument("--version", default="1", help="of the model")
+    parser.add_argument("--method", help="how it was trained, for its card")
     parser.add_argument("--figures", type=Path, help="evaluation figures, one JSON object a line")
     chosen: Any = parser.parse_args(arguments)
     figures = _figures(chosen.figures)
     is_shipped = chosen.network == "discrete"
-    folder = (
-        export_discrete(chosen.out, figures)
-        if is_shipped
-        else export_training(Path(chosen.network), chosen.out, figures)
-    )
+    if is_shipped:
+        folder = export_discrete(chosen.out, figures)
+    else:
+        told = {key: getattr(chosen, key) for key in ("name", "version", "method")}
+        folder = export_training(Path(chosen.network), chosen.out, figures, **told)
     sys.stdout.write(f"{folder}\n")
     return 0
 

@@ -22,9 +22,10 @@ from torch.nn import functional as F  # noqa: N812 - the usual name
 
 from trainer.checkpoint import Position, save_best
 from trainer.config import TrainConfig, read_config
-from trainer.config.matching_networks import MetricConfig
+from trainer.config.matching_networks import MatchingPyramidConfig, MetricConfig
 from trainer.config.recipes import found
 from trainer.networks.discrete import DiscreteConfig
+from trainer.networks.matching_pyramid import MatchingPyramid
 from trainer.networks.metric import COARSE, FINE, MetricSearch, descriptors
 from trainer.networks.mind import CHANNELS
 from trainer.networks.pull import pull
@@ -84,7 +85,7 @@ class Moments:
             self.count[n] += len(cells)
         self.pairs += 1
 
-    def weights(self, config: MetricConfig) -> list[Tensor]:
+    def weights(self, config: MetricConfig | MatchingPyramidConfig) -> list[Tensor]:
         """The matrices of both searches: MIND-SSC as it is, then the metric's directions."""
         both = []
         for n, features in enumerate(config.features):
@@ -126,11 +127,11 @@ def _metric(true: Tensor, wrong: Tensor, features: int) -> Tensor:
     return metric
 
 
-def fit(config: TrainConfig, out: Path, pairs: int) -> MetricSearch:
+def fit(config: TrainConfig, out: Path, pairs: int) -> MetricSearch | MatchingPyramid:
     """Draw pairs up to a number, fit, and write the weights into a training's folder."""
     grid, shape = config.data.grid, config.data.grid.shape
-    if not isinstance(config.network, MetricConfig) or shape is None:
-        raise ValueError("a fit needs a network of kind metric and data.grid.shape")
+    if not isinstance(config.network, MetricConfig | MatchingPyramidConfig) or shape is None:
+        raise ValueError("a fit needs a network with a metric and data.grid.shape")
     torch.manual_seed(config.seed)
     out.mkdir(parents=True, exist_ok=True)
     write_config(config, out / CONFIG)
@@ -143,11 +144,12 @@ def fit(config: TrainConfig, out: Path, pairs: int) -> MetricSearch:
             moments.save(out / SUMS)
             sys.stdout.write(f"{moments.pairs} of {pairs} pairs\n")
             sys.stdout.flush()
-    network = MetricSearch(config.network)
-    fine, coarse = moments.weights(config.network)
-    with torch.no_grad():
-        network.fine.copy_(fine)
-        network.coarse.copy_(coarse)
+    network: MetricSearch | MatchingPyramid
+    if isinstance(config.network, MetricConfig):
+        network = MetricSearch(config.network)
+    else:
+        network = MatchingPyramid(config.network)
+    network.put(*moments.weights(config.network))
     save_best(out / "checkpoints", network, Position(configuration=config.digest()))
     return network
 

@@ -79,7 +79,7 @@ def test_the_table_names_every_kind_of_network_and_loss_that_they_have():
     kinds = {path for path in OPTIONS if re.match(r"(network|losses\.\w+\[\]) kind: ", path)}
     shown = named_options((DOCS / "coming-from.md").read_text("utf-8"))
     shown |= {re.sub(r"\(([\w-]+)\).*", r" kind: \1", name) for name in shown}
-    ours = {"network kind: pyramid", "network kind: metric"}
+    ours = {f"network kind: {kind}" for kind in ("pyramid", "metric", "matching-pyramid")}
     assert kinds - ours - {"losses.field[] kind: known-displacement"} <= shown
 
 

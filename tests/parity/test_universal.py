@@ -1,4 +1,4 @@
-"""The shipped universal model: any size, torch's result, and contrasts that it never saw."""
+"""The shipped universal models: any size, torch's result, and contrasts that it never saw."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from trainer.export_graph import PARITY, Signature, parity  # noqa: E402
 from trainer.networks.build import build_network  # noqa: E402
 from trainer.synth import SyntheticPairs  # noqa: E402
 
-FOLDER = default_models_dir() / "universal" / "1"
+FOLDER = default_models_dir() / "universal"
 SIZE = (48, 56, 40)
 SYNTH = SynthConfig.model_validate(
     {
@@ -28,28 +28,34 @@ SYNTH = SynthConfig.model_validate(
 )
 
 
+@pytest.fixture(scope="module", params=["1", "2"])
+def version(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def network():
+def network(version):
     """The configuration beside the graph, with the graph's own weights."""
-    made = build_network(read_config([FOLDER / "train.yaml"]).network)
-    graph = onnx.load(FOLDER / "model.onnx").graph
-    arrays = [onnx.numpy_helper.to_array(t) for t in graph.initializer]
-    by_shape = {array.shape: torch.from_numpy(array.copy()) for array in arrays}
-    for weights in made.parameters():
-        found = by_shape.get(tuple(weights.shape))
-        found = by_shape[tuple(weights.shape)[::-1]].T if found is None else found
-        weights.data.copy_(found)
+    made = build_network(read_config([FOLDER / version / "train.yaml"]).network)
+    graph = onnx.load(FOLDER / version / "model.onnx").graph
+    arrays = {t.name: onnx.numpy_helper.to_array(t).copy() for t in graph.initializer}
+    by_shape = {array.shape: array for array in arrays.values()}
+    for name, weights in made.named_parameters():
+        found, shape = arrays.get(name), tuple(weights.shape)
+        if found is None:  # the exporter gave it a number, and may have turned it
+            found = by_shape[shape] if shape in by_shape else by_shape[shape[::-1]].T
+        weights.data.copy_(torch.from_numpy(found))
     return made.eval()
 
 
 @pytest.mark.parametrize("size", [(48, 56, 40), (16, 64, 24), (8, 8, 16)])
-def test_onnxruntime_equals_torch(network, size):
-    graph = (FOLDER / "model.onnx").read_bytes()
+def test_onnxruntime_equals_torch(network, version, size):
+    graph = (FOLDER / version / "model.onnx").read_bytes()
     assert parity(network, graph, size, Signature("displacement", 3, 8)) <= PARITY
 
 
-def test_it_registers_contrasts_that_differ():
-    engine, grid = ModelFolder().load("universal"), Grid(SIZE, np.eye(4))
+def test_it_registers_contrasts_that_differ(version):
+    engine, grid = ModelFolder().load(f"universal/{version}"), Grid(SIZE, np.eye(4))
     source, before, after = SyntheticPairs(SYNTH, SIZE, (1, 1, 1), 4242), [], []
     for number in range(3):  # none is of the seed that the weights were fitted on
         pair = source.draw(number)

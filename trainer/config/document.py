@@ -12,6 +12,7 @@ from trainer.config.data import DataConfig
 from trainer.config.losses import LossesConfig
 from trainer.config.matching_networks import (
     CorrelationConfig,
+    MatchingPyramidConfig,
     MetricConfig,
     PddConfig,
     PyramidConfig,
@@ -35,7 +36,8 @@ NetworkConfig = Annotated[
     | CorrelationConfig
     | PddConfig
     | PyramidConfig
-    | MetricConfig,
+    | MetricConfig
+    | MatchingPyramidConfig,
     Field(discriminator="kind"),
 ]
 

@@ -198,6 +198,50 @@ class MetricConfig(BaseModel):
         return 8
 
 
+Radius = Annotated[int, Field(ge=1, le=4)]
+Width = Annotated[int, Field(ge=1, le=128)]
+
+
+class MatchingPyramidConfig(BaseModel):
+    """A search on self-similarities, and a pyramid that learns what of it to trust; 3-D.
+
+    At cells of 4, then of 2 voxels: costs of all displacements in a window, a soft choice among
+    them, and convolutions that say how far to follow it and how much each cell is to be trusted.
+    Before training it is a search; `trainer.metric_fit` finds the matrices that it begins with.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["matching-pyramid"] = "matching-pyramid"
+    features: tuple[Features, Features] = Field(
+        (24, 32), description="Features of the fine and of the coarse cells; more than 12."
+    )
+    plain: float = Field(
+        1.0, ge=0, le=100, description="As of `metric`: the share of plain MIND-SSC in a fit."
+    )
+    firmness: float = Field(
+        2.0, gt=0, le=1000, description="As of `metric`: the factor of the fitted metric."
+    )
+    search_radius: int = Field(
+        3, ge=1, le=6, description="Largest displacement of the search, cells of 4 voxels."
+    )
+    radii: tuple[Radius, Radius] = Field(
+        (1, 1), description="Largest displacement of the levels at cells of 2 and 4 voxels, cells."
+    )
+    widths: tuple[Width, Width] = Field(
+        (16, 32), description="Channels of the two convolutions at cells of 2 and of 4 voxels."
+    )
+    output: MetricOutputConfig = Field(
+        default_factory=MetricOutputConfig, description="What the network gives."
+    )
+
+    @property
+    def multiple(self) -> int:
+        """Image sizes must be multiples of this."""
+        return 8
+
+
 MatchingNetworkConfig = Annotated[
-    CorrelationConfig | PddConfig | PyramidConfig | MetricConfig, Field(discriminator="kind")
+    CorrelationConfig | PddConfig | PyramidConfig | MetricConfig | MatchingPyramidConfig,
+    Field(discriminator="kind"),
 ]

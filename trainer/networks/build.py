@@ -5,6 +5,7 @@ from torch import nn
 from trainer.config import NetworkConfig
 from trainer.config.matching_networks import (
     CorrelationConfig,
+    MatchingPyramidConfig,
     MetricConfig,
     PddConfig,
     PyramidConfig,
@@ -20,6 +21,7 @@ from trainer.networks.conditional import Conditional
 from trainer.networks.deepreg import UNet
 from trainer.networks.globalnet import GlobalNet
 from trainer.networks.learned_correlation import Correlation
+from trainer.networks.matching_pyramid import MatchingPyramid
 from trainer.networks.metric import MetricSearch
 from trainer.networks.pdd import Pdd
 from trainer.networks.pyramid import Pyramid
@@ -35,6 +37,7 @@ _NETWORKS: dict[type, type[nn.Module]] = {
     PddConfig: Pdd,
     PyramidConfig: Pyramid,
     MetricConfig: MetricSearch,
+    MatchingPyramidConfig: MatchingPyramid,
 }
 
 

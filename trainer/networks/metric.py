@@ -93,12 +93,18 @@ class MetricSearch(nn.Module):
         self.config = config
         self.stride, self.multiple = config.output.stride, config.multiple
         self.search = Discrete(DiscreteConfig(config.coarse_radius, config.fine_radius))
-        self.fine = nn.Parameter(_plain(config.features[0], FINE))
-        self.coarse = nn.Parameter(_plain(config.features[1], COARSE))
+        self.fine = nn.Parameter(plain_metric(config.features[0], FINE))
+        self.coarse = nn.Parameter(plain_metric(config.features[1], COARSE))
 
     def forward(self, fixed: Tensor, moving: Tensor) -> Tensor:
         """Both images (b, 1, *s), multiples of 8, to u (b, 3, *s / 2), in voxels."""
         return torch.stack([self._one(fixed[n, 0], moving[n, 0]) for n in range(fixed.shape[0])])
+
+    def put(self, fine: Tensor, coarse: Tensor) -> None:
+        """Take the matrices of a fitted metric."""
+        with torch.no_grad():
+            self.fine.copy_(fine)
+            self.coarse.copy_(coarse)
 
     def _one(self, fixed: Tensor, moving: Tensor) -> Tensor:
         (here, here_coarse), (there, there_coarse) = self._features(fixed), self._features(moving)
@@ -111,7 +117,7 @@ class MetricSearch(nn.Module):
         return torch.tensordot(self.fine, fine, 1), torch.tensordot(self.coarse, coarse, 1)
 
 
-def _plain(features: int, described: int) -> Tensor:
+def plain_metric(features: int, described: int) -> Tensor:
     """MIND-SSC alone, as the discrete model compares it, and next to nothing of the rest."""
     weights = SMALL * torch.randn(features, described)
     weights[:, :CHANNELS] += torch.eye(features, CHANNELS)

@@ -154,6 +154,7 @@ def test_reading_a_configuration_loads_no_torch():
         ({"kind": "correlation", "channels": [8], "output": {"stride": 4}}, 4),
         ({"kind": "pdd"}, 8),
         ({"kind": "pyramid"}, 16),
+        ({"kind": "matching-pyramid"}, 8),
     ],
 )
 def test_the_multiple_is_told_before_a_network_is_built(network, multiple):

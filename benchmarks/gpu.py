@@ -1,0 +1,179 @@
+"""A recipe trained on a GPU in one go, and what it gives: CPU beside GPU, the time of a pair.
+
+    python -m benchmarks.gpu --out RUN [--recipe universal-pyramid] [--set train.epochs=400 ...]
+
+Fits the metric where the network begins with one, trains, exports and measures; compares the fields
+of the CPU with those of the GPU on pairs that the training never saw; and times the network on the
+device, a pair at a time by onnxruntime with its arrays kept there, and in batches by torch. Called
+again it goes on from RUN's newest checkpoint, and a finished training is not trained again (with
+more epochs by --set it goes on). Needs the extras trainer and worker-gpu. Without a GPU,
+`--device cpu` goes through the same steps; its times say nothing of a GPU.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from torch import Tensor, nn
+
+from service.registration.providers import require_provider
+from trainer.checkpoint import BEST, checkpoints, load_weights
+from trainer.config import TrainConfig, read_config
+from trainer.config.matching_networks import MatchingPyramidConfig, MetricConfig
+from trainer.config.recipes import found
+from trainer.metric_fit import fit
+from trainer.networks.build import build_network
+from trainer.running import RunOptions, run_training
+from trainer.synth import SyntheticPairs
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+# Far from any number that a training draws.
+SEED = 20_261_127
+# What the CPU's and the GPU's fields may differ by, voxels.
+ALIKE = 0.01
+
+
+@dataclass(frozen=True)
+class Found:
+    """The figures of one run; times in ms on the device, the largest difference in voxels."""
+
+    difference: float
+    pair_ms: float
+    batch_pairs_per_s: float
+
+
+def trained(config: TrainConfig, out: Path, pairs: int) -> Path:
+    """The folder of the model: fitted, trained, exported and measured; goes on where it stopped."""
+    start = None
+    if isinstance(config.network, MetricConfig | MatchingPyramidConfig):
+        start = out / "fit" / "checkpoints" / BEST
+        if not start.is_file():
+            with torch.no_grad():
+                fit(config, out / "fit", pairs)
+    run = out / "run"
+    is_begun = bool(checkpoints(run / "checkpoints"))
+    folder = run_training(config, run, RunOptions(resume=is_begun, start_from=start))
+    if folder is None:
+        raise RuntimeError("the training gave no model")
+    return folder
+
+
+def session(graph: Path, device: str) -> Any:
+    """One that computes in whole float32 and leaves no node to another provider."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    settings = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"} if device == "cuda" else {}
+    made = ort.InferenceSession(str(graph), options, providers=[(PROVIDERS[device], settings)])
+    if device == "cuda":
+        require_provider(made, "cuda")
+    return made
+
+
+def images(config: TrainConfig, size: Sequence[int], count: int) -> list[tuple[Tensor, Tensor]]:
+    """Pairs (1, 1, *size) each, as the training draws them, from another seed."""
+    grid = config.data.grid
+    source = SyntheticPairs(config.synth, size, (grid.spacing_mm,) * grid.ndim, SEED)
+    drawn = [source.draw(n) for n in range(count)]
+    return [(pair.fixed[None], pair.moving[None]) for pair in drawn]
+
+
+def largest_difference(one: Any, other: Any, pairs: Sequence[tuple[Tensor, Tensor]]) -> float:
+    """Of two sessions' fields, voxels."""
+    apart = [0.0]
+    for fixed, moving in pairs:
+        feed = {"fixed": fixed.numpy(), "moving": moving.numpy()}
+        apart.append(float(np.abs(one.run(None, feed)[0] - other.run(None, feed)[0]).max()))
+    return max(apart)
+
+
+def median_ms(step: Callable[[], object], repeats: int) -> float:
+    """After three runs that do not count."""
+    times = []
+    for n in range(repeats + 3):
+        begun = time.perf_counter()
+        step()
+        if n >= 3:
+            times.append(1000 * (time.perf_counter() - begun))
+    return statistics.median(times)
+
+
+def pair_ms(made: Any, device: str, pair: tuple[Tensor, Tensor], repeats: int) -> float:
+    """One pair, its images and its field kept on the device."""
+    binding = made.io_binding()
+    for name, image in zip(("fixed", "moving"), pair, strict=True):
+        binding.bind_ortvalue_input(
+            name, ort.OrtValue.ortvalue_from_numpy(image.numpy(), device, 0)
+        )
+    binding.bind_output(made.get_outputs()[0].name, device)
+
+    def step() -> None:
+        made.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+
+    return median_ms(step, repeats)
+
+
+def batch_pairs_per_s(
+    network: nn.Module, device: str, pair: tuple[Tensor, Tensor], count: int, repeats: int
+) -> float:
+    """Pairs a second of a batch on the device, by torch."""
+    network = network.to(device).eval()
+    batch = [image.expand(count, *image.shape[1:]).contiguous().to(device) for image in pair]
+
+    def step() -> None:
+        with torch.inference_mode():
+            network(*batch)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return 1000 * count / median_ms(step, repeats)
+
+
+def measured(config: TrainConfig, out: Path, folder: Path, chosen: Any) -> Found:
+    """The model of a training beside the CPU, and its times."""
+    pairs = images(config, chosen.size, 3)
+    on_cpu = session(folder / "model.onnx", "cpu")
+    on_device = session(folder / "model.onnx", chosen.device)
+    network = build_network(config.network, config.data.grid.ndim)
+    load_weights(out / "run" / "checkpoints" / BEST, network)
+    return Found(
+        largest_difference(on_cpu, on_device, pairs),
+        pair_ms(on_device, chosen.device, pairs[0], chosen.repeats),
+        batch_pairs_per_s(network, chosen.device, pairs[0], chosen.batch, chosen.repeats),
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run all steps; 1 if CPU and device differ."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the training")
+    parser.add_argument("--recipe", default="universal-pyramid", help="a recipe or a file")
+    parser.add_argument("--device", choices=sorted(PROVIDERS), default="cuda")
+    parser.add_argument("--pairs", type=int, default=400, help="pairs that the metric is fitted to")
+    parser.add_argument("--size", type=int, nargs=3, default=(80, 96, 80), help="voxels, for times")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--set", action="append", default=[], metavar="section.option=value")
+    chosen = parser.parse_args(arguments)
+    changes = [*chosen.set, f"train.device={chosen.device}"]
+    config = read_config(found([chosen.recipe]), changes)
+    folder = trained(config, chosen.out, chosen.pairs)
+    figures = measured(config, chosen.out, folder, chosen)
+    size = "x".join(map(str, chosen.size))
+    print(f"model: {folder}")
+    print(f"largest difference of CPU and {chosen.device}: {figures.difference:.1e} voxels")
+    print(f"a pair of {size}: {figures.pair_ms:.1f} ms on {chosen.device}")
+    print(f"batches of {chosen.batch}: {figures.batch_pairs_per_s:.1f} pairs a second")
+    return 0 if figures.difference <= ALIKE else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,36 @@
+"""The steps of a training on a GPU, gone through on the CPU with next to nothing to learn."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+from benchmarks.gpu import main
+
+TINY = (
+    "data.grid.shape=[32,32,32]", "data.pairs_per_epoch=1", "data.evaluation_pairs=1",
+    "network.features=[13,13]", "network.search_radius=1", "network.widths=[2,2]",
+    "train.threads=1", "train.picture_every=0",
+)  # fmt: skip
+
+
+def _call(out: Path, epochs: int) -> int:
+    changes = [word for change in (*TINY, f"train.epochs={epochs}") for word in ("--set", change)]
+    fixed = ["--device", "cpu", "--pairs", "6", "--size", "16", "16", "24", "--batch", "2"]
+    return main(["--out", str(out), *fixed, "--repeats", "1", *changes])
+
+
+@pytest.mark.slow
+def test_a_dry_run_trains_goes_on_exports_and_times(tmp_path, capfd):
+    assert _call(tmp_path, 1) == 0
+    assert _call(tmp_path, 2) == 0
+    told = capfd.readouterr().out
+    assert told.count("largest difference of CPU and cpu: 0.0e+00 voxels") == 2
+    assert "pairs a second" in told
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text("utf-8").splitlines()
+    steps = [row["step"] for row in map(json.loads, lines) if row["kind"] == "step"]
+    assert steps == [1, 2], "the second call went on"
+    assert list((tmp_path / "run" / "model").rglob("model.onnx"))
