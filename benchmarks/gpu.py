@@ -23,7 +23,8 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
-from service.registration.providers import require_provider
+from service.registration.card import Provider
+from service.registration.providers import PROVIDER_NAMES, PROVIDER_SETTINGS, require_provider
 from trainer.checkpoint import BEST, checkpoints, load_weights
 from trainer.config import TrainConfig, read_config
 from trainer.config.matching_networks import MatchingPyramidConfig, MetricConfig
@@ -33,7 +34,6 @@ from trainer.networks.build import build_network
 from trainer.running import RunOptions, run_training
 from trainer.synth import SyntheticPairs
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 # Far from any number that a training draws.
 SEED = 20_261_127
 # What the CPU's and the GPU's fields may differ by, voxels.
@@ -70,8 +70,9 @@ def session(graph: Path, device: str) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    settings = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"} if device == "cuda" else {}
-    made = ort.InferenceSession(str(graph), options, providers=[(PROVIDERS[device], settings)])
+    provider: Provider = "cuda" if device == "cuda" else "cpu"
+    chosen = (PROVIDER_NAMES[provider], PROVIDER_SETTINGS[provider])
+    made = ort.InferenceSession(str(graph), options, providers=[chosen])
     if device == "cuda":
         require_provider(made, "cuda")
     return made
@@ -156,7 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the training")
     parser.add_argument("--recipe", default="universal-pyramid", help="a recipe or a file")
-    parser.add_argument("--device", choices=sorted(PROVIDERS), default="cuda")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda")
     parser.add_argument("--pairs", type=int, default=400, help="pairs that the metric is fitted to")
     parser.add_argument("--size", type=int, nargs=3, default=(80, 96, 80), help="voxels, for times")
     parser.add_argument("--batch", type=int, default=8)

@@ -17,16 +17,13 @@ from torch import nn
 
 from service.errors import ModelInvalidError
 from service.registration.card import OutputKind, Provider
+from service.registration.providers import PROVIDER_NAMES, PROVIDER_SETTINGS
 
 OPSET = 20
 # Largest difference between torch and onnxruntime: voxels, or a probability.
 PARITY = 1e-4
-CPU = "CPUExecutionProvider"
 # Where a graph is run besides the CPU's own provider, which comes last.
-TRIED: tuple[tuple[Provider, str], ...] = (
-    ("cuda", "CUDAExecutionProvider"),
-    ("openvino", "OpenVINOExecutionProvider"),
-)
+TRIED: tuple[Provider, ...] = ("cuda", "openvino")
 # In multiples of the network's: another shape than any that parity is tested on.
 EXAMPLE = (2, 3, 4)
 
@@ -141,13 +138,14 @@ def parity(
 
     In voxels for fields, by which the corners differ for an affine, plain for a probability.
     """
-    return _difference(network, _session(graph, CPU), shape, signature)
+    return _difference(network, _session(graph, "cpu"), shape, signature)
 
 
-def _session(graph: bytes, provider: str) -> Any:
+def _session(graph: bytes, provider: Provider) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    return ort.InferenceSession(graph, options, providers=[provider])
+    chosen = (PROVIDER_NAMES[provider], PROVIDER_SETTINGS[provider])
+    return ort.InferenceSession(graph, options, providers=[chosen])
 
 
 def _difference(
@@ -204,8 +202,9 @@ def verified_providers(
     installed = ort.get_available_providers()
     passed = [
         provider
-        for provider, name in TRIED
-        if name in installed and _agrees(network, graph, shapes, signature, name)
+        for provider in TRIED
+        if PROVIDER_NAMES[provider] in installed
+        and _agrees(network, graph, shapes, signature, provider)
     ]
     return (*passed, "cpu")
 
@@ -215,12 +214,12 @@ def _agrees(
     graph: bytes,
     shapes: Sequence[Sequence[int]],
     signature: Signature,
-    name: str,
+    provider: Provider,
 ) -> bool:
     """Whether one session, as the service keeps it, is right on every shape."""
     try:
-        session = _session(graph, name)
-        if name not in session.get_providers():
+        session = _session(graph, provider)
+        if PROVIDER_NAMES[provider] not in session.get_providers():
             return False
         return all(_difference(network, session, s, signature) <= PARITY for s in shapes)
     except Exception:  # onnxruntime's own have no common base; a provider that fails is not named

@@ -32,7 +32,7 @@ from service.registration.model_grid import (
 from service.registration.models_folder import ProviderChoice
 from service.registration.progress import Watch, unwatched
 from service.registration.promises import require_promised
-from service.registration.providers import PROVIDER_NAMES, require_provider
+from service.registration.providers import PROVIDER_NAMES, PROVIDER_SETTINGS, require_provider
 from service.registration.resample import integrate, resample
 from service.registration.volume import Volume, as_label_map
 
@@ -320,7 +320,7 @@ class Engine:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         name = PROVIDER_NAMES[self.provider]
-        settings = {"cudnn_conv_algo_search": "HEURISTIC"} if self.provider == "cuda" else {}
+        settings = PROVIDER_SETTINGS[self.provider]
         try:
             session = ort.InferenceSession(str(self._graph), options, providers=[(name, settings)])
         except Exception as error:  # onnxruntime's own have no common base

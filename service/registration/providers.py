@@ -10,6 +10,12 @@ PROVIDER_NAMES: Final[dict[Provider, str]] = {
     "openvino": "OpenVINOExecutionProvider",
     "cpu": "CPUExecutionProvider",
 }
+# In whole float32: a GPU's TF32 keeps ten bits, and its field would not be the CPU's.
+PROVIDER_SETTINGS: Final[dict[Provider, dict[str, str]]] = {
+    "cuda": {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
+    "openvino": {},
+    "cpu": {},
+}
 # Shape arithmetic belongs on the CPU; these do the work, and on a GPU must run there.
 HEAVY_OPS: Final = {
     "AveragePool",
