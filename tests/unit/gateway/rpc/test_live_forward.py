@@ -80,7 +80,7 @@ def test_messages_metadata_and_the_end_go_through(
     assert "x-secret" not in sent
     assert len(sent["x-request-id"]) == 36
     assert scanner[0].left_s is not None
-    assert 0 < scanner[0].left_s <= WITHIN_S
+    assert 0 < scanner[0].left_s <= WITHIN_S + 1  # gRPC rounds up what is left
 
 
 def test_an_error_comes_back_as_it_was_told(
@@ -102,7 +102,7 @@ def test_a_client_that_leaves_ends_the_session_over_there(
     rpc = make_rpc(live_address=f"127.0.0.1:{scanner[1]}")
     sending: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     sending.put(b"hello")
-    call = talk(rpc)(iter(sending.get, b"end"), timeout=WITHIN_S if how == "cancelled" else 0.5)
+    call = talk(rpc)(iter(sending.get, b"end"), timeout=WITHIN_S if how == "cancelled" else 2.0)
     assert next(call) == b"hello"
     if how == "cancelled":
         call.cancel()
