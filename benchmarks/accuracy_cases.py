@@ -57,11 +57,15 @@ def cases(category: str, data: Path) -> Iterator[Case]:
 
 def remapped(case: Case, how: str) -> Case:
     """With other grey values in the moving image; see `REMAPS`."""
-    moving = case.moving.as_float32()
-    low, high = _window(moving.data)
-    x = np.clip((moving.data - low) / (high - low), 0, 1)
-    data = (1000 * REMAPS[how](x)).astype(np.float32)
-    return replace(case, name=f"{case.name}, {how}", moving=Volume(data, moving.grid))
+    return replace(case, name=f"{case.name}, {how}", moving=remapped_image(case.moving, how))
+
+
+def remapped_image(image: Volume, how: str) -> Volume:
+    """Its values, from the lowest to nearly the highest, through one of `REMAPS`, times 1000."""
+    image = image.as_float32()
+    low, high = _window(image.data)
+    x = np.clip((image.data - low) / (high - low), 0, 1)
+    return Volume((1000 * REMAPS[how](x)).astype(np.float32), image.grid)
 
 
 REMAPS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -81,7 +85,7 @@ def _window(values: np.ndarray) -> tuple[float, float]:
 
 
 def _case(line: dict[str, str], data: Path) -> Case:
-    fixed, moving = (_read(data / line[role]) for role in ("fixed", "moving"))
+    fixed, moving = (read_image(data / line[role]) for role in ("fixed", "moving"))
     if "cyc_1_10" in line["moving"]:  # its header says 5 mm between slices; PROVENANCE.md: 4 mm
         moving = Volume(moving.data, Grid(moving.grid.shape, fixed.grid.affine))
     name = f"{Path(line['fixed']).name[:20]} <- {Path(line['moving']).name[:20]}"
@@ -104,10 +108,10 @@ def _compared(category: str, data: Path) -> Iterable[Case]:
             else:
                 marks = case.landmarks[0]
                 measure = _tre(marks.fixed * LPS, marks.moving * LPS)
-            yield Case(case.name, _read(case.fixed), _read(case.moving), measure)
+            yield Case(case.name, read_image(case.fixed), read_image(case.moving), measure)
 
 
-def _read(path: Path) -> Volume:
+def read_image(path: Path) -> Volume:
     return read_volume(path, Limits(), "image")
 
 
@@ -136,16 +140,38 @@ def _tre(here: np.ndarray, there: np.ndarray) -> Measure:
 
 
 def _mr_ct(folder: Path) -> Iterator[Case]:
+    for head in deformed_heads(folder):
+        measure = undoing(head.here, head.there, head.known)
+        yield Case(head.name, head.fixed, head.moving, measure)
+
+
+@dataclass(frozen=True)
+class Deformed:
+    """A pair whose moving image is deformed by `known`.
+
+    `here` are points of the fixed image, `there` the same in the undeformed moving one, world mm;
+    a point of the deformed image shows `known.move` of it.
+    """
+
+    name: str
+    fixed: Volume
+    moving: Volume
+    here: np.ndarray
+    there: np.ndarray
+    known: DisplacementField
+
+
+def deformed_heads(folder: Path) -> Iterator[Deformed]:
     """The truth is the service's own rigid alignment of the undeformed pair, and the field."""
-    ct, mr = (_read(folder / f"pat002_{kind}_conv.nii.gz") for kind in ("ct", "mr_T2"))
+    ct, mr = (read_image(folder / f"pat002_{kind}_conv.nii.gz") for kind in ("ct", "mr_T2"))
     for name, fixed, moving, head in (("ct<-mr", ct, mr, HEAD_HU), ("mr<-ct", mr, ct, HEAD_MR)):
         rigid = initialise(fixed, moving, "rigid")
-        places = _inside(fixed, head)
+        here = _inside(fixed, head)
+        there = rigid.move(here)
         for seed in SEEDS:
             known = known_field(moving.grid, seed)
             deformed = warp(moving, known, moving.grid, fill=float(moving.data.min()))
-            measure = undoing(places, rigid.move(places), known)
-            yield Case(f"{name}, field {seed}", fixed, deformed, measure)
+            yield Deformed(f"{name}, field {seed}", fixed, deformed, here, there, known)
 
 
 def _inside(image: Volume, threshold: float) -> np.ndarray:

@@ -3,7 +3,8 @@
 Prostate: gland overlap, and the distance of the other structures' centres. Two visits of a patient
 with multiple sclerosis: points of the brain through the affine transforms that were published with
 the images. Heart: an echo's frames with leaflets that greedy itself carried over: no truth, but
-the best that there is. VoxelMorph's two brains come aligned.
+the best that there is. VoxelMorph's two brains come aligned. Pairs between contrasts have a module
+of their own.
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import numpy as np
 import SimpleITK
 
 from benchmarks.comparison.cases import Case, Landmarks
+from benchmarks.comparison.contrast_cases import brain_sine, brain_t2, mr_ct
 
 STEP_MM = 12.0  # between the points of the brain
 HEART_SOURCE, HEART_FRAMES = 4, (2, 6)  # from 0; the leaflets were drawn in the source
@@ -133,4 +135,7 @@ MORE: dict[str, Callable[[Path, Path], list[Case]]] = {
     "brain_ms_longitudinal": two_visits,
     "heart_tee_4d": heart,
     "brain_voxelmorph": aligned_brains,
+    "mr_ct": mr_ct,
+    "brain_t2": brain_t2,
+    "brain_sine": brain_sine,
 }

@@ -2,6 +2,7 @@
 
 `SyN` is an affine by Mattes' mutual information, then SyN by the same; `SyNCC` is SyN by local
 correlation after three affine stages; SyNQuick[s] has the settings of ANTs' script of that name.
+The log tells each step, so that one which is stopped shows how far it came.
 
 Source: Avants et al., Symmetric diffeomorphic image registration, 2008.
 """
@@ -22,7 +23,9 @@ def kind(name: str) -> Run:
 
     def run(pair: Pair, folder: Path) -> Outcome:
         fixed, moving = ants.image_read(str(pair.fixed)), ants.image_read(str(pair.moving))
-        found = ants.registration(fixed, moving, name, outprefix=str(folder / "ants_"))
+        found = ants.registration(
+            fixed, moving, name, outprefix=str(folder / "ants_"), verbose=True
+        )
         ants.image_write(found["warpedmovout"], str(folder / "warped.nii.gz"))
         transforms = found["fwdtransforms"]
         labels = None if pair.moving_labels is None else folder / "labels.nii.gz"
