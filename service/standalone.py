@@ -24,6 +24,7 @@ from typing import IO, Self
 
 from pydantic import SecretStr
 
+from service.cores import usable_cores
 from service.errors import ConfigurationError, UnavailableError
 from service.own_ports import free_ports, is_free, is_ready, reachable, require_free
 from service.settings import Settings
@@ -288,7 +289,7 @@ def _rpc_settings(settings: Settings) -> dict[str, object]:
 
 def child_environment(settings: Settings) -> dict[str, str]:
     """The environment that makes a child read the same settings as these."""
-    threads = settings.threads or max(1, (os.cpu_count() or 1) // settings.workers)
+    threads = settings.threads or max(1, usable_cores() // settings.workers)
     values = {**dict(settings), "threads": threads}
     env = {name: value for name, value in os.environ.items() if not name.startswith("WARPLINE_")}
     for name, value in values.items():

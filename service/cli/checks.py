@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from service.cli.kernels import kernels
+from service.cores import usable_cores
 from service.errors import ConfigurationError, WarplineError
 from service.settings import Settings
 
@@ -70,15 +71,8 @@ def _python() -> Check:
     return Check("Python", "ok" if sys.version_info >= (3, 11) else "fail", here)
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _processor() -> Check:
-    return Check("processor", "ok", f"{cores()} cores for this process")
+    return Check("processor", "ok", f"{usable_cores()} cores for this process")
 
 
 def _memory() -> Check:

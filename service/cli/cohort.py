@@ -1,6 +1,5 @@
 """`warpline cohort`: many moving images to one fixed, one table, one page."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +25,7 @@ from service.cli.pair_options import (
     make_options,
 )
 from service.cli.shared_options import ApiKey, Json, Url
+from service.cores import usable_cores
 from service.errors import ConflictError
 
 FIXED_ROLES = ("fixed", "fixed_labels", "fixed_mask", "fixed_points")
@@ -104,7 +104,7 @@ def at_once(subjects: int) -> int:
 
     And starting one costs as much as a subject or two.
     """
-    return max(1, min(len(os.sched_getaffinity(0)) // 2, subjects // 4))
+    return max(1, min(usable_cores() // 2, subjects // 4))
 
 
 def finish(folder: Any, *, as_json: bool) -> None:

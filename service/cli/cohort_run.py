@@ -1,6 +1,5 @@
 """Carries a cohort out: what is done already is left, the rest is done here or on a server."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,6 +10,7 @@ from service.cli.cohort_processes import Crew, run_here
 from service.cli.cohort_shown import Shown, showing
 from service.cli.cohort_subject import Terms, clear_scratch
 from service.cli.shared_options import connect
+from service.cores import usable_cores
 from service.registration.cohort.table import Row
 from service.registration.options import RegisterOptions
 
@@ -87,7 +87,7 @@ def _register(terms: Terms, waiting: list[Subject], jobs: int, shown: Shown) -> 
     if jobs == 1:
         run_here(terms, waiting, shown)
     else:
-        threads = max(1, len(os.sched_getaffinity(0)) // jobs)
+        threads = max(1, usable_cores() // jobs)
         Crew(terms, jobs, shown, threads).run(waiting)
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float32
 
+from service.cores import usable_cores
 from service.errors import MissingExtraError, ModelInvalidError, ProviderUnavailableError
 from service.registration.card import Card, OutputKind, Provider, Role
 from service.registration.fields import Affine, DisplacementField, VelocityField
@@ -87,7 +88,7 @@ class Engine:
         self.card = card
         self._wanted = provider
         self._graph = graph
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self._threads = threads or usable_cores()
         self._lock = Lock()
         self._session: Any = None
         self._process = 0
@@ -225,7 +226,7 @@ class Engine:
         labels, grid = as_label_map(labels), pair.grid
         feed = self._feed(pair, initial, watch)
         cells = output_grid(grid, self.card.output.stride, self.card.ndim)
-        best = np.full(onto.shape, np.nextafter(LABEL_PROBABILITY, 0), np.float32)
+        best = np.full(onto.shape, np.nextafter(np.float32(LABEL_PROBABILITY), np.float32(0)))
         found = np.zeros(onto.shape, labels.data.dtype)
         present: list[int] = np.flatnonzero(np.bincount(labels.data.ravel())).tolist()
         present = [label for label in present if label]
@@ -352,8 +353,9 @@ def choose_provider(card: Card, wanted: ProviderChoice) -> Provider:
             f"Model {card.name}/{card.version} was not verified on {wanted}; it runs on "
             f"{', '.join(card.providers)}. Set WARPLINE_PROVIDER to one of these or to auto."
         )
+    where = " or ".join(card.providers if wanted == "auto" else (wanted,))
     raise ProviderUnavailableError(
-        f"The onnxruntime of this installation has no {wanted} provider for this model. "
+        f"The onnxruntime of this installation cannot run this model: it has no provider {where}. "
         "Install the extra worker-cpu or worker-gpu."
     )
 

@@ -56,7 +56,7 @@ def evidence(metrics: Metrics, pair: Pair, affine: Affine) -> Evidence:
     return Evidence(
         **known,
         field_of_view_mm=float(pair.fixed.grid.extent_mm.max()),
-        affine_volume_change=float(abs(np.linalg.det(affine.matrix[:3, :3]))),
+        affine_volume_change=float(np.linalg.det(affine.matrix[:3, :3])),
         affine_scales=_scales(pair.initial, affine),
     )
 

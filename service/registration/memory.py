@@ -1,11 +1,9 @@
 """Memory of registrations: what one step frees, the next one uses."""
 
-import ctypes
-import sys
 from functools import cache
 
-# Of glibc's malloc.h.
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+from service.malloc import M_MMAP_MAX, M_TRIM_THRESHOLD, set_malloc
+
 # As much free memory stays with a process that waits for its next pair.
 KEPT_BYTES = 512 << 20
 
@@ -18,9 +16,4 @@ def keep_freed_memory() -> bool:
     block afresh and hands it back when it is freed, and the kernel clears every page of it anew: a
     tenth of the processor's time.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    return all(mallopt(*wish) == 1 for wish in ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, KEPT_BYTES)))
+    return set_malloc({M_MMAP_MAX: 0, M_TRIM_THRESHOLD: KEPT_BYTES})

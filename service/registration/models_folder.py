@@ -91,9 +91,10 @@ class ModelFolder:
             for version in self.versions(folder.name):
                 try:
                     card = self._read_card(folder.name, version)
+                    table = self.aliases(folder.name)
                 except ModelInvalidError:
                     continue
-                aliases = [a for a, v in self.aliases(folder.name).items() if v == version]
+                aliases = [alias for alias, which in table.items() if which == version]
                 found.append(ModelVersion(folder.name, version, card, tuple(sorted(aliases))))
         return found
 

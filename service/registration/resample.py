@@ -69,7 +69,8 @@ def _look_of_field(to_field: Map, field: Grid, grid: Grid) -> int:
 
 def _pull(volume: Volume, grid: Grid, path: _Path, interpolation: str, fill: float) -> Volume:
     if interpolation == "nearest":
-        return Volume(_pull_nearest(volume.data, grid.shape, path, fill), grid)
+        data = volume.data if _holds(volume.data.dtype, fill) else volume.as_float32().data
+        return Volume(_pull_nearest(data, grid.shape, path, fill), grid)
     moving = volume.as_float32().data
     out = np.empty(grid.shape, np.float32)
     if interpolation == "cubic":
@@ -84,21 +85,30 @@ def _pull(volume: Volume, grid: Grid, path: _Path, interpolation: str, fill: flo
 def _pull_nearest(
     data: np.ndarray, shape: tuple[int, int, int], path: _Path, fill: float
 ) -> np.ndarray:
-    """Voxels are moved as bits, so that two compiled kernels serve every type."""
-    kept = data.dtype if data.dtype.itemsize in (2, 4) else _wider(data.dtype)
+    """Voxels are moved as bits, so that a compiled kernel serves every type of a size."""
+    kept = _moved_type(data.dtype)
     moving = np.ascontiguousarray(data, dtype=kept.newbyteorder("="))
     out = np.empty(shape, moving.dtype)
-    bits: Any = np.uint16 if moving.dtype.itemsize == 2 else np.uint32
-    value = np.array(fill, dtype=moving.dtype).view(bits)[()]
+    bits: Any = np.dtype(f"u{moving.dtype.itemsize}")
+    value = np.array(fill).astype(moving.dtype).view(bits)[()]
     pull.pull_nearest(moving.view(bits), path, value, out.view(bits))
     return out.astype(data.dtype, copy=False) if data.dtype.kind in "iub" else out
 
 
-def _wider(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """A type of two or four bytes that holds the values."""
+def _moved_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """A type of two, four or, of whole numbers, eight bytes that holds the values."""
     if dtype.itemsize == 1:
         return np.dtype(np.int16)
-    return np.dtype({"i": np.int32, "u": np.uint32}.get(dtype.kind, np.float32))
+    is_kept = dtype.itemsize in (2, 4) or dtype.kind in "iu"
+    return dtype if is_kept else np.dtype(np.float32)
+
+
+def _holds(dtype: np.dtype[Any], fill: float) -> bool:
+    """Whether a type can say the value; all but whole numbers and truth values can."""
+    if dtype.kind not in "iub":
+        return True
+    ends = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return float(fill).is_integer() and ends[0] <= int(fill) <= ends[1]
 
 
 def warp(
@@ -113,7 +123,8 @@ def warp(
     """Pull a volume through a field: warped(x) = moving(A(x + u(x))), x on `grid`.
 
     Args:
-        moving: Any real type. The result is float32; with `nearest`, integers keep their type.
+        moving: Any real type. The result is float32; with `nearest`, integers keep their type
+            where it holds `fill`.
         field: u; on a grid other than `grid` it is upsampled on the fly, linear and clamped.
         grid: Where the result lies; by default the field's grid.
         affine: A, fixed to moving; by default none.

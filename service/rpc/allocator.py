@@ -5,12 +5,8 @@ freed. A stream of mebibyte messages then spends more time on page faults than o
 0.6 GB/s instead of 2 GB/s on two cores (`benchmarks/uploads.py`).
 """
 
-import ctypes
-import platform
+from service.malloc import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, set_malloc
 
-# <malloc.h>
-M_TRIM_THRESHOLD = -1
-M_MMAP_THRESHOLD = -3
 # A message, its bytes and its parts fit; volumes are still mapped, and so returned when freed.
 MAPPED_FROM_BYTES = 4 * 2**20
 # As much free memory stays with the process.
@@ -19,9 +15,4 @@ KEPT_BYTES = 32 * 2**20
 
 def keep_message_buffers() -> bool:
     """Set this process up for large messages; False where the C library is another one."""
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    mallopt = ctypes.CDLL(None).mallopt
-    settings = ((M_MMAP_THRESHOLD, MAPPED_FROM_BYTES), (M_TRIM_THRESHOLD, KEPT_BYTES))
-    taken = [mallopt(option, value) for option, value in settings]
-    return taken == [1, 1]
+    return set_malloc({M_MMAP_THRESHOLD: MAPPED_FROM_BYTES, M_TRIM_THRESHOLD: KEPT_BYTES})

@@ -147,6 +147,19 @@ def test_a_segmentation_lies_where_the_network_saw_it(
     np.testing.assert_array_equal(found.data[clear], np.where(away > 0, 3, 0)[clear])
 
 
+def test_a_voxel_of_which_half_is_the_label_has_it(tmp_path: Path) -> None:
+    """probability = the fixed image: a half, and the largest number below it."""
+    graph = graphs.label_graph(tmp_path / "model.onnx", (1.0, 0.0, 0.0))
+    grid = Grid((8, 8, 8), np.eye(4))
+    values = np.full(grid.shape, np.nextafter(np.float32(0.5), np.float32(0)))
+    values[4:] = 0.5
+    labels = Volume(np.full(grid.shape, 3, np.uint8), grid)
+    card = graphs.card_of(graph, "warped_label", grid=ModelGrid(spacing_mm=1.0))
+    engine = Engine(card, graph, threads=1)
+    found = engine.segment(Volume(values, grid), Volume(values, grid), labels, Affine.identity())
+    np.testing.assert_array_equal(found.data, np.where(values >= 0.5, 3, 0))
+
+
 def test_each_moving_label_is_shown_to_the_network_where_the_initial_affine_puts_it(
     make_grid: MakeGrid, tmp_path: Path
 ) -> None:

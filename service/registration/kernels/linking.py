@@ -14,6 +14,7 @@ from typing import Any
 
 from llvmlite import binding
 
+from service.cores import usable_cores
 from service.registration.kernels.machine_code import MachineCode, numba_folder
 
 HELPERS = "helpers"
@@ -119,4 +120,4 @@ class Linker:
 def most_threads() -> int:
     """As numba counts: what its variable says, or else a thread for each core we may use."""
     told = os.environ.get("NUMBA_NUM_THREADS", "")
-    return int(told) if told.isdecimal() else len(os.sched_getaffinity(0))
+    return int(told) if told.isdecimal() else usable_cores()

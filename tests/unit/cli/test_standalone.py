@@ -23,7 +23,7 @@ def test_a_child_reads_the_same_settings(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("service.standalone.usable_cores", lambda: 8)
     assert child_environment(Settings(data_dir=tmp_path, workers=3))["WARPLINE_THREADS"] == "2"
     assert child_environment(Settings(data_dir=tmp_path, workers=9))["WARPLINE_THREADS"] == "1"
 

@@ -229,8 +229,10 @@ def test_a_provider_that_is_not_installed_is_refused_not_replaced() -> None:
     if "CUDAExecutionProvider" in pytest.importorskip("onnxruntime").get_available_providers():
         pytest.skip("CUDA is installed here")
     assert choose_provider(card, "auto") == "cpu"
-    with pytest.raises(ProviderUnavailableError, match="no cuda provider"):
+    with pytest.raises(ProviderUnavailableError, match="no provider cuda"):
         choose_provider(card, "cuda")
+    with pytest.raises(ProviderUnavailableError, match="no provider cuda"):
+        choose_provider(_card(providers=("cuda",)), "auto")
 
 
 def _fake_session(providers: list[str], on_cpu: list[str]) -> SimpleNamespace:

@@ -82,6 +82,16 @@ def test_a_card_under_another_name_is_refused_and_not_listed(root: Path) -> None
     assert "4" not in {found.version for found in models.list()}
 
 
+def test_a_model_with_broken_aliases_is_not_listed_and_hides_no_other(root: Path) -> None:
+    shutil.copytree(root / "discrete", root / "zeta")
+    for card in (root / "zeta").glob("*/card.json"):
+        card.write_text(json.dumps(json.loads(card.read_text()) | {"name": "zeta"}))
+    (root / "discrete" / "aliases.json").write_text("[]")
+    assert {model.name for model in ModelFolder(root).list()} == {"zeta"}
+    with pytest.raises(ModelInvalidError, match="aliases"):
+        ModelFolder(root).card("discrete")
+
+
 def test_an_engine_is_made_once(root: Path) -> None:
     models = ModelFolder(root, threads=1)
     assert models.load("discrete/1") is models.load("discrete/1")

@@ -112,17 +112,6 @@ def test_just_inside_the_edge_is_clamped_and_just_outside_is_filled(make_grid, i
             )
 
 
-@pytest.mark.parametrize(
-    "dtype", ["uint8", "int8", "int16", "uint16", "int32", "bool", "float64", ">i2"]
-)
-def test_nearest_keeps_the_type_of_integers(make_grid, rng, dtype):
-    grid = make_grid()
-    volume = Volume(rng.integers(0, 2, grid.shape).astype(dtype), grid)
-    warped = warp(volume, DisplacementField.zero(grid), interpolation="nearest", fill=1).data
-    assert warped.dtype == (np.float32 if dtype == "float64" else np.dtype(dtype))
-    assert_array_equal(warped, volume.data)
-
-
 def test_a_field_on_a_coarser_grid_is_upsampled_by_position(make_grid, orientation, rng):
     """Linear in the world, so that upsampling is exact and any slip of half a voxel shows."""
     grid = make_grid(orientation)
