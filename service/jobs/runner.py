@@ -8,7 +8,8 @@ import shutil
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -46,7 +47,6 @@ class Watch(Protocol):
 FIRST_RETRY_S = 2.0
 # How long to go on telling a store that does not answer how the job ended.
 COMMIT_PATIENCE_S = 30.0
-CHUNK = 1 << 20
 
 OUT_OF_MEMORY = (
     "The worker ran out of memory. Send smaller volumes, or ask the operator for more memory."
@@ -68,6 +68,7 @@ class Output:
 
     path: Path
     media_type: str
+    sha256: str | None = None  # if whoever wrote it knows
 
 
 @dataclass(frozen=True)
@@ -159,11 +160,8 @@ class Runner:
         It names the job that is to follow, too, if there is one.
         """
         prefix = f"jobs/{claim.job.id}/{claim.fence}/"
-        files = {}
-        for done, (name, output) in enumerate(sorted(outcome.files.items())):
-            watch("upload", done / len(outcome.files))
-            files[name] = _described(prefix + name, output)
-            self.blobs.put_file(prefix + name, output.path)
+        watch("upload", 0.0)
+        files = self._store(prefix, outcome.files, lambda share: watch("upload", share))
         model = None if outcome.model is None else self._publish(claim, outcome.model, watch)
         manifest = Manifest(files=files, summary=outcome.summary, model=model)
         if (then := follow_up(claim.job, manifest, self.store_for)) is not None:
@@ -175,15 +173,37 @@ class Runner:
     def _publish(self, claim: Claim, made: MadeModel, watch: Watch) -> PublishedModel:
         """Upload the model apart from the results: it stays when its job is forgotten."""
         prefix = model_prefix(made.id, claim.job.id, claim.fence)
-        files = {}
-        for name, output in sorted(made.files.items()):
-            watch("publish", 0.0)
-            described = _described(prefix + name, output)
-            self.blobs.put_file(prefix + name, output.path)
-            files[name] = ModelFile.model_validate(described.model_dump(exclude={"media_type"}))
+        stored = self._store(prefix, made.files, lambda _share: watch("publish", 0.0))
+        files = {
+            name: ModelFile.model_validate(file.model_dump(exclude={"media_type"}))
+            for name, file in stored.items()
+        }
         return PublishedModel(
             **made.id.model_dump(), files=files, card=made.card, comparison=made.comparison
         )
+
+    def _store(
+        self, prefix: str, outputs: Mapping[str, Output], tell: Callable[[float], None]
+    ) -> dict[str, ResultFile]:
+        """Upload files, two at a time: one is prepared while the store takes in the other."""
+        with ThreadPoolExecutor(2, thread_name_prefix="upload") as pool:
+            tasks = {
+                name: pool.submit(self._put, prefix + name, output)
+                for name, output in sorted(outputs.items())
+            }
+            try:
+                for done, task in enumerate(as_completed(tasks.values()), start=1):
+                    task.result()
+                    tell(done / len(tasks))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return {name: task.result() for name, task in tasks.items()}
+
+    def _put(self, key: str, output: Output) -> ResultFile:
+        described = _described(key, output)
+        self.blobs.take_file(key, output.path)
+        return described
 
     def _end(self, claim: Claim, state: State, error: WarplineError) -> State | None:
         held = _insist(lambda: self.jobs.end(claim, state, error.problem()))
@@ -229,16 +249,17 @@ def _is_running(attempt: str, jobs: JobStore) -> bool:
 
 
 def _described(key: str, output: Output) -> ResultFile:
-    digest = hashlib.sha256()
-    with output.path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
     return ResultFile(
         key=key,
         bytes=output.path.stat().st_size,
-        sha256=digest.hexdigest(),
+        sha256=output.sha256 or _sha256_of(output.path),
         media_type=output.media_type,
     )
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _insist(tell: Callable[[], bool]) -> bool:

@@ -1,6 +1,8 @@
 """Objects in S3, or in a server that speaks it, through obstore."""
 
 import hashlib
+import mmap
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,7 +61,8 @@ class S3BlobStore:
 
     def put_file(self, key: str, source: Path) -> None:
         if source.stat().st_size <= LARGEST_SINGLE_PUT:
-            self.put_bytes(key, source.read_bytes())
+            with _mapped(source) as data:
+                self._put(key, data)
             return
         self._refuse_taken(key)
         with _translated():
@@ -73,6 +76,9 @@ class S3BlobStore:
         return False
 
     def put_bytes(self, key: str, data: bytes) -> None:
+        self._put(key, data)
+
+    def _put(self, key: str, data: "bytes | mmap.mmap") -> None:
         try:
             with _translated():
                 obstore.put(
@@ -156,6 +162,17 @@ class S3BlobStore:
     ) -> str:
         with _translated():
             return str(obstore.sign(self._signing, "GET", checked_key(key), ttl))
+
+
+@contextmanager
+def _mapped(source: Path) -> "Iterator[bytes | mmap.mmap]":
+    """A file's bytes where the kernel has them: not a copy of them in this process."""
+    with source.open("rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            yield b""  # nothing cannot be mapped
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            yield data
 
 
 def _client(bucket: Bucket, endpoint: str | None) -> S3Store:

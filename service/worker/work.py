@@ -62,7 +62,7 @@ class Registration:
                 kept=self._kept_for(job),
                 secret=self.secret,
             )
-        return Outcome(_outputs(out), report.summary())
+        return Outcome(_outputs(out, report), report.summary())
 
     def _kept_for(self, job: Job) -> KeptFixed | None:
         """Of batch jobs the fixed image is kept: the next one may be of the same cohort."""
@@ -84,9 +84,12 @@ class Registration:
         return files
 
 
-def _outputs(folder: Path) -> dict[str, Output]:
-    return {
-        path.name: Output(path, MEDIA_TYPES.get(path.suffix, "application/octet-stream"))
-        for path in sorted(folder.iterdir())
-        if path.is_file()
-    }
+def _outputs(folder: Path, report: Report | WarpReport) -> dict[str, Output]:
+    """Every file there; the report knows the checksums of most, taken as they were written."""
+    found = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_file():
+            told = report.files.get(path.name)
+            media_type = MEDIA_TYPES.get(path.suffix, "application/octet-stream")
+            found[path.name] = Output(path, media_type, None if told is None else told.sha256)
+    return found

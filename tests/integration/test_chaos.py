@@ -99,8 +99,8 @@ def test_40_kills_and_3_of_redis_over_200_jobs_on_postgresql_lose_and_double_not
     "point",
     [
         "after-claim",
-        "before-put_file",
-        "after-put_file",
+        "before-take_file",
+        "after-take_file",
         "before-put_bytes",
         "after-put_bytes",
         "before-succeed",

@@ -66,7 +66,9 @@ def test_an_object_comes_back_whole_in_pieces_and_as_a_file(
     assert (tmp_path / "copy").read_bytes() == BIG
 
 
-def test_an_empty_object_is_an_object(blobs: BlobStore) -> None:
+def test_an_empty_object_is_an_object(blobs: BlobStore, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    blobs.put_file(KEY, tmp_path / "empty")
     blobs.put_bytes(KEY, b"")
     assert blobs.size(KEY) == 0
     assert blobs.get_bytes(KEY) == b""

@@ -90,6 +90,15 @@ def test_a_good_job_leaves_its_files_a_manifest_and_nothing_in_the_scratch(bench
     assert list(bench.scratch.iterdir()) == []
 
 
+def test_a_checksum_that_the_work_knows_is_not_taken_again(bench: Bench) -> None:
+    def knowing(_job: Job, folder: Path, _watch: Watch) -> Outcome:
+        (folder / "field").write_bytes(b"vectors")
+        return Outcome({"ddf.nii.gz": Output(folder / "field", "application/gzip", "ab" * 32)})
+
+    job = bench.run(knowing)
+    assert job.manifest.files["ddf.nii.gz"].sha256 == "ab" * 32
+
+
 def raising(error: BaseException) -> Work:
     def work(_job: Job, _folder: Path, _watch: Watch) -> Outcome:
         raise error
