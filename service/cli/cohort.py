@@ -33,7 +33,10 @@ FIXED_ROLES = ("fixed", "fixed_labels", "fixed_mask", "fixed_points")
 
 def cohort(
     fixed: Annotated[
-        Path, typer.Argument(help="Image that all are aligned to, as for `register`.", exists=True)
+        Path,
+        typer.Argument(
+            metavar="FIXED", help="Image that all are aligned to, as for `register`.", exists=True
+        ),
     ],
     images: Annotated[
         str,

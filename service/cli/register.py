@@ -47,10 +47,16 @@ if TYPE_CHECKING:
 
 def register(
     fixed: Annotated[
-        Path, typer.Argument(help="Image to align to: a file, or a folder of DICOM.", exists=True)
+        Path,
+        typer.Argument(
+            metavar="FIXED", help="Image to align to: a file, or a folder of DICOM.", exists=True
+        ),
     ],
     moving: Annotated[
-        Path, typer.Argument(help="Image that is aligned, in the same forms.", exists=True)
+        Path,
+        typer.Argument(
+            metavar="MOVING", help="Image that is aligned, in the same forms.", exists=True
+        ),
     ],
     *,
     out: Annotated[Path, typer.Option("--out", "-o", help="Result folder.", file_okay=True)],

@@ -275,8 +275,9 @@ def _require_overlap(pair: PreparedPair, affine: Affine) -> float:
     overlap = overlap_fraction(nothing, pair.moving.grid, affine=affine)
     if overlap < LEAST_OVERLAP:
         raise NoOverlapError(
-            "The two fields of view do not meet. Choose `initialise`: `affine` (or `centre`) to "
-            "align them first, or send an initial transform.",
+            "The two fields of view do not meet: not a thousandth of the fixed one lies in the "
+            "other. Choose `initialise`: `affine` (or `centre`) to align them first, or send an "
+            "initial transform.",
             field="moving",
         )
     return overlap

@@ -211,7 +211,9 @@ def choose(
         ModelNotFoundError: If there is no such model, version or alias.
     """
     if not versions:
-        raise ModelNotFoundError(f"There is no model {name}; GET /v1/models lists them.")
+        raise ModelNotFoundError(
+            f"There is no model {name}; `warpline models list` and GET /v1/models show all."
+        )
     if mark == "":
         which = aliases.get(PRODUCTION, versions[-1])
     elif mark == "@":

@@ -1,8 +1,10 @@
 """What a caller can choose about one registration. Light: no numpy kernels, no runtime."""
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from service.registration.series_choice import without_uid
 
@@ -11,7 +13,8 @@ Initialise = Literal["none", "centre", "moments", "rigid", "affine"]
 InitialiseChoice = Literal["model", "none", "centre", "moments", "rigid", "affine"]
 Interpolation = Literal["nearest", "linear", "cubic"]
 LabelInterpolation = Literal["nearest", "linear"]
-Refine = Literal["none", "fast", "best"] | Annotated[float, Field(gt=0, le=600)]
+EFFORTS, MOST_REFINE_S = ("none", "fast", "best"), 600
+Refine = Literal["none", "fast", "best"] | Annotated[float, Field(gt=0, le=MOST_REFINE_S)]
 
 MODEL_NAME = r"^[a-z0-9][a-z0-9-]{0,62}(/[a-z0-9][a-z0-9.-]{0,30}|@[a-z]{1,20})?$"
 MOST_FILL = 1e38  # which float32 holds, in which images are warped
@@ -53,7 +56,7 @@ class RegisterOptions(WarpOptions):
     refine: Refine = Field(
         "fast",
         description="Optimise this pair's field after the network: `none`, `fast`, `best`, or a "
-        "budget in seconds.",
+        "budget in seconds, up to 600.",
     )
     fixed_series: str | None = Field(
         None,
@@ -83,9 +86,13 @@ class RegisterOptions(WarpOptions):
     @classmethod
     def _number_in_words(cls, value: object) -> object:
         """Forms and command lines send numbers as text."""
-        if isinstance(value, str) and value not in ("none", "fast", "best"):
-            try:
-                return float(value)
-            except ValueError:
-                return value
-        return value
+        if value in EFFORTS:
+            return value
+        try:
+            seconds = float(str(value))
+        except ValueError:
+            seconds = math.nan
+        if not 0 < seconds <= MOST_REFINE_S:  # NaN is not either
+            choices = "`none`, `fast`, `best`, or seconds above 0 and up to 600"
+            raise PydanticCustomError("refine", f"Input should be {choices}")
+        return seconds

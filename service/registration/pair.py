@@ -114,9 +114,17 @@ def read_pair(
             warnings.append(f"{role}: {OUTLIERS}")
     for role in LABEL_ROLES:
         if (labels := getattr(pair, role)) is not None:
-            image = pair.fixed if role.startswith("fixed") else pair.moving
-            require_same_grid(labels, image, role)
+            require_same_grid(labels, _image_of(pair, role), role)
+    for role in POINT_ROLES:
+        if (points := getattr(pair, role)) is not None:
+            left = points.unmoved_in(_image_of(pair, role).grid)
+            warnings.extend([] if left is None else [f"{role}: {left}"])
     return pair
+
+
+def _image_of(pair: Pair, role: str) -> Volume:
+    """The image that labels, a mask or points belong to."""
+    return pair.fixed if role.startswith("fixed") else pair.moving
 
 
 def read_files(

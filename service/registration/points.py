@@ -51,6 +51,16 @@ class WorldPoints:
         """The same points as fractional voxel indices of a grid."""
         return VoxelPoints(grid.to_voxel(self.positions_mm), self.ids)
 
+    def unmoved_in(self, grid: Grid) -> str | None:
+        """A sentence on points that a field on this grid leaves where they are, if any."""
+        outside = int(np.count_nonzero(~grid.contains(self.positions_mm)))
+        if not outside:
+            return None
+        return (
+            f"{outside} of {len(self)} points lie outside the image's field of view, where there "
+            "is no displacement; they were not moved."
+        )
+
     def moved(self, transform: Transform) -> "WorldPoints":
         """Where a transform takes the points."""
         return WorldPoints(transform.move(self.positions_mm), self.ids)

@@ -117,7 +117,7 @@ class Provenance(_Part):
     software: str
     provider: str
     seed: int
-    settings: dict[str, str | float | int]
+    settings: dict[str, bool | int | float | str]
 
 
 class WarpReport(_Part):

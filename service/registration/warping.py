@@ -82,7 +82,9 @@ def _require_roles(files: Mapping[str, Path]) -> list[str]:
     for role in files:
         if role not in CARRIED and role not in TRANSFORM_ROLES:
             raise InvalidRequestError(
-                "There is no such role; use one of " + ", ".join((*CARRIED, *TRANSFORM_ROLES)),
+                "There is no such role; use one of "
+                + ", ".join((*CARRIED, *TRANSFORM_ROLES))
+                + ".",
                 field="inputs",
             )
     if not carried:
@@ -119,5 +121,8 @@ def _carry(
             interpolation=options.label_interpolation,
         )
         return lambda part: write_volume(part, labels)
-    points = read_points(path, role).moved(field)
+    given = read_points(path, role)
+    if (left := given.unmoved_in(field.grid)) is not None:
+        warnings.append(left)
+    points = given.moved(field)
     return lambda part: write_points(part, points)

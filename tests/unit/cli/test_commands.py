@@ -67,6 +67,7 @@ def test_a_wrong_option_names_its_choices(run: CliRunner, tmp_path: Path) -> Non
     assert result.exit_code == 2
     assert "validation-failed" in result.stderr
     assert "--refine" in result.stderr
+    assert "up to 600" in result.stderr
     assert "Traceback" not in result.stderr
 
 

@@ -102,24 +102,12 @@ def test_every_promised_file_is_there_with_the_size_and_checksum_that_the_report
     assert left == set(report.files) | {"report.json", "report.html"}
 
 
-def test_a_transform_that_mirrors_is_told_of(
-    sent: dict[str, Path], models: ModelFolder, phantom: PhantomPair, tmp_path: Path
-) -> None:
-    mirror = np.diag([-1.0, 1.0, 1.0, 1.0])
-    mirror[0, 3] = 2 * phantom.fixed.grid.centre_mm[0]
-    write_affine(tmp_path / "mirror.txt", Affine(mirror))
-    files = {role: sent[role] for role in ("fixed", "moving")}
-    files["initial_transform"] = tmp_path / "mirror.txt"
-    options = RegisterOptions(initialise="none", refine="none")
-    verdict = register_files(files, options, tmp_path / "out", models).verdict
-    assert "mirrors" in verdict.codes
-    assert verdict.status == "fail"
-
-
 def test_the_report_on_disk_is_the_report_that_is_returned(result: tuple[Report, Path]) -> None:
     report, folder = result
     assert Report.model_validate_json((folder / "report.json").read_text("utf-8")) == report
     assert "NaN" not in (folder / "report.json").read_text("utf-8")
+    assert report.provenance.settings["deidentify"] is False
+    assert report.provenance.settings["seed"] == 0
 
 
 def test_the_known_truth_is_found(result: tuple[Report, Path], phantom: PhantomPair) -> None:
