@@ -7,10 +7,6 @@ from pathlib import Path
 from service import registration
 from service.cli import screen
 
-NO_KERNELS = frozenset(
-    {"__init__.py", "compiling.py", "launch.py", "linking.py", "machine_code.py"}
-)
-
 # Files of machine code: ours, and numba's where it does all.
 KINDS = ("*.kernel", "*.nbi")
 
@@ -31,7 +27,7 @@ class Kernels:
 def kernels() -> Kernels:
     """Compare each kernel module with the files of machine code, which name it."""
     package = Path(next(iter(registration.__path__))) / "kernels"
-    sources = [path for path in package.glob("*.py") if path.name not in NO_KERNELS]
+    sources = [path for path in package.glob("*.py") if b"\n@kernel\n" in path.read_bytes()]
     codes = [path for kind in KINDS for cache in _caches(package) for path in cache.rglob(kind)]
     compiled = sum(1 for source in sources if _is_compiled(source, codes))
     return Kernels(len(sources), compiled)

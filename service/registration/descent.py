@@ -8,7 +8,7 @@ from service.registration.fields import Affine, DisplacementField
 from service.registration.grid import Grid
 from service.registration.kernels import descent as kernels
 from service.registration.kernels import evenness, lattice
-from service.registration.kernels.descent import MARGIN
+from service.registration.kernels.planes import MARGIN
 from service.registration.pyramid import carried_over, have_same_axes
 from service.registration.volume import Volume
 

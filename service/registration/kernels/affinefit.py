@@ -13,6 +13,7 @@ x by D (x, 1) changes the sum by g^T D with the Gauss-Newton normal equations
 import numpy as np
 
 from service.registration.kernels.launch import device, kernel, prange
+from service.registration.kernels.sampling import clamped
 
 EPSILON = 1e-3  # of the variance of the whole image, which callers scale to 1
 MARGIN = 2
@@ -39,13 +40,6 @@ def _box_plane(x, nk, scratch, out):
 
 
 @device
-def _clamped(position, last):
-    """A position within [0, last]; written so that it becomes two instructions."""
-    position = position if position > ZERO else ZERO
-    return position if position < last else last
-
-
-@device
 def _locate(shape, start, step, first, floats, places):
     """Where LANES samples lie that begin at voxel `first` of a row.
 
@@ -60,8 +54,8 @@ def _locate(shape, start, step, first, floats, places):
     for lane in range(LANES):
         at = np.float32(np.int32(first + lane))
         x, y, z = x0 + dx * at, y0 + dy * at, z0 + dz * at
-        u, v = _clamped(x, np.float32(ni)), _clamped(y, np.float32(nj))
-        w = _clamped(z, np.float32(nk))
+        u, v = clamped(x, np.float32(ni)), clamped(y, np.float32(nj))
+        w = clamped(z, np.float32(nk))
         a, b, c = min(np.int32(u), top[0]), min(np.int32(v), top[1]), min(np.int32(w), top[2])
         floats[lane] = u - np.float32(a)
         floats[LANES + lane] = v - np.float32(b)

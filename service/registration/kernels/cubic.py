@@ -1,8 +1,7 @@
 """Cubic B-spline interpolation: coefficients that interpolate, and their sum at moving indices.
 
 The volume goes on beyond its border by reflection about the outermost voxel centres, as ITK's and
-scipy's (mode `mirror`) do. This is the one module that borrows functions to compile, those of
-`pull` that find a row's moving indices.
+scipy's (mode `mirror`) do. A row's moving indices are found as in `pull`.
 """
 
 import math
@@ -12,14 +11,13 @@ import numpy as np
 from service.registration.kernels.launch import device, kernel, prange
 from service.registration.kernels.pull import (
     PARTS,
-    _clamped,
-    _is_inside,
-    _locate_row,
-    _padded,
-    _part,
-    _start_slab,
-    _workspace,
+    locate_row,
+    padded,
+    part_of,
+    start_slab,
+    workspace_for,
 )
+from service.registration.kernels.sampling import clamped, is_inside
 
 POLE = np.float32(math.sqrt(3.0) - 2.0)
 # The pole to this power is under 1e-8 of a value.
@@ -90,7 +88,7 @@ def coefficients(volume):
 @device
 def _taps(position, count, places, weights):
     """The four voxels around a clamped position and their weights."""
-    position = _clamped(position, np.float32(count - 1))
+    position = clamped(position, np.float32(count - 1))
     lower = int(position)
     t = position - np.float32(lower)
     one, sixth = np.float32(1.0), np.float32(1.0 / 6.0)
@@ -116,16 +114,16 @@ def _sum(volume, places, weights):
 
 @device
 def _cubic_slabs(volume, path, fill, slabs, out):
-    workspace = _workspace(path, out.shape[2])
-    at = np.empty((3, _padded(out.shape[2])), np.float32)
+    workspace = workspace_for(path, out.shape[2])
+    at = np.empty((3, padded(out.shape[2])), np.float32)
     places, weights = np.empty((3, 4), np.int64), np.empty((3, 4), np.float32)
     for i in range(slabs[0], slabs[1]):
-        _start_slab(path, i, workspace)
+        start_slab(path, i, workspace)
         for j in range(out.shape[1]):
-            _locate_row(path, i, j, workspace, at)
+            locate_row(path, i, j, workspace, at)
             for k in range(out.shape[2]):
                 out[i, j, k] = fill
-                if _is_inside(at[0, k], at[1, k], at[2, k], volume.shape):
+                if is_inside(at[0, k], at[1, k], at[2, k], volume.shape):
                     for axis in range(3):
                         _taps(at[axis, k], volume.shape[axis], places[axis], weights[axis])
                     out[i, j, k] = _sum(volume, places, weights)
@@ -136,4 +134,4 @@ def pull_cubic(volume, path, fill, out):
     """Cubic B-spline; volume holds coefficients; all float32. Path and border as in `pull`."""
     parts = min(PARTS, out.shape[0])
     for part in prange(parts):
-        _cubic_slabs(volume, path, fill, _part(part, parts, out.shape[0]), out)
+        _cubic_slabs(volume, path, fill, part_of(part, parts, out.shape[0]), out)

@@ -24,8 +24,8 @@ window only.
 import numpy as np
 
 from service.registration.kernels.launch import device, kernel, prange
+from service.registration.kernels.planes import MARGIN, extend_plane
 
-MARGIN = 2  # voxels of margin on each side, the radius of the widest window here
 EPSILON = 1e-3  # of the variance of the whole image, which callers scale to 1
 LANES = 16  # partial sums, so that adding up vectorises in a fixed order
 
@@ -225,7 +225,10 @@ def _coefficients(stats, i, sw, sww, sfw):
 
 @kernel
 def correlation(sums, stats, nk, outer, out, totals):
-    """From `window_sums`, the j-k sums of the derivative's integrands; totals[i] the sum of cc."""
+    """From the sums of `warp_and_sum` the j-k sums of the derivative's integrands.
+
+    totals[i] is the sum of cc over plane i.
+    """
     _, ni, size = sums.shape
     w = np.array([1.0, 1.0, outer[0]], np.float32)
     for i in prange(ni):
@@ -332,20 +335,6 @@ def _composed_plane(field, q, i, v, nk, out):
     _advect(u[1 : n + 1], v[2, 1 : n + 1], u[:n], u[2:], out[1 : n + 1])
 
 
-@device
-def _extend_plane(plane, nk):
-    """Repeat the outermost inner values through the margin, so that it pulls on nothing."""
-    nj = plane.size // nk
-    for j in range(MARGIN, nj - MARGIN):
-        row = plane[j * nk : (j + 1) * nk]
-        row[:MARGIN] = row[MARGIN]
-        row[nk - MARGIN :] = row[nk - MARGIN - 1]
-    for e in range(MARGIN):
-        plane[e * nk : (e + 1) * nk] = plane[MARGIN * nk : (MARGIN + 1) * nk]
-        last = (nj - MARGIN - 1) * nk
-        plane[last + (e + 1) * nk : last + (e + 2) * nk] = plane[last : last + nk]
-
-
 @kernel
 def compose_planes(field, update, scale, nk, taps, out):
     """out(x) = v + field(x + v) with v = scale * update(x), smoothed along j and k.
@@ -363,7 +352,7 @@ def compose_planes(field, update, scale, nk, taps, out):
         for q in range(3):
             _composed_plane(field, q, np.int64(i), v, nk, rows[3])
             _smooth_plane(rows[3], nk, taps, rows[4], out[q, i])
-            _extend_plane(out[q, i], nk)
+            extend_plane(out[q, i], nk)
 
 
 @kernel

@@ -18,8 +18,7 @@ MARGIN voxels that repeats the outermost inner ones.
 import numpy as np
 
 from service.registration.kernels.launch import device, kernel, prange
-
-MARGIN = 2
+from service.registration.kernels.planes import MARGIN, extend_plane
 
 
 @device
@@ -58,20 +57,6 @@ def _growth_of(d, out):
 
 
 @device
-def _extend_plane(plane, nk):
-    """Repeat the outermost inner values through the margin."""
-    nj = plane.size // nk
-    for j in range(MARGIN, nj - MARGIN):
-        row = plane[j * nk : (j + 1) * nk]
-        row[:MARGIN] = row[MARGIN]
-        row[nk - MARGIN :] = row[nk - MARGIN - 1]
-    for e in range(MARGIN):
-        plane[e * nk : (e + 1) * nk] = plane[MARGIN * nk : (MARGIN + 1) * nk]
-        last = (nj - MARGIN - 1) * nk
-        plane[last + (e + 1) * nk : last + (e + 2) * nk] = plane[last : last + nk]
-
-
-@device
 def _blur(x, nk, scratch, out):
     """Weights 1/4, 1/2, 1/4 along k, then j; the ends stay as they are."""
     half, quarter = np.float32(0.5), np.float32(0.25)
@@ -98,7 +83,7 @@ def growth(field, nk, out):
         rows = np.zeros((10, size), np.float32)
         _differences(field, i, nk, rows)
         _growth_of(rows, rows[9])
-        _extend_plane(rows[9], nk)
+        extend_plane(rows[9], nk)
         _blur(rows[9], nk, rows[0], out[i])
 
 
@@ -135,7 +120,7 @@ def even_out(g, scale, nk, field):
     for i in prange(MARGIN, ni - MARGIN):
         _add_gradient(g, np.int64(i), scale, nk, field)
         for q in range(3):
-            _extend_plane(field[q, i], nk)
+            extend_plane(field[q, i], nk)
     for q in range(3):
         for e in range(MARGIN):
             field[q, e] = field[q, MARGIN]

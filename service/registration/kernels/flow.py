@@ -7,16 +7,9 @@ float64; each kernel says which. Indices are of voxels, integers at their centre
 import numpy as np
 
 from service.registration.kernels.launch import device, kernel, prange
+from service.registration.kernels.sampling import bracket, clamped, is_inside
 
-ZERO, HALF = np.float32(0.0), np.float32(0.5)
 ONE_UP, TWO_UP = np.uint64(1), np.uint64(2)
-
-
-@device
-def _clamped(position, last):
-    """A position within [0, last], NaN as 0; written so that it becomes two instructions."""
-    position = position if position > ZERO else ZERO
-    return position if position < last else last
 
 
 @device
@@ -32,9 +25,9 @@ def _vector_at(field, i, j, k):
     `field` is (line, shape): all entries in a row, addressed by hand, and what they are in.
     """
     line, (ni, nj, nk, _) = field
-    i = _clamped(i, np.float32(ni - 1))
-    j = _clamped(j, np.float32(nj - 1))
-    k = _clamped(k, np.float32(nk - 1))
+    i = clamped(i, np.float32(ni - 1))
+    j = clamped(j, np.float32(nj - 1))
+    k = clamped(k, np.float32(nk - 1))
     a, b, c = np.int32(i), np.int32(j), np.int32(k)
     wi, wj, wk = i - np.float32(a), j - np.float32(b), k - np.float32(c)
     p = np.uint64(3) * np.uint64((np.int64(a) * nj + b) * nk + c)
@@ -63,18 +56,6 @@ def _component(line, places, shares):
 
 
 @device
-def _is_inside(i, j, k, shape):
-    return (
-        (i >= -HALF)
-        & (i <= np.float32(shape[0]) - HALF)
-        & (j >= -HALF)
-        & (j <= np.float32(shape[1]) - HALF)
-        & (k >= -HALF)
-        & (k <= np.float32(shape[2]) - HALF)
-    )
-
-
-@device
 def _apply(m, i, j, k):
     """A 3x4 matrix at a voxel index, rounded to single precision last."""
     return (
@@ -92,14 +73,6 @@ def _turn(m, x, y, z):
         np.float32(m[1, 0]) * x + np.float32(m[1, 1]) * y + np.float32(m[1, 2]) * z,
         np.float32(m[2, 0]) * x + np.float32(m[2, 1]) * y + np.float32(m[2, 2]) * z,
     )
-
-
-@device
-def _bracket(position, count):
-    """The voxel at or below a clamped position, the next one, and the share of the next one."""
-    position = min(max(position, 0.0), count - 1.0)
-    lower = min(int(position), max(count - 2, 0))
-    return lower, min(lower + 1, count - 1), np.float32(position - lower)
 
 
 @device
@@ -121,7 +94,7 @@ def _steps_along(to_field, count, length):
     """Where a row's voxels lie along a row of an aligned field: the entry below, and the share."""
     lower, share = np.empty(length, np.int64), np.empty(length, np.float32)
     for k in range(length):
-        below, _, share[k] = _bracket(to_field[2, 3] + to_field[2, 2] * k, count)
+        below, _, share[k] = bracket(to_field[2, 3] + to_field[2, 2] * k, count)
         lower[k] = 3 * below
     return lower, share
 
@@ -129,8 +102,8 @@ def _steps_along(to_field, count, length):
 @device
 def _blend_row(field, to_field, i, j, blended):
     """The row of an aligned field that an output row lies on, interpolated across i and j."""
-    a, b, wi = _bracket(to_field[0, 0] * i + to_field[0, 3], field.shape[0])
-    c, d, wj = _bracket(to_field[1, 1] * j + to_field[1, 3], field.shape[1])
+    a, b, wi = bracket(to_field[0, 0] * i + to_field[0, 3], field.shape[0])
+    c, d, wj = bracket(to_field[1, 1] * j + to_field[1, 3], field.shape[1])
     ac, ad, bc, bd = (
         field[a, c].ravel(),
         field[a, d].ravel(),
@@ -201,7 +174,7 @@ def _compose_slab(outer, inner, maps, i, out):
             x, y, z = _turn(maps[1], u, v, w)
             a, b, c = _apply(maps[0], i, j, k)
             a, b, c = a + x, b + y, c + z
-            if _is_inside(a, b, c, outer[1]):
+            if is_inside(a, b, c, outer[1]):
                 x, y, z = _vector_at(outer, a, b, c)
                 u, v, w = u + x, v + y, w + z
             out[j, k, 0], out[j, k, 1], out[j, k, 2] = u, v, w

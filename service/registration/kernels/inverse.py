@@ -8,6 +8,7 @@ integers at their centres.
 import numpy as np
 
 from service.registration.kernels.launch import device, kernel, prange
+from service.registration.kernels.sampling import blend, bracket, clamped, corners_of
 
 ZERO, QUARTER, ONE, TWO = np.float32(0.0), np.float32(0.25), np.float32(1.0), np.float32(2.0)
 
@@ -21,42 +22,11 @@ SMALLEST_VOLUME = np.float32(0.02)  # of a voxel after the map; smaller ones are
 
 
 @device
-def _clamped(position, last):
-    """A position within [0, last], NaN as 0; written so that it becomes two instructions."""
-    position = position if position > ZERO else ZERO
-    return position if position < last else last
-
-
-@device
-def _corners(field):
-    """The field as one line of vectors, from each of a cell's eight corners on."""
-    ni, nj, nk, _ = field.shape
-    line = field.reshape(ni * nj * nk, 4)
-    i, j, k = (nj * nk if ni > 1 else 0), (nk if nj > 1 else 0), (1 if nk > 1 else 0)
-    upper = line[i:]
-    return line, line[k:], line[j:], line[j + k :], upper, upper[k:], upper[j:], upper[j + k :]
-
-
-@device
 def _cell(position, count):
     """The clamped lower corner of a position's cell along an axis, and the share of the upper."""
-    position = _clamped(position, np.float32(count - 1))
+    position = clamped(position, np.float32(count - 1))
     lower = min(np.int32(position), np.int32(max(count - 2, 0)))
     return lower, position - np.float32(lower)
-
-
-@device
-def _blend(corners, n, c, shares):
-    """Component c between the eight corners."""
-    p000, p001, p010, p011, p100, p101, p110, p111 = corners
-    wi, wj, wk = shares
-    a = p000[n, c] + wk * (p001[n, c] - p000[n, c])
-    b = p010[n, c] + wk * (p011[n, c] - p010[n, c])
-    d = p100[n, c] + wk * (p101[n, c] - p100[n, c])
-    e = p110[n, c] + wk * (p111[n, c] - p110[n, c])
-    a += wj * (b - a)
-    d += wj * (e - d)
-    return a + wi * (d - a)
 
 
 @device
@@ -67,7 +37,7 @@ def _vector_at(field, corners, i, j, k):
     c, wk = _cell(k, field.shape[2])
     n = np.uint32((np.int64(a) * field.shape[1] + b) * field.shape[2] + c)
     w = wi, wj, wk
-    return _blend(corners, n, 0, w), _blend(corners, n, 1, w), _blend(corners, n, 2, w)
+    return blend(corners, n, 0, w), blend(corners, n, 1, w), blend(corners, n, 2, w)
 
 
 @device
@@ -164,8 +134,8 @@ def _improve(corners, corner, shares, shifts, missed):
     """One step of the fixed point for a whole row, and the shifts' misses before it."""
     for k in range(corner.size):
         n, w = corner[k], (shares[0, k], shares[1, k], shares[2, k])
-        x, y = _blend(corners, n, 0, w), _blend(corners, n, 1, w)
-        z, rest = _blend(corners, n, 2, w), _blend(corners, n, 3, w)
+        x, y = blend(corners, n, 0, w), blend(corners, n, 1, w)
+        z, rest = blend(corners, n, 2, w), blend(corners, n, 3, w)
         missed[k, 0], missed[k, 1] = shifts[k, 0] + x, shifts[k, 1] + y
         missed[k, 2], missed[k, 3] = shifts[k, 2] + z, shifts[k, 3] + rest
         shifts[k, 0], shifts[k, 1], shifts[k, 2], shifts[k, 3] = -x, -y, -z, -rest
@@ -182,19 +152,11 @@ def _unsolved(missed, limit):
 
 
 @device
-def _bracket(position, count):
-    """The entry at or below a clamped position, the next one, and the share of the next one."""
-    position = min(max(position, 0.0), count - 1.0)
-    lower = min(int(position), max(count - 2, 0))
-    return lower, min(lower + 1, count - 1), np.float32(position - lower)
-
-
-@device
 def _steps_along(to_guess, count, length):
     """Where a row's voxels lie along a row of the guess: the entry below, and the share."""
     lower, share = np.empty(length, np.int64), np.empty(length, np.float32)
     for k in range(length):
-        lower[k], _, share[k] = _bracket(to_guess[2, 3] + to_guess[2, 2] * k, count)
+        lower[k], _, share[k] = bracket(to_guess[2, 3] + to_guess[2, 2] * k, count)
     return lower, share
 
 
@@ -202,8 +164,8 @@ def _steps_along(to_guess, count, length):
 def _start_row(guess, to_guess, steps, i, j, shifts):
     """Where an output row starts from: the guess, linear between its entries."""
     lower, share, blended = steps
-    a, b, wi = _bracket(to_guess[0, 0] * i + to_guess[0, 3], guess.shape[0])
-    c, d, wj = _bracket(to_guess[1, 1] * j + to_guess[1, 3], guess.shape[1])
+    a, b, wi = bracket(to_guess[0, 0] * i + to_guess[0, 3], guess.shape[0])
+    c, d, wj = bracket(to_guess[1, 1] * j + to_guess[1, 3], guess.shape[1])
     ac, ad, bc, bd = guess[a, c], guess[a, d], guess[b, c], guess[b, d]
     for k in range(guess.shape[2]):
         for q in range(3):
@@ -255,7 +217,7 @@ def _solve_slab(field, guess, maps, limits, i, out):
     steps = lower, share, np.empty((guess.shape[2], 3), np.float32)
     corner, shares = np.empty(length, np.uint32), np.empty((3, length), np.float32)
     shifts, missed = np.empty((length, 4), np.float32), np.empty((length, 4), np.float32)
-    corners, worst = _corners(field), ZERO
+    corners, worst = corners_of(field), ZERO
     for j in range(out.shape[0]):
         row = _row_of(maps[0], i, j)
         _start_row(guess, maps[1], steps, i, j, shifts)
@@ -288,5 +250,5 @@ def solve_at(field, limits, targets, out):
     for n in prange(targets.shape[0]):
         target = np.float32(targets[n, 0]), np.float32(targets[n, 1]), np.float32(targets[n, 2])
         start = (ZERO, ZERO, ZERO)
-        x, y, z, _ = _solve(field, _corners(field), target, start, limits)
+        x, y, z, _ = _solve(field, corners_of(field), target, start, limits)
         out[n, 0], out[n, 1], out[n, 2] = x, y, z

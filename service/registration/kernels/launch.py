@@ -37,7 +37,7 @@ _launching = threading.Lock()
 
 
 def device(function: Callable[Inputs, Result]) -> Callable[Inputs, Result]:
-    """A function that kernels of the same module call; compiled into them."""
+    """A function that kernels call, of this module or another; compiled into them."""
     devices.add(function)
     return function
 

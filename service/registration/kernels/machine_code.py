@@ -133,12 +133,17 @@ def _source(path: str) -> bytes:
 
 
 def _sources(function: Callable[..., Any]) -> Iterator[bytes]:
-    """The text of the kernel's module, and of those from which it has functions to call."""
-    known: list[Any] = [getattr(value, "py_func", value) for value in function.__globals__.values()]
-    called: list[Any] = [
-        value for value in known if isinstance(value, FunctionType) and value in devices
-    ]
-    for path in sorted({each.__code__.co_filename for each in (function, *called)}):
+    """The text of the kernel's module, and of those from which it has functions, and so on."""
+    paths: set[str] = set()
+    waiting: list[Any] = [function]
+    while waiting:
+        each = waiting.pop()
+        if each.__code__.co_filename in paths:
+            continue
+        paths.add(each.__code__.co_filename)
+        known = (getattr(value, "py_func", value) for value in each.__globals__.values())
+        waiting += [one for one in known if isinstance(one, FunctionType) and one in devices]
+    for path in sorted(paths):
         yield _source(path)
 
 

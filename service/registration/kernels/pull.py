@@ -17,6 +17,7 @@ Every kernel takes `path = (field, maps, how)`: float32 (i, j, k, 3), float64 (3
 import numpy as np
 
 from service.registration.kernels.launch import device, kernel, prange
+from service.registration.kernels.sampling import clamped, is_inside
 
 LANES, PARTS = 64, 32
 
@@ -35,7 +36,7 @@ def _bracket(position, count):
 
 
 @device
-def _padded(length):
+def padded(length):
     """Room for a row in whole runs of SIMD lanes; what is left over would be done one by one."""
     return (length + LANES - 1) // LANES * LANES
 
@@ -105,7 +106,7 @@ def _gather_row(field, field_map, i, j, row):
 
 
 @device
-def _workspace(path, length):
+def workspace_for(path, length):
     """Room for one thread: a field row, the same turned, how to stretch it, and two slabs of them.
 
     A slab of the field is stretched once and serves all output slabs that it neighbours; `held`
@@ -118,7 +119,7 @@ def _workspace(path, length):
     gathered = np.empty((1, 1, length, 3), np.float32)
     scratch = gathered, np.empty((3, wide), np.float32), lower, share
     held = np.full(2, -1, np.int64)
-    return scratch, np.zeros((2, 3, rows, _padded(length)), np.float32), held
+    return scratch, np.zeros((2, 3, rows, padded(length)), np.float32), held
 
 
 @device
@@ -135,7 +136,7 @@ def _stretch_slab(path, i, workspace):
 
 
 @device
-def _start_slab(path, i, workspace):
+def start_slab(path, i, workspace):
     """Prepare for output slab i."""
     field, maps, how = path
     if how == ALIGNED:
@@ -179,7 +180,7 @@ def _row_start(to_moving, i, j):
 
 
 @device
-def _locate_row(path, i, j, workspace, at):
+def locate_row(path, i, j, workspace, at):
     """The moving indices of output row (i, j)."""
     planes = workspace[1]
     (a, b, wi), (c, d, wj) = _rows_around(path, i, j, workspace)
@@ -195,13 +196,6 @@ def _locate_row(path, i, j, workspace, at):
 
 
 @device
-def _clamped(position, last):
-    """A position within [0, last], NaN as 0; written so that it becomes two instructions."""
-    position = position if position > ZERO else ZERO
-    return position if position < last else last
-
-
-@device
 def _split(at, length, shape, corner, shares):
     """Each clamped sample's lower corner in memory, and its shares of the upper neighbours.
 
@@ -214,9 +208,9 @@ def _split(at, length, shape, corner, shares):
     top = np.int32(max(ni - 1, 0)), np.int32(max(nj - 1, 0)), np.int32(max(nk - 1, 0))
     stride_i, stride_j = np.int32(shape[1] * shape[2]), np.int32(shape[2])
     for n in range(corner.size):
-        x = _clamped(at[0, n], np.float32(ni))
-        y = _clamped(at[1, n], np.float32(nj))
-        z = _clamped(at[2, n], np.float32(nk))
+        x = clamped(at[0, n], np.float32(ni))
+        y = clamped(at[1, n], np.float32(nj))
+        z = clamped(at[2, n], np.float32(nk))
         i, j, k = min(np.int32(x), top[0]), min(np.int32(y), top[1]), min(np.int32(z), top[2])
         shares[0, n], shares[1, n] = x - np.float32(i), y - np.float32(j)
         shares[2, n] = z - np.float32(k)
@@ -267,35 +261,23 @@ def _linear_row(corners, corner, shares, row):
 def _fill_outside(at, shape, fill, row):
     out, i, j = row
     for k in range(out.shape[2]):
-        if not _is_inside(at[0, k], at[1, k], at[2, k], shape):
+        if not is_inside(at[0, k], at[1, k], at[2, k], shape):
             out[i, j, k] = fill
-
-
-@device
-def _is_inside(i, j, k, shape):
-    return (
-        (i >= -HALF)
-        & (i <= np.float32(shape[0]) - HALF)
-        & (j >= -HALF)
-        & (j <= np.float32(shape[1]) - HALF)
-        & (k >= -HALF)
-        & (k <= np.float32(shape[2]) - HALF)
-    )
 
 
 @device
 def _linear_slabs(moving, path, fill, slabs, out):
     length = out.shape[2]
-    workspace, corners = _workspace(path, length), _corners(moving)
+    workspace, corners = workspace_for(path, length), _corners(moving)
     at, shares = (
-        np.empty((3, _padded(length)), np.float32),
-        np.empty((3, _padded(length)), np.float32),
+        np.empty((3, padded(length)), np.float32),
+        np.empty((3, padded(length)), np.float32),
     )
-    corner = np.empty(_padded(length), np.uint32)
+    corner = np.empty(padded(length), np.uint32)
     for i in range(slabs[0], slabs[1]):
-        _start_slab(path, i, workspace)
+        start_slab(path, i, workspace)
         for j in range(out.shape[1]):
-            _locate_row(path, i, j, workspace, at)
+            locate_row(path, i, j, workspace, at)
             outside = _split(at, length, moving.shape, corner, shares)
             _linear_row(corners, corner, shares, (out, i, j))
             if outside > 0:
@@ -303,7 +285,7 @@ def _linear_slabs(moving, path, fill, slabs, out):
 
 
 @device
-def _part(part, parts, count):
+def part_of(part, parts, count):
     """The slabs that one part of the work takes."""
     return np.int64(part) * count // parts, (np.int64(part) + 1) * count // parts
 
@@ -313,22 +295,22 @@ def pull_linear(moving, path, fill, out):
     """Trilinear; moving, fill and out are float32."""
     parts = min(PARTS, out.shape[0])
     for part in prange(parts):
-        _linear_slabs(moving, path, fill, _part(part, parts, out.shape[0]), out)
+        _linear_slabs(moving, path, fill, part_of(part, parts, out.shape[0]), out)
 
 
 @device
 def _nearest_slabs(moving, path, fill, slabs, out):
     ni, nj, nk = moving.shape
-    workspace = _workspace(path, out.shape[2])
-    at = np.empty((3, _padded(out.shape[2])), np.float32)
+    workspace = workspace_for(path, out.shape[2])
+    at = np.empty((3, padded(out.shape[2])), np.float32)
     for i in range(slabs[0], slabs[1]):
-        _start_slab(path, i, workspace)
+        start_slab(path, i, workspace)
         for j in range(out.shape[1]):
-            _locate_row(path, i, j, workspace, at)
+            locate_row(path, i, j, workspace, at)
             for k in range(out.shape[2]):
                 x, y, z = at[0, k], at[1, k], at[2, k]
                 out[i, j, k] = fill
-                if _is_inside(x, y, z, moving.shape):
+                if is_inside(x, y, z, moving.shape):
                     a, b, c = int(x + HALF), int(y + HALF), int(z + HALF)
                     out[i, j, k] = moving[min(a, ni - 1), min(b, nj - 1), min(c, nk - 1)]
 
@@ -338,7 +320,7 @@ def pull_nearest(moving, path, fill, out):
     """Nearest voxel, halves up as ITK has it; moving, fill and out of one unsigned type."""
     parts = min(PARTS, out.shape[0])
     for part in prange(parts):
-        _nearest_slabs(moving, path, fill, _part(part, parts, out.shape[0]), out)
+        _nearest_slabs(moving, path, fill, part_of(part, parts, out.shape[0]), out)
 
 
 @device
@@ -373,16 +355,16 @@ def _largest_label(labels, shares):
 
 @device
 def _label_slabs(moving, path, slabs, out):
-    workspace = _workspace(path, out.shape[2])
-    at = np.empty((3, _padded(out.shape[2])), np.float32)
+    workspace = workspace_for(path, out.shape[2])
+    at = np.empty((3, padded(out.shape[2])), np.float32)
     labels, shares = np.empty(8, np.uint16), np.empty(8, np.float32)
     for i in range(slabs[0], slabs[1]):
-        _start_slab(path, i, workspace)
+        start_slab(path, i, workspace)
         for j in range(out.shape[1]):
-            _locate_row(path, i, j, workspace, at)
+            locate_row(path, i, j, workspace, at)
             for k in range(out.shape[2]):
                 out[i, j, k] = 0
-                if _is_inside(at[0, k], at[1, k], at[2, k], moving.shape):
+                if is_inside(at[0, k], at[1, k], at[2, k], moving.shape):
                     _label_shares(moving, at, k, labels, shares)
                     out[i, j, k] = _largest_label(labels, shares)
 
@@ -392,4 +374,4 @@ def pull_labels(moving, path, out):
     """The label whose indicator, trilinear, is largest; uint16; 0 outside."""
     parts = min(PARTS, out.shape[0])
     for part in prange(parts):
-        _label_slabs(moving, path, _part(part, parts, out.shape[0]), out)
+        _label_slabs(moving, path, part_of(part, parts, out.shape[0]), out)

@@ -7,21 +7,9 @@ then one SIMD load, which halves the time of three separate ones.
 import numpy as np
 
 from service.registration.kernels.launch import device, kernel, prange
+from service.registration.kernels.sampling import blend, clamped, corners_of, is_inside
 
-ZERO, HALF, ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
-LANES = 64
-
-
-@device
-def _clamped(position, last):
-    """A position within [0, last]; written so that it becomes two instructions."""
-    position = position if position > ZERO else ZERO
-    return position if position < last else last
-
-
-@device
-def _is_within(position, count):
-    return (position >= -HALF) & (position <= np.float32(count) - HALF)
+ZERO, ONE = np.float32(0.0), np.float32(1.0)
 
 
 @device
@@ -33,38 +21,14 @@ def _locate(field, i, j, corner, shares):
         x = np.float32(i) + field[i, j, k, 0]
         y = np.float32(j) + field[i, j, k, 1]
         z = np.float32(k) + field[i, j, k, 2]
-        inside = _is_within(x, ni) & _is_within(y, nj) & _is_within(z, nk)
-        x, y = _clamped(x, np.float32(ni - 1)), _clamped(y, np.float32(nj - 1))
-        z = _clamped(z, np.float32(nk - 1))
+        inside = is_inside(x, y, z, field.shape)
+        x, y = clamped(x, np.float32(ni - 1)), clamped(y, np.float32(nj - 1))
+        z = clamped(z, np.float32(nk - 1))
         a, b = min(np.int32(x), np.int32(top[0])), min(np.int32(y), np.int32(top[1]))
         c = min(np.int32(z), np.int32(top[2]))
         shares[0, k], shares[1, k] = x - np.float32(a), y - np.float32(b)
         shares[2, k], shares[3, k] = z - np.float32(c), ONE if inside else ZERO
         corner[k] = np.uint32(np.int32(np.int32(np.int32(a * nj) + b) * nk) + c)
-
-
-@device
-def _corners(field):
-    """The field as one line of vectors, from each of a cell's eight corners on."""
-    ni, nj, nk, _ = field.shape
-    line = field.reshape(ni * nj * nk, 4)
-    i, j, k = (nj * nk if ni > 1 else 0), (nk if nj > 1 else 0), (1 if nk > 1 else 0)
-    upper = line[i:]
-    return line, line[k:], line[j:], line[j + k :], upper, upper[k:], upper[j:], upper[j + k :]
-
-
-@device
-def _blend(corners, n, c, shares):
-    """Component c between the eight corners."""
-    p000, p001, p010, p011, p100, p101, p110, p111 = corners
-    wi, wj, wk = shares
-    a = p000[n, c] + wk * (p001[n, c] - p000[n, c])
-    b = p010[n, c] + wk * (p011[n, c] - p010[n, c])
-    d = p100[n, c] + wk * (p101[n, c] - p100[n, c])
-    e = p110[n, c] + wk * (p111[n, c] - p110[n, c])
-    a += wj * (b - a)
-    d += wj * (e - d)
-    return a + wi * (d - a)
 
 
 @device
@@ -75,10 +39,10 @@ def _square_slab(field, corners, i, out):
         _locate(field, i, j, corner, shares)
         for k in range(nk):
             n, w, kept = corner[k], (shares[0, k], shares[1, k], shares[2, k]), shares[3, k]
-            x = field[i, j, k, 0] + kept * _blend(corners, n, 0, w)
-            y = field[i, j, k, 1] + kept * _blend(corners, n, 1, w)
-            z = field[i, j, k, 2] + kept * _blend(corners, n, 2, w)
-            rest = field[i, j, k, 3] + kept * _blend(corners, n, 3, w)
+            x = field[i, j, k, 0] + kept * blend(corners, n, 0, w)
+            y = field[i, j, k, 1] + kept * blend(corners, n, 1, w)
+            z = field[i, j, k, 2] + kept * blend(corners, n, 2, w)
+            rest = field[i, j, k, 3] + kept * blend(corners, n, 3, w)
             out[i, j, k, 0], out[i, j, k, 1] = x, y
             out[i, j, k, 2], out[i, j, k, 3] = z, rest
 
@@ -87,7 +51,7 @@ def _square_slab(field, corners, i, out):
 def square(field, out):
     """out(m) = u(m) + u(m + u(m)), linear; u is 0 outside its grid."""
     for i in prange(field.shape[0]):
-        _square_slab(field, _corners(field), np.int64(i), out)
+        _square_slab(field, corners_of(field), np.int64(i), out)
 
 
 @kernel

@@ -16,8 +16,10 @@ def test_the_cache_is_compared_with_the_sources(
     cache.mkdir(parents=True)
     monkeypatch.setattr(registration, "__path__", [str(tmp_path)])
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
-    for name in ("__init__", "launch", "pull", "flow", "lattice"):
-        (package / f"{name}.py").touch()
+    for name in ("__init__", "launch", "sampling"):
+        (package / f"{name}.py").write_text("def kernel(function): ...\n")
+    for name in ("pull", "flow", "lattice"):
+        (package / f"{name}.py").write_text("\n\n@kernel\ndef run(out): ...\n")
     assert (kernels().modules, kernels().compiled, kernels().are_there) == (3, 0, False)
     for name in (
         "a.pull.warp-12ab.kernel",

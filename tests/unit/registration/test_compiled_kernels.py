@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.registration.kernels import launch, machine_code, measures
+from service.registration.kernels import cubic, launch, machine_code, measures
 from service.registration.kernels.launch import kind_of
 
 KERNELS = Path(launch.__file__).parent
@@ -50,6 +50,13 @@ def test_a_second_process_links_what_the_first_compiled_and_can_still_compile(
         file.write_bytes(file.read_bytes()[:-7])  # as if the disk had been full
     assert run("float32", **folder) == [[VALUES, True]]
     assert run("float32", **folder) == [[VALUES, False]]
+
+
+def test_machine_code_goes_with_every_module_that_its_kernel_has_functions_from() -> None:
+    """Cubic has some of pull and sampling, pull of sampling; a change of any is another file."""
+    texts = list(machine_code._sources(cubic.pull_cubic.__wrapped__))  # type: ignore[attr-defined]
+    names = ("cubic", "pull", "sampling")
+    assert texts == [(KERNELS / f"{name}.py").read_bytes() for name in names]
 
 
 def test_numba_does_all_where_its_variables_say_how(tmp_path: Path) -> None:
