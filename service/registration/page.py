@@ -1,14 +1,11 @@
 """`report.html`: one page that holds everything, for a browser without a network.
 
-No script at all: pictures are switched by radio buttons, which also work by keyboard. The content
-security policy allows the page's own style sheet and its own pictures, and nothing else.
+Pictures are switched by radio buttons, which also work by keyboard; see `page_frame`.
 """
 
-from base64 import b64encode
-from hashlib import sha256
 from html import escape
-from importlib.resources import files
 
+from service.registration.page_frame import framed
 from service.registration.page_gallery import gallery
 from service.registration.page_tables import (
     files_table,
@@ -35,23 +32,8 @@ ANSWERED_BY = {
 
 def render_page(report: Report, pictures: Pictures) -> str:
     """The whole page; every text of the report is escaped."""
-    style = files("service.registration").joinpath("page.css").read_text("utf-8")
-    digest = b64encode(sha256(style.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'"
     subject = f" · job {escape(report.job_id)}" if report.job_id else ""
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="referrer" content="no-referrer">
-<title>Registration: {escape(report.verdict.status)}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-<h1>Warpline registration report{subject}</h1>
+    body = f"""<h1>Warpline registration report{subject}</h1>
 {_verdict(report)}
 {_warnings(report)}
 {tiles(report)}
@@ -68,12 +50,9 @@ the patient's right (R) is on the left.</p>
 <h2>Convention</h2>
 <div class="card"><p>{escape(report.convention)}</p></div>
 <h2>Provenance</h2>
-<div class="card wide">{provenance_table(report)}</div>
-<footer>Made by {escape(report.provenance.software)}. For research; not a medical device.</footer>
-</main>
-</body>
-</html>
-"""
+<div class="card wide">{provenance_table(report)}</div>"""
+    title = f"Registration: {report.verdict.status}"
+    return framed(title, ("page.css",), body, report.provenance.software)
 
 
 def _verdict(report: Report) -> str:

@@ -19,9 +19,9 @@ from trainer.config.matching_networks import MatchingPyramidConfig
 from trainer.networks.axes import box
 from trainer.networks.blocks import CONVOLUTIONS
 from trainer.networks.correlation import Tiling, band, matching_score, window
-from trainer.networks.discrete import Discrete, DiscreteConfig
+from trainer.networks.discrete import DiscreteConfig
 from trainer.networks.features import SLOPE
-from trainer.networks.metric import COARSE, FINE, descriptors, plain_metric
+from trainer.networks.metric import FittedSearch, descriptors
 from trainer.networks.pull import pull
 from trainer.networks.spread import along_each, expand
 
@@ -89,31 +89,15 @@ def _weighted(values: Tensor, trust: Tensor) -> Tensor:
     return joined[:, :3] / joined[:, 3:]
 
 
-class MatchingPyramid(nn.Module):
+class MatchingPyramid(FittedSearch):
     """A search on cells of 4 voxels, both ways; then a learned level at 4 and one at 2 voxels."""
-
-    is_traced = True
 
     def __init__(
         self, config: MatchingPyramidConfig, ndim: int = 3, channels: tuple[int, int] = (1, 1)
     ) -> None:
-        super().__init__()
-        if ndim != 3 or channels != (1, 1):
-            raise ValueError("the search takes images of three axes and one channel")
-        self.config = config
-        self.stride, self.multiple = config.output.stride, config.multiple
-        fine, coarse = config.features
-        self.search = Discrete(DiscreteConfig(config.search_radius))
-        self.fine = nn.Parameter(plain_metric(fine, FINE))
-        self.coarse = nn.Parameter(plain_metric(coarse, COARSE))
-        sizes = zip((fine, coarse), config.radii, config.widths, strict=True)
+        super().__init__(config, DiscreteConfig(config.search_radius), ndim, channels)
+        sizes = zip(config.features, config.radii, config.widths, strict=True)
         self.levels = nn.ModuleList(Level(*size) for size in sizes)
-
-    def put(self, fine: Tensor, coarse: Tensor) -> None:
-        """Take the matrices of a fitted metric."""
-        with torch.no_grad():
-            self.fine.copy_(fine)
-            self.coarse.copy_(coarse)
 
     def forward(self, fixed: Tensor, moving: Tensor) -> Tensor:
         """Both images (b, 1, *s), multiples of 8, to u (b, 3, *s / 2), in voxels."""

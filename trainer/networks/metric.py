@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the usual name
 
-from trainer.config.matching_networks import MetricConfig
+from trainer.config.matching_networks import MatchingPyramidConfig, MetricConfig
 from trainer.networks.axes import along_axes, box, hat, ramp
 from trainer.networks.discrete import Discrete, DiscreteConfig
 from trainer.networks.mind import CHANNELS, mind_ssc
@@ -78,33 +78,47 @@ def _grown(cells: Tensor, like: Tensor) -> Tensor:
     return along_axes(cells, (first, second, third))
 
 
-class MetricSearch(nn.Module):
-    """Both searches of the discrete model, each on features of its own."""
+class FittedSearch(nn.Module):
+    """The discrete model's search, and the matrices of its fine and its coarse features."""
 
     # How the graph is exported: sizes that follow from sizes take the newer exporter minutes.
     is_traced = True
 
     def __init__(
-        self, config: MetricConfig, ndim: int = 3, channels: tuple[int, int] = (1, 1)
+        self,
+        config: MetricConfig | MatchingPyramidConfig,
+        searched: DiscreteConfig,
+        ndim: int,
+        channels: tuple[int, int],
     ) -> None:
         super().__init__()
         if ndim != 3 or channels != (1, 1):
             raise ValueError("the search takes images of three axes and one channel")
         self.config = config
         self.stride, self.multiple = config.output.stride, config.multiple
-        self.search = Discrete(DiscreteConfig(config.coarse_radius, config.fine_radius))
+        self.search = Discrete(searched)
         self.fine = nn.Parameter(plain_metric(config.features[0], FINE))
         self.coarse = nn.Parameter(plain_metric(config.features[1], COARSE))
-
-    def forward(self, fixed: Tensor, moving: Tensor) -> Tensor:
-        """Both images (b, 1, *s), multiples of 8, to u (b, 3, *s / 2), in voxels."""
-        return torch.stack([self._one(fixed[n, 0], moving[n, 0]) for n in range(fixed.shape[0])])
 
     def put(self, fine: Tensor, coarse: Tensor) -> None:
         """Take the matrices of a fitted metric."""
         with torch.no_grad():
             self.fine.copy_(fine)
             self.coarse.copy_(coarse)
+
+
+class MetricSearch(FittedSearch):
+    """Both searches of the discrete model, each on features of its own."""
+
+    def __init__(
+        self, config: MetricConfig, ndim: int = 3, channels: tuple[int, int] = (1, 1)
+    ) -> None:
+        searched = DiscreteConfig(config.coarse_radius, config.fine_radius)
+        super().__init__(config, searched, ndim, channels)
+
+    def forward(self, fixed: Tensor, moving: Tensor) -> Tensor:
+        """Both images (b, 1, *s), multiples of 8, to u (b, 3, *s / 2), in voxels."""
+        return torch.stack([self._one(fixed[n, 0], moving[n, 0]) for n in range(fixed.shape[0])])
 
     def _one(self, fixed: Tensor, moving: Tensor) -> Tensor:
         (here, here_coarse), (there, there_coarse) = self._features(fixed), self._features(moving)

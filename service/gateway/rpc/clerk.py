@@ -1,11 +1,19 @@
 """What every part of the servicer has before it."""
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
 from uuid import UUID
+
+from starlette.concurrency import run_in_threadpool
 
 from service.errors import ValidationError
 from service.gateway.desk import Desk
+from service.rpc.calls import caller
 
 USUAL_PAGE, LARGEST_PAGE = 50, 200
+
+Page = TypeVar("Page")
 
 
 class Clerk:
@@ -26,6 +34,16 @@ def page_size(wanted: int) -> int:
             f"page_size is from 1 to {LARGEST_PAGE}, or 0 for {USUAL_PAGE}.", field="page_size"
         )
     return wanted or USUAL_PAGE
+
+
+async def listed(read: Callable[..., Page], request: Any) -> Page:
+    """A page of what the caller owns, read as `page` of a store reads it.
+
+    Raises:
+        ValidationError: If the size of the page is not within 1 to 200.
+    """
+    size, cursor = page_size(request.page_size), request.page_token or None
+    return await run_in_threadpool(partial(read, caller(), limit=size, cursor=cursor))
 
 
 def uuid_of(text: str, field: str) -> UUID:

@@ -21,7 +21,7 @@ from service.gateway.desk import Desk
 from service.gateway.orders import validated
 from service.gateway.rest.cohorts import CohortView
 from service.gateway.rpc.chunks import outgoing
-from service.gateway.rpc.clerk import Clerk, page_size, uuid_of
+from service.gateway.rpc.clerk import Clerk, listed, uuid_of
 from service.gateway.rpc.messages import STATES, json_text, timestamp
 from service.gateway.rpc.orders import (
     OPTIONS,
@@ -30,7 +30,7 @@ from service.gateway.rpc.orders import (
     set_fields,
     ticket_fields,
 )
-from service.jobs.cohorts import Cohort, CohortPage, Member
+from service.jobs.cohorts import Cohort, Member
 from service.pb import warpline_pb2 as pb
 from service.rpc.calls import caller
 
@@ -61,13 +61,7 @@ class Cohorts(Clerk):
         self, request: pb.ListCohortsRequest, context: Any
     ) -> pb.ListCohortsResponse:
         """Newest first, a page at a time."""
-        size, owner = page_size(request.page_size), caller()
-
-        def page() -> CohortPage:
-            cursor = request.page_token or None
-            return self.desk.stores.cohorts.page(owner, limit=size, cursor=cursor)
-
-        found = await run_in_threadpool(page)
+        found = await listed(self.desk.stores.cohorts.page, request)
         return pb.ListCohortsResponse(
             cohorts=[cohort_message(one) for one in found.cohorts],
             next_page_token=found.cursor or "",

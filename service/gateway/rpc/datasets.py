@@ -5,11 +5,11 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 
 from service.gateway.orders import validated
-from service.gateway.rpc.clerk import Clerk, page_size, uuid_of
+from service.gateway.rpc.clerk import Clerk, listed, uuid_of
 from service.gateway.rpc.messages import timestamp
 from service.gateway.taking_in_data import add_dataset, delete_dataset
 from service.gateway.training import DatasetOrder
-from service.jobs.datasets import Dataset, DatasetPage
+from service.jobs.datasets import Dataset
 from service.pb import warpline_pb2 as pb
 from service.rpc.calls import caller
 
@@ -37,13 +37,7 @@ class Datasets(Clerk):
         self, request: pb.ListDatasetsRequest, context: Any
     ) -> pb.ListDatasetsResponse:
         """Newest first, a page at a time."""
-        size, owner = page_size(request.page_size), caller()
-
-        def page() -> DatasetPage:
-            cursor = request.page_token or None
-            return self.desk.stores.datasets.page(owner, limit=size, cursor=cursor)
-
-        found = await run_in_threadpool(page)
+        found = await listed(self.desk.stores.datasets.page, request)
         return pb.ListDatasetsResponse(
             datasets=[dataset_message(one) for one in found.datasets],
             next_page_token=found.cursor or "",

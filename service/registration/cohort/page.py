@@ -1,16 +1,15 @@
 """`cohort.html`: every subject at a glance, worst first, on one page that needs no network.
 
-The same look and the same content security policy as a report's page.
+The same look and the same frame as a report's page.
 """
 
 from base64 import b64encode
 from collections.abc import Callable, Mapping
-from hashlib import sha256
 from html import escape
 from importlib.metadata import version
-from importlib.resources import files
 
 from service.registration.cohort.table import Row, Table, worst_first
+from service.registration.page_frame import framed
 from service.registration.png import thumbnail
 
 THUMBNAIL_PX = 460
@@ -31,39 +30,20 @@ def render_cohort(table: Table, overlay: Overlay, links: Mapping[str, str]) -> s
         overlay: Asked for the overlay of a subject by its id.
         links: Where a subject's report is, by its id; relative to the page.
     """
-    package = files("service.registration")
-    style = package.joinpath("page.css").read_text("utf-8")
-    style += package.joinpath("cohort/cohort.css").read_text("utf-8")
-    digest = b64encode(sha256(style.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'"
     cards = "\n".join(
         _card(row, overlay if number < MOST_PICTURES else _no_picture, links.get(row.id))
         for number, row in enumerate(worst_first(table.subjects))
     )
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="referrer" content="no-referrer">
-<title>Cohort: {len(table.subjects)} subjects</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-<h1>Warpline cohort</h1>
+    body = f"""<h1>Warpline cohort</h1>
 {_tiles(table)}
 <h2>Subjects, worst first</h2>
 <p class="soft">Fixed in green, moving in magenta, before and after; grey where they agree.</p>
 <div class="subjects">
 {cards}
-</div>
-<footer>Made by warpline {escape(version("warpline"))}. For research; not a medical device.</footer>
-</main>
-</body>
-</html>
-"""
+</div>"""
+    title = f"Cohort: {len(table.subjects)} subjects"
+    sheets = ("page.css", "cohort/cohort.css")
+    return framed(title, sheets, body, f"warpline {version('warpline')}")
 
 
 def _tiles(table: Table) -> str:
