@@ -3,8 +3,7 @@
 import logging
 import threading
 from datetime import timedelta
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from service.errors import (
     FencedOutError,
@@ -31,7 +30,7 @@ class HandedBackError(Exception):
 
 
 class Heart:
-    """Beats from a thread of its own while the block runs."""
+    """Beats from a thread of its own, from `start` to `stop`."""
 
     def __init__(
         self, store: JobStore, claim: Claim, lease: timedelta, stopping: threading.Event
@@ -62,16 +61,11 @@ class Heart:
         if self._stopping.is_set():
             raise HandedBackError
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
         self._thread.start()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def stop(self) -> None:
+        """Beat no more; may be called twice."""
         self._ended.set()
         self._thread.join()
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
@@ -94,9 +95,28 @@ class Outcome:
 Work = Callable[[Job, Path, Watch], Outcome]
 
 
+# Tells the job store how an attempt ended; gives the job's new state, None if it was not ours.
+Tell = Callable[[], State | None]
+
+
+@dataclass
+class Attempt:
+    """A claim that is being carried out: first its work is done, then what came of it is told."""
+
+    claim: Claim
+    folder: Path
+    heart: Heart
+    started: float
+    tell: Tell | None = None
+
+
 @dataclass(frozen=True)
 class Runner:
-    """Carries out claims, one at a time."""
+    """Carries out claims: `begin`, `work_on` and `finish`, or all three by `run`.
+
+    Work is done one job at a time. One that is being finished does not compute any more, and can be
+    left to another thread.
+    """
 
     jobs: JobStore
     blobs: BlobStore
@@ -109,38 +129,66 @@ class Runner:
 
     def run(self, claim: Claim) -> State | None:
         """Carry the job through; gives its new state, or None when another worker has it."""
-        started = time.monotonic()
-        folder = self.scratch / scratch_name(claim)
+        attempt = self.begin(claim)
+        self.work_on(attempt)
+        return self.finish(attempt)
+
+    def begin(self, claim: Claim) -> Attempt:
+        """Keep the job's lease, until the attempt is finished."""
+        heart = Heart(self.jobs, claim, self.lease, self.stopping)
+        heart.start()
+        return Attempt(claim, self.scratch / scratch_name(claim), heart, time.monotonic())
+
+    def work_on(self, attempt: Attempt) -> None:
+        """Do the work. How it went is kept for `finish`, and nothing else of it."""
+        claim = attempt.claim
         try:
-            state = self._run_in(folder, claim)
+            attempt.folder.mkdir(parents=True)
+            outcome = self.work(claim.job, attempt.folder, attempt.heart.watch)
+        except Exception as error:  # the one place that knows what each means for the job
+            attempt.tell = self._meaning(claim, error)
+        except BaseException:
+            self._let_go(attempt)
+            raise
+        else:
+            attempt.tell = partial(self._succeed, claim, outcome, attempt.heart.watch)
+
+    def finish(self, attempt: Attempt) -> State | None:
+        """Deliver what the work gave, tell how it ended and clear up; the job's new state."""
+        try:
+            state = None if attempt.tell is None else attempt.tell()
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            self._let_go(attempt)
         log.info(
             "job=%s attempt=%d state=%s seconds=%.3f",
-            claim.job.id,
-            claim.job.attempt,
+            attempt.claim.job.id,
+            attempt.claim.job.attempt,
             state or "lost",
-            time.monotonic() - started,
+            time.monotonic() - attempt.started,
         )
         return state
 
-    def _run_in(self, folder: Path, claim: Claim) -> State | None:
-        try:
-            folder.mkdir(parents=True)
-            with Heart(self.jobs, claim, self.lease, self.stopping) as heart:
-                outcome = self.work(claim.job, folder, heart.watch)
-                manifest, then = self._deliver(claim, outcome, heart.watch)
-                held = _insist(lambda: self.jobs.succeed(claim, manifest, then))
-            return State.SUCCEEDED if held else None
-        except FencedOutError:
-            return None
-        except Exception as error:  # the one place that knows what each means for the job
-            return self._conclude(claim, error)
+    def _let_go(self, attempt: Attempt) -> None:
+        attempt.heart.stop()
+        shutil.rmtree(attempt.folder, ignore_errors=True)
 
-    def _conclude(self, claim: Claim, error: Exception) -> State | None:
-        """What an error means: back to the queue, or the end."""
+    def _succeed(self, claim: Claim, outcome: Outcome, watch: Watch) -> State | None:
+        try:
+            manifest, then = self._deliver(claim, outcome, watch)
+            held = _insist(lambda: self.jobs.succeed(claim, manifest, then))
+        except Exception as error:  # such as a store that is away, or a job that was cancelled
+            return self._meaning(claim, error)()
+        return State.SUCCEEDED if held else None
+
+    def _meaning(self, claim: Claim, error: Exception) -> Tell:
+        """What an error means: back to the queue, or the end.
+
+        It holds no traceback, whose frames would hold the images.
+        """
+        if isinstance(error, FencedOutError):
+            return lambda: None
         if isinstance(error, HandedBackError):
-            return self._retry(claim, timedelta(0), "worker-stopped", counts=False)
+            return partial(self._retry, claim, timedelta(0), "worker-stopped", counts=False)
         if isinstance(error, MemoryError):
             error = UnavailableError(OUT_OF_MEMORY)
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
@@ -150,7 +198,7 @@ class Runner:
         if not isinstance(error, WarplineError):
             _log_defect(claim, error)
             error = InternalError()
-        return self._end(claim, _ENDS.get(type(error), State.FAILED), error)
+        return partial(self._end, claim, _ENDS.get(type(error), State.FAILED), error.problem())
 
     def _deliver(
         self, claim: Claim, outcome: Outcome, watch: Watch
@@ -205,18 +253,18 @@ class Runner:
         self.blobs.take_file(key, output.path)
         return described
 
-    def _end(self, claim: Claim, state: State, error: WarplineError) -> State | None:
-        held = _insist(lambda: self.jobs.end(claim, state, error.problem()))
-        return state if held else None
-
-    def _retry_or_fail(self, claim: Claim, error: WarplineError) -> State | None:
+    def _retry_or_fail(self, claim: Claim, error: WarplineError) -> Tell:
         if claim.job.request.kind is Kind.STORE and isinstance(error, PacsUnavailableError):
             delay = wait_before_storing_again(claim.job)  # until the deadline; no try is counted
-            return self._retry(claim, delay, error.slug, counts=False)
+            return partial(self._retry, claim, delay, error.slug, counts=False)
         if claim.job.attempt >= self.max_attempts:
-            return self._end(claim, State.FAILED, error)
+            return partial(self._end, claim, State.FAILED, error.problem())
         delay = timedelta(seconds=FIRST_RETRY_S * 2 ** (claim.job.attempt - 1))
-        return self._retry(claim, delay, error.slug)
+        return partial(self._retry, claim, delay, error.slug)
+
+    def _end(self, claim: Claim, state: State, problem: dict[str, object]) -> State | None:
+        held = _insist(lambda: self.jobs.end(claim, state, problem))
+        return state if held else None
 
     def _retry(
         self, claim: Claim, delay: timedelta, reason: str, *, counts: bool = True

@@ -42,22 +42,20 @@ def poll(config: Settings, make_work: MakeWork, stopping: threading.Event) -> No
     worker = Worker.of(config, stores, make_work(config, stores), stopping)
     worker.clear_scratch()
     log.info("worker=%s queues=%s", worker.name, config.queues)
+
+    def look_for_lost_jobs() -> bool:
+        reaper.tick()
+        return True
+
     with Listener(bell_folder(config)) as bell:
         while not stopping.is_set():
             try:
-                reaper.tick()
-                if worker.work_off(_once()) == 0:
+                if worker.work_off(look_for_lost_jobs) == 0:
                     bell.wait(config.poll_every_s)
             except UnavailableError as error:
                 log.warning("worker=%s %s", worker.name, error.slug)
                 stopping.wait(OUTAGE_PAUSE_S)
     stores.close()
-
-
-def _once() -> Callable[[], bool]:
-    """True the first time: the loop looks for lost jobs between any two jobs."""
-    answers = iter([True])
-    return lambda: next(answers, False)
 
 
 def stop_on_signals(stopping: threading.Event) -> None:

@@ -14,6 +14,7 @@ from service.audit.log import AuditLog
 from service.errors import AuditUnavailableError, UnavailableError
 from service.jobs.job import Claim, Queue, State
 from service.jobs.reaper import Reaper
+from service.jobs.relay import Relay
 from service.jobs.runner import Runner, Work, clear_scratch
 from service.settings import Settings
 from service.stores.build import Stores
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Worker:
-    """Claims jobs and carries them out, one at a time."""
+    """Claims jobs and carries them out: one is worked on while the last one's results leave."""
 
     stores: Stores
     runner: Runner
@@ -49,14 +50,15 @@ class Worker:
         return cls(stores, runner, queues_of(settings), name, AuditLog.of(settings))
 
     def work_off(self, goes_on: Callable[[], bool]) -> int:
-        """Do jobs until none waits, or it shall not go on; gives how many."""
+        """Do jobs until none waits, or it shall not go on; gives how many. All have ended then."""
         done = 0
-        while goes_on() and not self.runner.stopping.is_set():
-            claim = self.stores.jobs.claim(self.queues, self.name, self.runner.lease)
-            if claim is None:
-                break
-            self._record(claim, self.runner.run(claim))
-            done += 1
+        with Relay(self.runner, self._record) as relay:
+            while goes_on() and not self.runner.stopping.is_set():
+                claim = self.stores.jobs.claim(self.queues, self.name, self.runner.lease)
+                if claim is None:
+                    break
+                relay.carry(claim)
+                done += 1
         return done
 
     def _record(self, claim: Claim, state: State | None) -> None:

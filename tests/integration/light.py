@@ -53,8 +53,17 @@ def make_light_work(_config: Settings, stores: Stores) -> Work:
     return work
 
 
+# A second job has been claimed, beside one that is on its way out.
+claimed_again = threading.Event()
+
+
 class KillPoints:
-    """A store or object store that kills its process before or after one of its verbs."""
+    """A store or object store that kills its process before or after one of its verbs.
+
+    `beside-VERB` is before it, but only once another job has been claimed.
+    """
+
+    claims = 0
 
     def __init__(self, real: Any, point: str) -> None:
         self._real = real
@@ -62,11 +71,15 @@ class KillPoints:
 
     def __getattr__(self, name: str) -> Any:
         verb = getattr(self._real, name)
+        if name == "claim" and self._when == "beside":
+            return self._claim
         if name != self._verb:
             return verb
 
         def killing(*arguments: Any, **options: Any) -> Any:
-            if self._when == "before":
+            if self._when == "beside":
+                claimed_again.wait(30)
+            if self._when in ("before", "beside"):
                 os.kill(os.getpid(), signal.SIGKILL)
             answer = verb(*arguments, **options)
             if name != "claim" or answer is not None:
@@ -74,6 +87,13 @@ class KillPoints:
             return answer
 
         return killing
+
+    def _claim(self, *arguments: Any) -> Any:
+        claim = self._real.claim(*arguments)
+        self.claims += claim is not None
+        if self.claims == 2:
+            claimed_again.set()
+        return claim
 
 
 def stores_that_kill(config: Settings) -> Stores:

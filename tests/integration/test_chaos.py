@@ -125,6 +125,23 @@ def test_a_worker_killed_at_a_named_point_is_made_up_for(
     assert events["started"] == (1 if committed else 2)
 
 
+@pytest.mark.parametrize("point", ["beside-take_file", "beside-succeed"])
+def test_a_worker_killed_with_two_jobs_under_way_is_made_up_for(
+    embedded: tuple[Settings, Stores], point: str
+) -> None:
+    config, stores = embedded
+    inputs = submit(stores, 3, seconds=0.5)
+    start_worker(config, "poll", WARPLINE_TEST_KILL_AT=point).wait(60)
+    assert stores.jobs.counts() == {State.RUNNING: 2, State.QUEUED: 1}
+    swarm = Swarm(config, "poll", size=1)
+    try:
+        wait_until_done(stores, 3, lambda _done: swarm.keep_up(), timeout_s=60)
+    finally:
+        swarm.stop()
+    events = check_effects(stores, config, inputs)
+    assert (events["started"], events["succeeded"]) == (5, 3)
+
+
 def test_a_worker_that_froze_past_its_lease_writes_nothing_when_it_wakes(
     embedded: tuple[Settings, Stores],
 ) -> None:
