@@ -6,12 +6,11 @@ import json
 import sys
 from pathlib import Path
 
-from service.errors import JobEndedError, StorageFullError, WarplineError
+from service.errors import StorageFullError, WarplineError
+from trainer.command_line import DONE, exit_code, show_error
 from trainer.config import read_config
 from trainer.config.recipes import found
 from trainer.memory import keep_freed_memory
-
-DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75  # 75: try again, as in sysexits.h
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,8 +28,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _told(error: WarplineError, chosen: argparse.Namespace) -> int:
-    _show(error, as_event=chosen.events)
-    return _exit_code(error)
+    if chosen.events:
+        sys.stdout.write(json.dumps({"event": "error", **error.problem()}) + "\n")
+        sys.stdout.flush()
+    else:
+        show_error(error, as_json=False)
+    return exit_code(error)
 
 
 def _train(chosen: argparse.Namespace) -> None:
@@ -71,23 +74,6 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--events", action="store_true", help="JSON lines on stdout")
     train.add_argument("--quiet", action="store_true", help="show nothing")
     return parser
-
-
-def _exit_code(error: WarplineError) -> int:
-    if error.slug == "training-stopped":
-        return STOPPED
-    is_callers = 400 <= error.http_status < 500 and not isinstance(error, JobEndedError)
-    return BAD_INPUT if is_callers else FAILED
-
-
-def _show(error: WarplineError, *, as_event: bool) -> None:
-    if as_event:
-        sys.stdout.write(json.dumps({"event": "error", **error.problem()}) + "\n")
-        sys.stdout.flush()
-        return
-    sys.stderr.write(f"error {error.slug}: {error.detail}\n")
-    for fault in error.errors:
-        sys.stderr.write(f"  {fault.get('field', '')}: {fault.get('detail', '')}\n")
 
 
 if __name__ == "__main__":

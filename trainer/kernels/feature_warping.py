@@ -10,6 +10,8 @@ import numpy as np
 from numba import prange
 
 from service.registration.kernels.launch import device, kernel
+from service.registration.kernels.sampling import clamped
+from trainer.kernels.warping import steps_of
 
 ZERO, ONE = np.float32(0.0), np.float32(1.0)
 
@@ -20,17 +22,10 @@ _summing = numba.njit(
 
 
 @device
-def _clamped(position, last):
-    """A position within [0, last], NaN as 0."""
-    position = position if position > ZERO else ZERO
-    return position if position < last else last
-
-
-@device
 def _split(position, count):
     """Where it is clamped to; the lower voxel; the upper one's share; 1 if free to move."""
     last = np.float32(count - 1)
-    at = _clamped(position, last)
+    at = clamped(position, last)
     lower = min(np.int64(at), max(count - 2, 0))
     free = ONE if (position > ZERO) & (position < last) else ZERO
     return at, lower, at - np.float32(lower), free
@@ -48,13 +43,6 @@ def _place(field, voxel, shape, margin):
     c, k, wk, fk = _split(z, nk)
     near = (abs(x - a) <= margin) & (abs(y - b) <= margin) & (abs(z - c) <= margin)
     return (i * nj + j) * nk + k, (wi, wj, wk), (fi, fj, fk), near
-
-
-@device
-def _steps(shape):
-    """From a cell's lower corner to the next one along each axis; flat axes have none."""
-    ni, nj, nk = shape
-    return (nj * nk if ni > 1 else 0), (nk if nj > 1 else 0), (1 if nk > 1 else 0)
 
 
 @device
@@ -83,7 +71,7 @@ def pull(values, field, fill, margin, out):
     """out(x) = values(x + u(x)), linear; out is (b, p, q, r, c)."""
     batch, slabs, rows, length, channels = out.shape
     shape = values.shape[1:4]
-    steps = _steps(shape)
+    steps = steps_of(shape)
     for slab in prange(batch * slabs):
         n, p = np.int64(slab) // slabs, np.int64(slab) % slabs
         line = values[n].reshape(-1, channels)
@@ -125,7 +113,7 @@ def slope(values, field, margin, grad, out):
     """The gradient for the field, (b, 3, p, q, r)."""
     batch, slabs, rows, length, channels = grad.shape
     shape = values.shape[1:4]
-    steps = _steps(shape)
+    steps = steps_of(shape)
     for slab in prange(batch * slabs):
         n, p = np.int64(slab) // slabs, np.int64(slab) % slabs
         line = values[n].reshape(-1, channels)
@@ -171,7 +159,7 @@ def push(grad, field, shape, margin, parts, room):
             `room`.
         room: (voxels, c), zeros.
     """
-    rows, length, steps = grad.shape[2], grad.shape[3], _steps(shape)
+    rows, length, steps = grad.shape[2], grad.shape[3], steps_of(shape)
     for part in prange(parts.shape[0]):
         n, first, end, lower, upper, start = parts[part]
         plane = shape[1] * shape[2]

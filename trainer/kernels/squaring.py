@@ -8,15 +8,9 @@ import numpy as np
 from numba import prange
 
 from service.registration.kernels.launch import device, kernel
+from service.registration.kernels.sampling import clamped
 
 ZERO, HALF, ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
-
-
-@device
-def _clamped(position, last):
-    """A position within [0, last], NaN as 0; written so that it becomes two instructions."""
-    position = position if position > ZERO else ZERO
-    return position if position < last else last
 
 
 @device
@@ -28,7 +22,7 @@ def _locate(field, i, j, corner, places):
     for k in range(nk):
         x, y = np.float32(i) + field[i, j, k, 0], np.float32(j) + field[i, j, k, 1]
         z = np.float32(np.int32(k)) + field[i, j, k, 2]
-        a, b, c = _clamped(x, li), _clamped(y, lj), _clamped(z, lk)
+        a, b, c = clamped(x, li), clamped(y, lj), clamped(z, lk)
         near = (abs(x - a) <= HALF) & (abs(y - b) <= HALF) & (abs(z - c) <= HALF)
         ia, ib, ic = min(np.int32(a), ti), min(np.int32(b), tj), min(np.int32(c), tk)
         places[0, k], places[1, k] = a - np.float32(ia), b - np.float32(ib)
@@ -116,7 +110,7 @@ def reach(fields, low, high):
         least, most = last, ZERO
         for j in range(nj):
             for k in range(nk):
-                x = _clamped(np.float32(i) + fields[n, i, j, k, 0], last)
+                x = clamped(np.float32(i) + fields[n, i, j, k, 0], last)
                 least, most = min(least, x), max(most, x)
         low[n, i] = min(np.int64(least), max(ni - 2, 0))
         high[n, i] = min(np.int64(most) + 1, ni - 1)

@@ -11,15 +11,9 @@ import numpy as np
 from numba import prange
 
 from service.registration.kernels.launch import device, kernel
+from service.registration.kernels.sampling import clamped
 
 ZERO, ONE = np.float32(0.0), np.float32(1.0)
-
-
-@device
-def _clamped(position, last):
-    """A position within [0, last], NaN as 0; written so that it becomes two instructions."""
-    position = position if position > ZERO else ZERO
-    return position if position < last else last
 
 
 @device
@@ -34,7 +28,7 @@ def _locate(field, row, shape, margin, places):
     ui, uj, uk = field[n, 0, p, q], field[n, 1, p, q], field[n, 2, p, q]
     for k in range(ui.size):
         x, y, z = np.float32(p) + ui[k], np.float32(q) + uj[k], np.float32(np.int32(k)) + uk[k]
-        a, b, c = _clamped(x, li), _clamped(y, lj), _clamped(z, lk)
+        a, b, c = clamped(x, li), clamped(y, lj), clamped(z, lk)
         near = (abs(x - a) <= margin) & (abs(y - b) <= margin) & (abs(z - c) <= margin)
         ia, ib, ic = min(np.int32(a), ti), min(np.int32(b), tj), min(np.int32(c), tk)
         shares[0, k], shares[1, k] = a - np.float32(ia), b - np.float32(ib)
@@ -57,7 +51,7 @@ def _free(field, row, shape, free):
 
 
 @device
-def _steps(shape):
+def steps_of(shape):
     """From a cell's lower corner to the next one along each axis; flat axes have none."""
     ni, nj, nk = shape
     return (nj * nk if ni > 1 else 0), (nk if nj > 1 else 0), (1 if nk > 1 else 0)
@@ -93,7 +87,7 @@ def pull(values, field, fill, margin, out):
             _locate(field, (n, p, q), shape, margin, places)
             for c in range(channels):
                 line = values[n, c].reshape(-1)
-                _pull_row(line, _steps(shape), places, fill, out[n, c, p, q])
+                _pull_row(line, steps_of(shape), places, fill, out[n, c, p, q])
 
 
 @device
@@ -132,7 +126,7 @@ def slope(values, field, margin, grad, out):
             total[:] = ZERO
             for c in range(channels):
                 line = values[n, c].reshape(-1)
-                _slope_row(line, _steps(shape), places, grad[n, c, p, q], total)
+                _slope_row(line, steps_of(shape), places, grad[n, c, p, q], total)
             for axis in range(3):
                 for k in range(length):
                     out[n, axis, p, q, k] = free[axis, k] * total[axis, k]
@@ -148,7 +142,7 @@ def reach(field, count, low, high):
         least, most = last, ZERO
         for q in range(rows):
             for k in range(length):
-                x = _clamped(np.float32(p) + field[n, 0, p, q, k], last)
+                x = clamped(np.float32(p) + field[n, 0, p, q, k], last)
                 least, most = min(least, x), max(most, x)
         low[n, p] = min(np.int64(least), max(count - 2, 0))
         high[n, p] = min(np.int64(most) + 1, count - 1)
@@ -201,7 +195,7 @@ def push(grad, field, shape, margin, parts, room):
                 _locate(field, (n, p, q), shape, margin, places)
                 for c in range(channels):
                     line = room[start + c * size : start + (c + 1) * size]
-                    _push_row(grad[n, c, p, q], _steps(shape), places, lower * plane, line)
+                    _push_row(grad[n, c, p, q], steps_of(shape), places, lower * plane, line)
 
 
 @kernel
