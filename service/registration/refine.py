@@ -17,7 +17,7 @@ from service.registration.volume import Volume
 
 Clock = Callable[[], float]
 
-STEP_VOXELS = 0.8  # largest displacement of a step, where a plan says no other
+STEP_VOXELS = 0.6  # largest displacement of a step, where a plan says no other
 STALL = 5e-4  # relative gain over STALL_STEPS below which a level has converged
 STALL_STEPS = 5
 WATCH_EVERY = 5
@@ -35,12 +35,14 @@ MOVING_SHARE = 0.7
 class Plan:
     """What an effort is worth: the finest level's size, the most steps a level, coarse first.
 
+    A level of many voxels gets no more than `voxel_steps` of them times steps, but ENOUGH_STEPS.
     `step_voxels` is the largest displacement of a step, `evening` a share like `descent.EVENING`.
     How rough a field becomes is a balance of the two: short steps and much evening make it even.
     """
 
     finest_voxels: int
     steps: tuple[int, ...]
+    voxel_steps: float = float("inf")
     budget_s: float = float("inf")
     step_voxels: float = STEP_VOXELS
     evening: float = EVENING
@@ -49,10 +51,15 @@ class Plan:
         """With a coarser level first, for a start that no network has made."""
         return replace(self, steps=(FURTHER_STEPS, *self.steps))
 
+    def steps_on(self, level: int, voxels: int) -> int:
+        """The most steps on a level of so many voxels."""
+        return int(min(self.steps[level], max(ENOUGH_STEPS, self.voxel_steps / voxels)))
+
 
 FURTHER_STEPS = 30
-FAST = Plan(1_000_000, (40, 24))
-BEST = Plan(12_000_000, (60, 40, 20), step_voxels=0.6)
+ENOUGH_STEPS = 8
+FAST = Plan(1_000_000, (40, 24), voxel_steps=6e6, step_voxels=0.7, evening=0.85)
+BEST = Plan(12_000_000, (60, 40, 20), voxel_steps=4.6e7, step_voxels=0.6, evening=0.95)
 
 
 def plan_for(effort: Refine) -> Plan:
@@ -61,7 +68,7 @@ def plan_for(effort: Refine) -> Plan:
         return FAST
     if effort == "best":
         return BEST
-    return replace(BEST, budget_s=float(effort))
+    return replace(BEST, voxel_steps=float("inf"), budget_s=float(effort))
 
 
 def level_spacings(fixed: Grid, plan: Plan) -> list[float]:
@@ -207,7 +214,8 @@ class _Climb:
                 level = sight.level(reached)
             else:
                 level, before = _entered(sight, reached, before)
-            steps, parts = self._plan.steps[number], sight.parts(self._plan.steps[number])
+            steps = self._plan.steps_on(number, level_pair.fixed.grid.voxel_count)
+            parts = sight.parts(steps)
             for part in range(parts):
                 if part > 0 and not self._is_cut_short:
                     del level  # its buffers make room for the next one's

@@ -27,6 +27,7 @@ from service.registration.kernels.launch import device, kernel, prange
 from service.registration.kernels.planes import MARGIN, extend_plane
 
 EPSILON = 1e-3  # of the variance of the whole image, which callers scale to 1
+TINY = 1e-30  # mm^2, below the square of any force that matters
 LANES = 16  # partial sums, so that adding up vectorises in a fixed order
 
 
@@ -290,10 +291,34 @@ def force(images, integrands, nk, setting, out):
             _smooth_plane(g, nk, taps, rows[4], out[2, i])
 
 
+@device
+def _compress(u, v, w, spacing):
+    """Scale vectors in place by their length in mm to the power -1/4; gives the largest square."""
+    a, b, c = spacing[0] * spacing[0], spacing[1] * spacing[1], spacing[2] * spacing[2]
+    one, tiny = np.float32(1.0), np.float32(TINY)
+    for t in range(u.size):
+        squared = a * u[t] * u[t] + b * v[t] * v[t] + c * w[t] * w[t]
+        share = one / np.sqrt(np.sqrt(np.sqrt(squared + tiny)))
+        u[t] *= share
+        v[t] *= share
+        w[t] *= share
+    lanes = np.zeros(LANES, np.float32)
+    for block in range(u.size // LANES):
+        for lane in range(LANES):
+            t = np.uint32(block * LANES + lane)
+            lanes[lane] = max(lanes[lane], a * u[t] * u[t] + b * v[t] * v[t] + c * w[t] * w[t])
+    return lanes.max()
+
+
 @kernel
 def smooth_force(x, taps, spacing, out, largest):
-    """Smooth a force along i into `out`; largest[i] is its largest squared length there, mm^2."""
-    _, ni, size = x.shape
+    """Smooth a force along i into `out`, and compress it: each length to the power 3/4.
+
+    The largest displacement of a step is given, so without it the few strongest forces, at edges
+    that are already near each other, would hold back all others. largest[i] is the largest squared
+    length of plane i, in mm^1.5.
+    """
+    ni = x.shape[1]
     for i in prange(ni):
         if i < 2 or i >= ni - 2:
             out[:, i] = x[:, i]
@@ -301,15 +326,7 @@ def smooth_force(x, taps, spacing, out, largest):
         else:
             for q in range(3):
                 _five_planes(x[q], i, taps[0], out[q, i])
-            u, v, w = out[0, i], out[1, i], out[2, i]
-            a, b, c = spacing[0] * spacing[0], spacing[1] * spacing[1], spacing[2] * spacing[2]
-            lanes = np.zeros(LANES, np.float32)
-            for block in range(size // LANES):
-                for lane in range(LANES):
-                    t = np.uint32(block * LANES + lane)
-                    length = a * u[t] * u[t] + b * v[t] * v[t] + c * w[t] * w[t]
-                    lanes[lane] = max(lanes[lane], length)
-            largest[i] = lanes.max()
+            largest[i] = _compress(out[0, i], out[1, i], out[2, i], spacing)
 
 
 @device

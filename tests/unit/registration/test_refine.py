@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 
 from service.errors import JobCancelledError
-from service.registration.descent import Pair
+from service.registration.descent import Pair, tap_weights
 from service.registration.fields import Affine, DisplacementField
 from service.registration.files.limits import Limits
 from service.registration.files.volume_file import read_volume
@@ -23,6 +23,7 @@ from service.registration.refine import (
     climb,
     fixed_levels,
     level_spacings,
+    plan_for,
     refine,
 )
 from service.registration.regularity import regularity
@@ -247,6 +248,39 @@ def test_a_budget_ends_the_climb(
     refine(fixed, moving, Affine.identity(), nothing, effort=budget_s, clock=clock)
     levels = 3
     assert clock.looks <= budget_s + 4 * levels
+
+
+def test_the_strongest_forces_do_not_hold_back_the_others(rng: np.random.Generator) -> None:
+    """Smoothed as by scipy, then each length in mm to the power 3/4, its direction kept."""
+    shape = (3, 9, 16, 12)
+    spacing = np.array([1.0, 1.5, 3.0], np.float32)
+    taps = tap_weights(np.array([1.2, 0.8, 0.4]))
+    force = (rng.standard_normal(shape) * rng.lognormal(-3, 3, shape)).astype(np.float32)
+    found, largest = np.empty_like(force), np.empty(9, np.float32)
+    planes = (3, 9, 16 * 12)
+    kernels.smooth_force(force.reshape(planes), taps, spacing, found.reshape(planes), largest)
+    smoothed = ndimage.correlate1d(force, taps[0][[2, 1, 0, 1, 2]].astype(np.float64), axis=1)
+    length = np.linalg.norm(smoothed * spacing[:, None, None, None], axis=0)
+    np.testing.assert_allclose(found[:, 2:-2], (smoothed / length**0.25)[:, 2:-2], rtol=1e-3)
+    top = (length**1.5).reshape(9, -1).max(axis=1)
+    np.testing.assert_allclose(largest, [0, 0, *top[2:-2], 0, 0], rtol=1e-4)
+
+
+def test_where_there_is_no_force_there_is_none_afterwards() -> None:
+    nothing, largest = np.zeros((3, 5, 32), np.float32), np.ones(5, np.float32)
+    out = np.ones_like(nothing)
+    sharp = np.tile(np.array([1, 0, 0], np.float32), (3, 1))
+    kernels.smooth_force(nothing, sharp, np.ones(3, np.float32), out, largest)
+    assert not out.any()
+    assert not largest.any()
+
+
+def test_large_levels_get_fewer_steps_but_enough() -> None:
+    plan = Plan(10**6, (40, 24), voxel_steps=6e6)
+    assert [plan.steps_on(0, n) for n in (1000, 200_000, 10**6)] == [40, 30, 8]
+    assert [plan.steps_on(1, n) for n in (1000, 400_000, 10**6)] == [24, 15, 8]
+    assert Plan(10**6, (5,), voxel_steps=6e6).steps_on(0, 10**6) == 5
+    assert plan_for(30.0).steps_on(2, 10**7) == BEST.steps[2]
 
 
 def test_levels_halve_down_to_what_the_plan_allows(make_grid: Callable[..., Grid]) -> None:
