@@ -5,7 +5,7 @@ Pictures are switched by radio buttons, which also work by keyboard; see `page_f
 
 from html import escape
 
-from service.registration.page_frame import framed
+from service.registration.page_frame import framed, made_by, sheet
 from service.registration.page_gallery import gallery
 from service.registration.page_tables import (
     files_table,
@@ -52,7 +52,7 @@ the patient's right (R) is on the left.</p>
 <h2>Provenance</h2>
 <div class="card wide">{provenance_table(report)}</div>"""
     title = f"Registration: {report.verdict.status}"
-    return framed(title, ("page.css",), body, report.provenance.software)
+    return framed(title, sheet(), body, made_by(report.provenance.software))
 
 
 def _verdict(report: Report) -> str:

@@ -10,17 +10,25 @@ from html import escape
 from importlib.resources import files
 
 
-def framed(title: str, sheets: tuple[str, ...], body: str, made_by: str) -> str:
+def sheet(place: str = "page.css") -> str:
+    """A style sheet of this package."""
+    return files("service.registration").joinpath(place).read_text("utf-8")
+
+
+def made_by(software: str) -> str:
+    """The usual footer."""
+    return f"Made by {escape(software)}. For research; not a medical device."
+
+
+def framed(title: str, style: str, body: str, footer: str) -> str:
     """A whole page.
 
     Args:
         title: Plain text.
-        sheets: Style sheets, by their place in this package.
+        style: What the page's one style sheet says.
         body: Markup of what stands between the head and the footer.
-        made_by: Plain text.
+        footer: Markup.
     """
-    package = files("service.registration")
-    style = "".join(package.joinpath(sheet).read_text("utf-8") for sheet in sheets)
     digest = b64encode(sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'"
     return f"""<!doctype html>
@@ -36,7 +44,7 @@ def framed(title: str, sheets: tuple[str, ...], body: str, made_by: str) -> str:
 <body>
 <main>
 {body}
-<footer>Made by {escape(made_by)}. For research; not a medical device.</footer>
+<footer>{footer}</footer>
 </main>
 </body>
 </html>

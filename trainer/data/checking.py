@@ -9,6 +9,7 @@ from service.registration.model_grid import model_grid
 from trainer.config.data import DataConfig, SplitName
 from trainer.data.cases import Case, Index, Kind, Problems, Source
 from trainer.data.reading import header_of, read_image, read_labels, read_landmarks, read_mask
+from trainer.data.sampling import epoch_pairs
 from trainer.data.splitting import SPLITS, read_split
 
 
@@ -41,9 +42,7 @@ def checked_index(config: DataConfig, split: SplitName, problems: Problems) -> I
 
 
 def _has_pairs(index: Index, config: DataConfig) -> bool:
-    if config.pairing == "paired":
-        return bool(index.pairs)
-    return len(index.cases) > 1
+    return bool(epoch_pairs(index, config, "train", seed=0, epoch=0))
 
 
 def check_index(index: Index, config: DataConfig, problems: Problems) -> None:

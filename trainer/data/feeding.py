@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import cycle, islice
 
 import numpy as np
 import torch
@@ -68,8 +69,8 @@ def batches(
 
 def share_of(refs: list[PairRef], rank: int, world: int) -> list[PairRef]:
     """Every world-th pair; as many for each rank, the first ones again at the end."""
-    missing = -len(refs) % world
-    return (refs + refs[:missing])[rank::world]
+    whole = len(refs) + -len(refs) % world
+    return list(islice(cycle(refs), whole))[rank::world]
 
 
 def _sample(dataset: PairDataset, ref: PairRef, augment: AugmentConfig | None, seed: int) -> Batch:

@@ -1,5 +1,6 @@
 """Which pairs an epoch has, and in which order: a function of seed and epoch alone."""
 
+from collections.abc import Callable
 from itertools import combinations, permutations
 
 import numpy as np
@@ -41,10 +42,10 @@ def epoch_pairs(
     return _repeated(lambda: _grouped(groups, config.grouped, draw), count)
 
 
-def _repeated(make: "object", count: int | None) -> Pairs:
-    pairs: Pairs = make()  # type: ignore[operator]
+def _repeated(make: Callable[[], Pairs], count: int | None) -> Pairs:
+    pairs = make()
     while count is not None and pairs and len(pairs) < count:
-        pairs += make()  # type: ignore[operator]
+        pairs += make()
     return pairs[:count]
 
 
@@ -61,7 +62,8 @@ def _grouped(groups: list[list[int]], config: GroupedConfig, draw: np.random.Gen
     """One pair for each group, or all pairs; shuffled.
 
     A pair lies within the group with `intra_group_prob`, else its moving image comes from another
-    group. A group of one image has no pair within, and a single group none without.
+    group. A group of one image has no pair within, and a single group none without: where either
+    may be drawn, the other is taken then, so that every epoch has as many pairs.
     """
     if config.sample_image_in_group:
         return _shuffled(_one_for_each(groups, config, draw), draw)
@@ -90,6 +92,8 @@ def _one_for_each(
     for number, group in enumerate(groups):
         is_within = draw.random() < config.intra_group_prob
         within = _within(group, config)
+        if 0 < config.intra_group_prob < 1:
+            is_within = bool(within) and (is_within or len(groups) == 1)
         if is_within and within:
             pairs.append(within[int(draw.integers(len(within)))])
         elif not is_within and len(groups) > 1:

@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import json
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -132,7 +133,7 @@ def _split(
 
     changes = list(chosen.set)
     if chosen.data is not None:
-        changes.append(f"data.root={str(chosen.data)!r}")
+        changes.append(f"data.root={json.dumps(str(chosen.data))}")
     if chosen.fold is not None:
         changes.append(f"data.splits.fold={chosen.fold}")
     config = read_config(configs, changes)

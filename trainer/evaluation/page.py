@@ -3,12 +3,11 @@
 import math
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from service.registration.page_frame import framed, sheet
 from service.registration.page_tables import MISSING
 from trainer.evaluation.comparison import Comparison
 from trainer.evaluation.measures import BY_LABEL, METRICS, WHEN
@@ -24,24 +23,10 @@ SHARES = ("folding_fraction", "non_diffeomorphic_volume")
 
 def write_page(out: Path, found: "Evaluation", second: "Evaluation | None" = None) -> None:
     """Write the page of one evaluation; with a second one, the comparison too."""
-    style = files("service.registration").joinpath("page.css").read_text("utf-8") + PLOT_CSS
-    digest = b64encode(sha256(style.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'"
-    name = escape(f"{found.model['name']}/{found.model['version']}")
-    page = f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="referrer" content="no-referrer">
-<title>Evaluation of {name}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-<h1>Warpline evaluation</h1>
-<section class="card verdict"><strong>{name}</strong><p class="soft">{_how(found)}</p></section>
+    name = f"{found.model['name']}/{found.model['version']}"
+    body = f"""<h1>Warpline evaluation</h1>
+<section class="card verdict"><strong>{escape(name)}</strong>\
+<p class="soft">{_how(found)}</p></section>
 {_failures(found)}
 {_tiles(found.statistics[WHOLE])}
 {_comparison(found, second)}
@@ -49,13 +34,12 @@ def write_page(out: Path, found: "Evaluation", second: "Evaluation | None" = Non
 <div class="card wide">{_overall(found.statistics[WHOLE])}</div>
 {_labels(found)}
 {_gallery("Worst pairs", found.worst, found)}
-{_gallery("Best pairs", found.best, found)}
-<footer>Every pair is in metrics.csv. Pair set <code>{found.pair_set}</code>. For research; not a \
-medical device.</footer>
-</main>
-</body>
-</html>
-"""
+{_gallery("Best pairs", found.best, found)}"""
+    footer = (
+        f"Every pair is in metrics.csv. Pair set <code>{found.pair_set}</code>. For research; not "
+        "a medical device."
+    )
+    page = framed(f"Evaluation of {name}", sheet() + PLOT_CSS, body, footer)
     (out / "evaluation.html").write_text(page, "utf-8")
 
 

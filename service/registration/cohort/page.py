@@ -9,7 +9,7 @@ from html import escape
 from importlib.metadata import version
 
 from service.registration.cohort.table import Row, Table, worst_first
-from service.registration.page_frame import framed
+from service.registration.page_frame import framed, made_by, sheet
 from service.registration.png import thumbnail
 
 THUMBNAIL_PX = 460
@@ -42,8 +42,8 @@ def render_cohort(table: Table, overlay: Overlay, links: Mapping[str, str]) -> s
 {cards}
 </div>"""
     title = f"Cohort: {len(table.subjects)} subjects"
-    sheets = ("page.css", "cohort/cohort.css")
-    return framed(title, sheets, body, f"warpline {version('warpline')}")
+    style = sheet() + sheet("cohort/cohort.css")
+    return framed(title, style, body, made_by(f"warpline {version('warpline')}"))
 
 
 def _tiles(table: Table) -> str:

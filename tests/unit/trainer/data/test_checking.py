@@ -10,9 +10,11 @@ from pydantic import ValidationError
 
 from service.errors import TrainingDataError
 from service.registration.files.points_file import write_points
+from service.registration.files.volume_file import write_volume
+from service.registration.grid import Grid
 from service.registration.points import WorldPoints
 from service.registration.volume import Volume
-from trainer.config.data import DataConfig, GridConfig, Row
+from trainer.config.data import DataConfig, GridConfig, GroupedConfig, Row
 from trainer.config.splits import ExplicitSplits, FractionSplits
 from trainer.data.dataset import check_data, open_dataset
 
@@ -142,6 +144,18 @@ def test_an_empty_training_split_is_told(tmp_path: Path) -> None:
     assert "There is no image in it." in faults(DataConfig(root=str(tmp_path))).values()
     nowhere = DataConfig(root=str(tmp_path / "nowhere"))
     assert "data root" in faults(nowhere)
+
+
+def test_groups_of_one_image_each_have_no_pair_within(tmp_path: Path) -> None:
+    for name in ("anna", "ben"):
+        folder = tmp_path / "train" / "images" / name
+        folder.mkdir(parents=True)
+        values = np.arange(27, dtype=np.float32).reshape(3, 3, 3)
+        write_volume(folder / "first.nii", Volume(values, Grid((3, 3, 3), np.eye(4))))
+    config = DataConfig(root=str(tmp_path), pairing="grouped", splits=ExplicitSplits())
+    assert "The training split has no pair." in faults(config).values()
+    across = config.model_copy(update={"grouped": GroupedConfig(intra_group_prob=0.5)})
+    check_data(across)
 
 
 @pytest.mark.parametrize(

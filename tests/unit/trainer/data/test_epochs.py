@@ -13,7 +13,8 @@ from trainer.config.splits import FractionSplits
 from trainer.data.acquired import AcquiredPairs
 from trainer.data.batch import Batch
 from trainer.data.dataset import open_acquired
-from trainer.data.feeding import batches
+from trainer.data.feeding import batches, share_of
+from trainer.data.pairs import PairRef
 
 SPLITS = FractionSplits(valid=0.0, test=0.0)
 
@@ -48,6 +49,14 @@ def test_an_epoch_entered_in_the_middle_goes_on_as_if_unbroken(dataset: Acquired
     assert [len(batch) for batch in whole] == [2, 2, 2, 1]
     assert len(rest) == 2
     assert all(same(one, other) for one, other in zip(whole[2:], rest, strict=True))
+
+
+def test_each_process_gets_as_many_pairs_however_few_there_are() -> None:
+    refs = [PairRef(0, n, n, n + 1, f"pair {n}") for n in range(3)]
+    for count in (1, 2, 3):
+        shares = [share_of(refs[:count], rank, 7) for rank in range(7)]
+        assert {len(share) for share in shares} == {1}
+        assert {ref for share in shares for ref in share} == set(refs[:count])
 
 
 def test_what_is_drawn_follows_from_seed_epoch_and_place(dataset: AcquiredPairs) -> None:

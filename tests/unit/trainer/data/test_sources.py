@@ -284,6 +284,16 @@ def test_the_share_of_pairs_within_groups_is_the_one_asked_for() -> None:
     assert 0.18 < within < 0.27  # a group of one image gives none
 
 
+def test_every_epoch_has_as_many_pairs() -> None:
+    """Else a training that goes by their number waits for a batch that does not come."""
+    some = GroupedConfig(intra_group_prob=0.5)
+    assert {len(pairs_of(some, epoch)) for epoch in range(20)} == {len(GROUPS.groups())}
+    alone = Index(tuple(case for case in GROUPS.cases if case.group == "g0"))
+    data = DataConfig(pairing="grouped", grouped=some)
+    found = [epoch_pairs(alone, data, "train", seed=2, epoch=epoch) for epoch in range(20)]
+    assert {len(pairs) for pairs in found} == {1}
+
+
 def test_an_unpaired_epoch_sees_each_image_once() -> None:
     config = DataConfig(pairing="unpaired")
     pairs = epoch_pairs(GROUPS, config, "train", seed=0, epoch=3)
