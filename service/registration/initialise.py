@@ -4,7 +4,8 @@ Candidates (the headers as they are, fields of view centred, centres of mass, ea
 set of rotations) are scored by local correlation at about thirty voxels across; the best few are
 improved by Gauss-Newton steps as rigid motions; the best of those goes on as an affine on
 finer levels. Squared correlation in small windows asks for the same structure, not for the same
-intensities, so contrasts may differ or be inverted.
+intensities, so contrasts may differ or be inverted. Where they differ in more than sign, an affine
+that begins on the middle level is found as well, and the better of both is kept.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.registration.fields import Affine
+from service.registration.contrast import Samples
+from service.registration.descent import LatticeField
+from service.registration.descent import Pair as LevelPair
+from service.registration.fields import Affine, DisplacementField
 from service.registration.grid import Grid
 from service.registration.kernels.affinefit import MARGIN, evaluate
 from service.registration.options import Initialise
@@ -24,6 +28,9 @@ STEPS = (12, 6, 2)  # most Gauss-Newton steps on each level
 KEPT = 5  # candidates that are improved
 SCALE_LIMITS = (0.5, 2.0)
 ANGLES_DEG = (-30.0, 0.0, 30.0)
+# Levels, and what is improved there, of a second way between contrasts: coarse copies mislead an
+# affine, by a fifth in scale, where they do not yet mislead a rigid motion.
+RIGID_FOR_LONGER: tuple[tuple[int, Initialise], ...] = ((1, "rigid"), (1, "affine"), (2, "affine"))
 GAIN = 1e-4  # relative; a smaller one ends a level
 LARGEST_TURN = np.pi  # of one step, radians; unrelated images ask for more, up to overflow
 
@@ -66,8 +73,7 @@ def initialise_scouted(
     if how == "moments":
         return _shift(fixed.centre_of_mass_mm, moving.centre_of_mass_mm)
     watch("initialise", 0.1)
-    stages = [_Stage.of(fixed, moving, level) for level in range(LEVELS)]
-    return _search(stages, _candidates(fixed, moving), how, watch)
+    return _search(fixed, moving, how, watch)
 
 
 def nudge(
@@ -247,10 +253,10 @@ _IN_PLANE = {
 }
 
 
-def _search(
-    stages: list[_Stage], candidates: list[np.ndarray], how: Initialise, watch: Watch
-) -> Affine:
+def _search(fixed: Scouted, moving: Scouted, how: Initialise, watch: Watch) -> Affine:
     """Score the candidates, improve the best as rigid motions, then the very best as `how`."""
+    stages = [_Stage.of(fixed, moving, level) for level in range(LEVELS)]
+    candidates = _candidates(fixed, moving)
     first = stages[0]
     scores = first.scores(candidates)
     order = np.argsort(-scores, kind="stable")[:KEPT]
@@ -258,10 +264,33 @@ def _search(
     watch("initialise", 0.3)
     improved, scores = _improve(first, kept, "rigid", STEPS[0])
     best = improved[int(np.argmax(scores))]
-    for number, stage in enumerate(stages):
+    ends = [_climb(stages, best, [(level, how) for level in range(LEVELS)], watch)]
+    if how == "affine" and _contrasts_differ(fixed, moving, best):
+        ends.append(_climb(stages, best, RIGID_FOR_LONGER, watch))
+    return Affine(max(ends, key=lambda end: end[1])[0])
+
+
+def _climb(
+    stages: list[_Stage],
+    start: np.ndarray,
+    way: Sequence[tuple[int, Initialise]],
+    watch: Watch,
+) -> tuple[np.ndarray, float]:
+    """Improved on each level of the way as it says; the last score with it."""
+    best, score = start, 0.0
+    for number, (level, how) in enumerate(way):
         watch("initialise", 0.4 + 0.2 * number)
-        (best,), _ = _improve(stage, [best], how, STEPS[number])
-    return Affine(best)
+        (best,), scores = _improve(stages[level], [best], how, STEPS[level])
+        score = float(scores[0])
+    return best, score
+
+
+def _contrasts_differ(fixed: Scouted, moving: Scouted, matrix: np.ndarray) -> bool:
+    """Whether they do in more than sign, as they lie, on the coarsest level."""
+    images = fixed.levels[0], moving.levels[0]
+    lying = LevelPair(*images, Affine(matrix), fixed.mask, moving.mask)
+    still = LatticeField.of(DisplacementField.zero(images[0].grid), images[0].grid)
+    return Samples.of(lying, still).contrasts_differ
 
 
 def _improve(

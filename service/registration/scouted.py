@@ -25,6 +25,11 @@ class Scouted:
         self._as_fixed: dict[int, Planes] = {}
         self._as_moving: dict[int, Planes] = {}
 
+    @property
+    def mask(self) -> Volume | None:
+        """Where the image counts, on any grid; None where everywhere."""
+        return self._mask
+
     @cached_property
     def levels(self) -> list[Volume]:
         """The image on LEVELS levels, coarse to fine."""
