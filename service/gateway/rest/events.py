@@ -14,6 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from service.errors import JobNotFoundError, UnauthenticatedError
 from service.gateway.auth import Caller
 from service.gateway.desk import AtDesk, Desk
+from service.gateway.pace import pause_s
 from service.gateway.problems import problems
 from service.gateway.rest.views import EventList, EventView
 from service.jobs.job import Event, State
@@ -21,7 +22,7 @@ from service.jobs.ports import JobStore
 
 router = APIRouter(tags=["jobs"])
 
-LOOK_EVERY_S = 0.25
+LONGEST_PAUSE_S = 0.25
 KEEP_ALIVE_S = 15.0
 # A stream ends after this long; the client comes back with Last-Event-ID, as EventSource does.
 LONGEST_STREAM_S = 15 * 60.0
@@ -71,12 +72,13 @@ async def _stream(desk: Desk, job_id: UUID, after: int) -> AsyncIterator[bytes]:
     """Events as they come, a comment in long silences, and an end after a terminal event."""
     store = desk.stores.jobs
     yield b"retry: 1000\n\n"
-    began = spoke = time.monotonic()
+    began = spoke = heard = time.monotonic()
     while time.monotonic() - began < LONGEST_STREAM_S and not desk.stopping.is_set():
         found = await run_in_threadpool(store.events, job_id, after)
         for event in found:
             yield rendered(event)
             after, spoke = event.seq, time.monotonic()
+            heard = spoke
             if event.type in TERMINAL:
                 return
         if not found and await _is_over(store, job_id, after):
@@ -84,7 +86,7 @@ async def _stream(desk: Desk, job_id: UUID, after: int) -> AsyncIterator[bytes]:
         if time.monotonic() - spoke >= KEEP_ALIVE_S:
             yield b": still here\n\n"
             spoke = time.monotonic()
-        await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(pause_s(time.monotonic() - heard, LONGEST_PAUSE_S))
 
 
 async def _is_over(store: JobStore, job_id: UUID, after: int) -> bool:

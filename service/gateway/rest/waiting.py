@@ -1,4 +1,4 @@
-"""Waiting for a job: `Prefer: wait=N` (RFC 7240) and the pace at which the job table is asked."""
+"""Waiting for a job: `Prefer: wait=N` (RFC 7240)."""
 
 import asyncio
 import re
@@ -7,12 +7,12 @@ from threading import Event
 
 from starlette.concurrency import run_in_threadpool
 
+from service.gateway.pace import pause_s
 from service.jobs.job import Job
 from service.jobs.ports import JobStore
 
 LONGEST_WAIT_S = 60
-# Asked often at first, for a small pair takes less than a second, then ever more seldom.
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.5
+LONGEST_PAUSE_S = 0.5
 WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?:$|[,;])", re.IGNORECASE)
 
 
@@ -24,12 +24,11 @@ def preferred_wait_s(prefer: str | None) -> int | None:
 
 async def finished(jobs: JobStore, job: Job, wait_s: float, stopping: Event) -> Job:
     """The job when it has ended, or as it is when the time is up or the service is to stop."""
-    until = time.monotonic() + wait_s
-    pause_s = FIRST_PAUSE_S
+    began = time.monotonic()
     while not (job.state.is_terminal or stopping.is_set()):
-        if (left_s := until - time.monotonic()) <= 0:
+        waited_s = time.monotonic() - began
+        if waited_s >= wait_s:
             break
-        await asyncio.sleep(min(pause_s, left_s))
-        pause_s = min(pause_s * 1.3, LONGEST_PAUSE_S)
+        await asyncio.sleep(min(pause_s(waited_s, LONGEST_PAUSE_S), wait_s - waited_s))
         job = await run_in_threadpool(jobs.job, job.id)
     return job

@@ -1,6 +1,7 @@
 """`WatchJob`: what happens to a job, as it happens."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,14 +10,13 @@ from starlette.concurrency import run_in_threadpool
 
 from service.errors import UnavailableError, ValidationError
 from service.gateway.desk import Desk
+from service.gateway.pace import pause_s
 from service.gateway.rpc.clerk import Clerk, uuid_of
 from service.gateway.rpc.messages import TERMINAL, event_message, job_message
 from service.jobs.job import Job, State
 from service.pb import warpline_pb2 as pb
 from service.rpc.calls import caller
 
-# Looked at often at first and after each change, then ever more seldom: many watch jobs that wait.
-FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = {State.RUNNING: 0.25, State.QUEUED: 1.0}
 
 
@@ -43,7 +43,7 @@ async def watch(desk: Desk, job: Job, after: int = 0) -> AsyncGenerator[pb.Watch
         UnavailableError: If this process is to stop; another goes on after the last event.
     """
     follower = Follower(desk, job, after)
-    pause_s = FIRST_PAUSE_S
+    heard = time.monotonic()
     while True:
         news = await run_in_threadpool(follower.look)
         for answer in news:
@@ -55,9 +55,9 @@ async def watch(desk: Desk, job: Job, after: int = 0) -> AsyncGenerator[pb.Watch
                 "This process is stopping; watch again, after the last event that you have seen.",
                 retry_after_s=1,
             )
-        longest_s = LONGEST_PAUSE_S[follower.job.state]
-        pause_s = FIRST_PAUSE_S if news else min(pause_s * 1.3, longest_s)
-        await asyncio.sleep(pause_s)
+        now = time.monotonic()
+        heard = now if news else heard
+        await asyncio.sleep(pause_s(now - heard, LONGEST_PAUSE_S[follower.job.state]))
 
 
 @dataclass
