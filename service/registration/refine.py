@@ -57,9 +57,9 @@ class Plan:
 
 
 FURTHER_STEPS = 30
-ENOUGH_STEPS = 8
-FAST = Plan(1_000_000, (40, 24), voxel_steps=6e6, step_voxels=0.7, evening=0.85)
-BEST = Plan(12_000_000, (60, 40, 20), voxel_steps=4.6e7, step_voxels=0.6, evening=0.95)
+ENOUGH_STEPS = 6
+FAST = Plan(1_000_000, (24, 24), voxel_steps=4.5e6, step_voxels=0.8, evening=0.9)
+BEST = Plan(12_000_000, (40, 24, 20), voxel_steps=4.8e7, step_voxels=0.6, evening=0.95)
 
 
 def plan_for(effort: Refine) -> Plan:
@@ -214,7 +214,9 @@ class _Climb:
                 level = sight.level(reached)
             else:
                 level, before = _entered(sight, reached, before)
-            steps = self._plan.steps_on(number, level_pair.fixed.grid.voxel_count)
+            steps = self._plan.steps[number]
+            if not sight.contrasts_differ:  # else each look at the contrast needs its steps
+                steps = self._plan.steps_on(number, level_pair.fixed.grid.voxel_count)
             parts = sight.parts(steps)
             for part in range(parts):
                 if part > 0 and not self._is_cut_short:

@@ -277,9 +277,9 @@ def test_where_there_is_no_force_there_is_none_afterwards() -> None:
 
 def test_large_levels_get_fewer_steps_but_enough() -> None:
     plan = Plan(10**6, (40, 24), voxel_steps=6e6)
-    assert [plan.steps_on(0, n) for n in (1000, 200_000, 10**6)] == [40, 30, 8]
-    assert [plan.steps_on(1, n) for n in (1000, 400_000, 10**6)] == [24, 15, 8]
-    assert Plan(10**6, (5,), voxel_steps=6e6).steps_on(0, 10**6) == 5
+    assert [plan.steps_on(0, n) for n in (1000, 200_000, 10**6)] == [40, 30, 6]
+    assert [plan.steps_on(1, n) for n in (1000, 400_000, 10**6)] == [24, 15, 6]
+    assert Plan(10**6, (5,), voxel_steps=6e6).steps_on(0, 2 * 10**6) == 5
     assert plan_for(30.0).steps_on(2, 10**7) == BEST.steps[2]
 
 
