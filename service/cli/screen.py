@@ -45,7 +45,8 @@ def show_error(error: WarplineError, *, as_json: bool) -> None:
 
     where = f" ({error.field})" if error.field else ""
     console = stderr()
-    console.print(Text.assemble(("error ", "bold red"), (error.slug, "bold"), f"{where}: "), end="")
+    name = "" if type(error) is WarplineError else f" {error.slug}"  # the system's have no code
+    console.print(Text.assemble(("error", "bold red"), (name, "bold"), f"{where}: "), end="")
     console.print(Text(error.detail), soft_wrap=True)
     for fault in error.errors:
         if fault["detail"] == error.detail:

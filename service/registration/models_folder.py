@@ -4,8 +4,8 @@ Light until a model is loaded: the gateway lists models and reads cards from her
 """
 
 import json
+import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,9 +164,9 @@ class ModelFolder:
         self._resolve(f"{name}/{version}")
         table = self.aliases(name) | {alias: version}
         folder = self.root / name
-        with tempfile.NamedTemporaryFile("w", dir=folder, delete=False, encoding="utf-8") as file:
-            json.dump(table, file, indent=2, sort_keys=True)
-        Path(file.name).replace(folder / ALIASES)
+        part = folder / f".{ALIASES}-{os.getpid()}"  # with the rights that files here usually have
+        part.write_text(json.dumps(table, indent=2, sort_keys=True), "utf-8")
+        part.replace(folder / ALIASES)
 
     def versions(self, name: str) -> Sequence[str]:
         """Versions with a card, oldest first: numbers count as numbers."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from service.errors import InvalidRequestError, NoContrastError
+from service.errors import InvalidPairError, InvalidRequestError, NoContrastError
 from service.registration.fields import Affine
 from service.registration.files.affine_text import read_affine
 from service.registration.files.dicom.asking import Tick, untold
@@ -95,6 +95,7 @@ def read_pair(
         InvalidFileError: If a file cannot be read; `field` names its role.
         NoContrastError: If an image is constant.
         GridMismatchError: If labels or a mask lie elsewhere than their image.
+        InvalidPairError: If a mask marks nothing.
         PatientMismatchError: If DICOM images are of different patients, and that is not allowed.
     """
     _require_roles(files)
@@ -115,6 +116,12 @@ def read_pair(
     for role in LABEL_ROLES:
         if (labels := getattr(pair, role)) is not None:
             require_same_grid(labels, _image_of(pair, role), role)
+            if role.endswith("_mask") and not labels.data.any():
+                raise InvalidPairError(
+                    "The mask marks no voxel, so nothing could be matched. Send one that is above "
+                    "0 where its image counts, or none.",
+                    field=role,
+                )
     for role in POINT_ROLES:
         if (points := getattr(pair, role)) is not None:
             left = points.unmoved_in(_image_of(pair, role).grid)

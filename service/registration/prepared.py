@@ -55,11 +55,22 @@ class Resolutions:
 
 
 class PreparedFixed:
-    """A fixed image and its mask; see `prepare_fixed`."""
+    """A fixed image and its mask, to which many may be registered."""
 
     def __init__(
         self, image: Volume, mask: Volume | None, engine: Engine, options: RegisterOptions
     ) -> None:
+        """Nothing is computed yet.
+
+        Args:
+            image: Any grid and real type.
+            mask: On the image's grid; 1 where it counts.
+            engine: Whose model grid and intensities are used.
+            options: Of which `refine` says how finely the pair is looked at.
+
+        Raises:
+            InvalidPairError: If the model registers slices and the image is not one.
+        """
         self.image = tempered(image)
         self.mask = mask
         self.grid = image.grid
@@ -178,23 +189,6 @@ class PreparedPair:
         if field is None:
             return resample(moving, grid, affine=affine, fill=self.moving.air)
         return warp(moving, field, grid, affine=affine, fill=self.moving.air)
-
-
-def prepare_fixed(
-    image: Volume, mask: Volume | None, engine: Engine, options: RegisterOptions
-) -> PreparedFixed:
-    """A fixed image to which many are registered; each stage computes its share at first use.
-
-    Args:
-        image: Any grid and real type.
-        mask: On the image's grid; 1 where it counts.
-        engine: Whose model grid and intensities are used.
-        options: Of which `refine` says how finely the pair is looked at.
-
-    Raises:
-        InvalidPairError: If the model registers slices and the image is not one.
-    """
-    return PreparedFixed(image, mask, engine, options)
 
 
 def _placed(moving: Volume, initial: Affine) -> Volume:

@@ -23,8 +23,8 @@ class Products:
 
     `before` is the moving image where its header (or the caller's transform) puts it. `ddf` is the
     whole transform, affine included. `labels_before` are there to be compared with fixed labels.
-    `points` are the fixed points in moving space,
-    `points_in_fixed` the moving points in fixed space.
+    `points` are the fixed points in moving space, `points_in_fixed` the moving points in fixed
+    space.
     """
 
     affine: Affine

@@ -38,7 +38,7 @@ def regularity(field: DisplacementField, mask: Volume | None = None) -> Regulari
       inside out, over the volume of all voxels. It sees folds that central differences miss.
     - sdlogj: standard deviation of the determinant's logarithm, clipped to [1e-9, 1e9].
 
-    All are nan for an empty mask.
+    For an empty mask the fractions and sdlogj are nan, and the least determinant is infinite.
 
     Source: Liu et al., On finite difference Jacobian computation in deformable image registration,
         IJCV 2024, section 3.4 (ten finite differences for each voxel; the field goes on beyond the

@@ -11,7 +11,7 @@ from service.registration.fields import Affine, DisplacementField
 from service.registration.grid import Grid
 from service.registration.prepared import PreparedPair
 from service.registration.quality import Evidence, Verdict, judge
-from service.registration.regularity import max_displacement_mm, overlap_fraction, regularity
+from service.registration.regularity import overlap_fraction, regularity
 from service.registration.tracked import Motion, nearest_rigid, rotation_deg
 
 # A motion's lengths are of about this many places.
@@ -38,7 +38,7 @@ def judged(pair: PreparedPair, answer: Answer) -> Verdict:
         folding_fraction=shape.folding_fraction,
         non_diffeomorphic_volume=shape.non_diffeomorphic_volume,
         sdlogj=shape.sdlogj,
-        max_deformation_mm=max_displacement_mm(alignment.field),
+        max_deformation_mm=shape.longest_mm,
         field_of_view_mm=float(pair.fixed.grid.extent_mm.max()),
         affine_volume_change=float(np.linalg.det(alignment.affine.matrix[:3, :3])),
     )

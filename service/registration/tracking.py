@@ -20,7 +20,7 @@ from service.registration.engine import Engine
 from service.registration.following import Followed
 from service.registration.grid import Grid
 from service.registration.options import RegisterOptions
-from service.registration.prepared import PreparedFixed, PreparedMoving, PreparedPair, prepare_fixed
+from service.registration.prepared import PreparedFixed, PreparedMoving, PreparedPair
 from service.registration.progress import Watch, unwatched
 from service.registration.rehearsal import rehearsal_frames
 from service.registration.report import Stage
@@ -183,7 +183,7 @@ class Tracker:
         reference, engine, options = self._reference, self._engine, self._options
         if self._role == "fixed":
             if self._fixed is None:
-                self._fixed = prepare_fixed(reference.image, reference.mask, engine, options)
+                self._fixed = PreparedFixed(reference.image, reference.mask, engine, options)
             fixed = self._fixed
             moving = PreparedMoving(frame, None, fixed.resolutions, reference.initial)
             return PreparedPair(fixed, moving)

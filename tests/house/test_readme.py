@@ -12,7 +12,9 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     [
         ROOT / "README.md",
+        ROOT / "CHANGELOG.md",
         ROOT / "CONTRIBUTING.md",
+        ROOT / "benchmarks" / "README.md",
         *(ROOT / "deploy").rglob("*.md"),
         *(ROOT / "docs").rglob("*.md"),
         *(ROOT / "trainer" / "recipes").glob("*.md"),
@@ -48,6 +50,20 @@ def test_warpline_commands_and_options_exist(page):
         options = {name for parameter in command.params for name in parameter.opts}
         named = {word.split("=")[0] for word in words if word.startswith("--")}
         assert named - {"--help"} <= options, f"warpline {line}"
+
+
+@by_page()
+def test_modules_that_are_run_exist_with_their_options(page):
+    text = page.read_text("utf-8").replace("\\\n", " ")
+    for module, rest in re.findall(
+        r"python -m ((?:benchmarks|service|tests|trainer)[\w.]*)([^`\n|#]*)", text
+    ):
+        place = ROOT / module.replace(".", "/")
+        sources = [place.with_suffix(".py"), place / "__main__.py"]
+        code = next((source.read_text("utf-8") for source in sources if source.is_file()), None)
+        assert code is not None, f"python -m {module}"
+        for option in re.findall(r"--[a-z][a-z-]+", rest):
+            assert f'"{option}"' in code, f"python -m {module} {option}"
 
 
 @by_page()

@@ -12,7 +12,7 @@ from service.registration.grid import Grid
 from service.registration.models_folder import ModelFolder
 from service.registration.options import Initialise, RegisterOptions
 from service.registration.pair import Pair
-from service.registration.prepared import PreparedMoving, PreparedPair, prepare_fixed
+from service.registration.prepared import PreparedFixed, PreparedMoving, PreparedPair
 from service.registration.progress import StageClock
 from service.registration.volume import Volume
 from tests.phantoms import Scene
@@ -64,7 +64,7 @@ def test_an_affine_that_helps_nothing_is_left_out(
     image = picture(make_grid)
     grid = image.grid
     away = Volume(image.data, Grid(grid.shape, shift(away_mm[0]).matrix @ grid.affine))
-    fixed = prepare_fixed(image, None, engine, RegisterOptions())
+    fixed = PreparedFixed(image, None, engine, RegisterOptions())
     moving = PreparedMoving(away, None, fixed.resolutions, shift(away_mm[1]))
     with StageClock(lambda *_: None).stage("initialise") as stage:
         found = begun(PreparedPair(fixed, moving), how, stage)
@@ -106,7 +106,7 @@ def test_what_the_value_of_air_is_changes_nothing(
     options = RegisterOptions(initialise="none")
 
     def alike(air: float) -> tuple[float, float]:
-        fixed = prepare_fixed(
+        fixed = PreparedFixed(
             Volume(image.data + np.float32(air), image.grid), None, engine, options
         )
         there = Grid(image.grid.shape, shift(half).matrix @ image.grid.affine)

@@ -1,6 +1,7 @@
 """Models by name, version and alias; broken ones are refused with a sentence."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,16 @@ def test_production_moves_the_name_and_goes_back_by_the_same_call(root: Path) ->
         ("2", ()),
         ("10", ()),
     ]
+
+
+def test_aliases_can_be_read_by_whom_the_other_files_can_be_read(root: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        ModelFolder(root).set_alias("discrete", "2")
+    finally:
+        os.umask(before)
+    assert (root / "discrete" / "aliases.json").stat().st_mode & 0o777 == 0o644
+    assert not list((root / "discrete").glob(".aliases*"))
 
 
 def test_an_alias_needs_a_version_that_is_there(root: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a registration tells of what was sent, besides its figures."""
+"""What a registration says of what was sent, besides its figures; and what it refuses."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from service.errors import InvalidPairError
 from service.registration.fields import Affine
 from service.registration.files.affine_text import write_affine
 from service.registration.files.points_file import read_points, write_points
@@ -55,3 +56,14 @@ def test_points_outside_the_image_are_told_of_and_stay(
     again = {"ddf": out / "ddf.nii.gz", "fixed_points": files["fixed_points"]}
     told = warp_files(again, WarpOptions(), tmp_path / "again").warnings
     assert [warning for warning in told if warning.startswith("1 of 2 points")]
+
+
+@pytest.mark.parametrize("role", ["fixed_mask", "moving_mask"])
+def test_a_mask_that_marks_nothing_is_refused(
+    role: str, files: dict[str, Path], tmp_path: Path
+) -> None:
+    files[role] = tmp_path / "mask.nii"
+    write_volume(files[role], Volume(np.zeros(GRID.shape, np.uint8), GRID))
+    with pytest.raises(InvalidPairError, match="marks no voxel") as caught:
+        register_files(files, AS_THEY_LIE, tmp_path / "out", ModelFolder())
+    assert caught.value.field == role

@@ -14,7 +14,7 @@ from service.registration.grid import Grid
 from service.registration.models_folder import ModelFolder
 from service.registration.options import RegisterOptions
 from service.registration.pair import Pair
-from service.registration.prepared import PreparedMoving, PreparedPair, prepare_fixed
+from service.registration.prepared import PreparedFixed, PreparedMoving, PreparedPair
 from service.registration.progress import StageClock
 from service.registration.resample import warp
 from service.registration.tracked import Reference, Role, Tracked, Wanted
@@ -243,7 +243,7 @@ def test_a_watcher_that_raises_ends_the_step_and_the_next_one_goes_on(
 
 def test_many_to_one_gives_each_what_a_pair_alone_gives(reference: Volume, engine: Engine) -> None:
     mask = reference.with_data((reference.data > 50).astype(np.uint8))
-    fixed = prepare_fixed(reference, mask, engine, OPTIONS)
+    fixed = PreparedFixed(reference, mask, engine, OPTIONS)
     for amount in (0.5, 1.0):
         image = moved(reference, reference.grid, amount)[0]
         moving = PreparedMoving(image, mask, fixed.resolutions, Affine.identity())
