@@ -1,6 +1,6 @@
 """Failures planted in what is sent, as a wrong file would bring them: the pipeline is not told."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,10 +24,17 @@ Fault = Callable[[Sample, np.random.Generator, list[Sample]], Sample | None]
 AXES = {"left-right": 0, "front-back": 1, "head-foot": 2}
 
 
-def planted(sample: Sample, seed: int, others: list[Sample]) -> Iterator[Planted]:
-    """The sample with each failure that it can have; chosen at random where there is a choice."""
+def planted(
+    sample: Sample, seed: int, others: list[Sample], kinds: Container[str] | None = None
+) -> Iterator[Planted]:
+    """The sample with each failure that it can have; chosen at random where there is a choice.
+
+    `kinds` names those that are wanted; without it all are.
+    """
     for number, (name, fault) in enumerate(FAULTS.items()):
         kind, _, how = name.partition(": ")
+        if kinds is not None and kind not in kinds:
+            continue
         found = fault(sample, np.random.default_rng((seed, number)), others)
         if found is not None:
             yield Planted(kind, how, found)

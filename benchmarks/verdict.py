@@ -1,7 +1,7 @@
 """How often the verdict finds a planted failure, and how often it warns of a good pair.
 
     python -m benchmarks.verdict --data FOLDER [--sets brain lung] [--pairs 2] [--voxels 120000]
-    python -m benchmarks.verdict --data FOLDER --stage affine
+    python -m benchmarks.verdict --data FOLDER --stage affine [--kinds flipped]
     python -m benchmarks.verdict --records FILE
 
 Each pair of the shared sets is registered as it is, as a known motion of its fixed image, and with
@@ -20,7 +20,7 @@ import argparse
 import json
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -90,14 +90,16 @@ def coarser(sample: Sample, voxels: int) -> Sample:
     return replace(sample, pair=Pair(fixed, moving, *maps))
 
 
-def tasks(sample: Sample, number: int, others: list[Sample]) -> Iterator[tuple[str, str, Sample]]:
-    """Kind, how, and the pair: the good ones, then every failure."""
+def tasks(
+    sample: Sample, number: int, others: list[Sample], kinds: Container[str] | None = None
+) -> Iterator[tuple[str, str, Sample]]:
+    """Kind, how, and the pair: the good ones, then every failure of the kinds that are named."""
     bare = replace(sample, pair=Pair(sample.pair.fixed, sample.pair.moving))
     yield GOOD, "real, images only", bare
     if sample.pair.fixed_labels is not None:
         yield GOOD, "real, with labels", sample
     yield GOOD, "known motion", known_motion(sample, number)
-    for found in planted(sample, number, others):
+    for found in planted(sample, number, others, kinds):
         pair = found.sample.pair
         if found.kind != LABELS:
             pair = Pair(pair.fixed, pair.moving)
@@ -135,7 +137,7 @@ def run(chosen: argparse.Namespace) -> Iterator[Record]:
     found = [coarser(sample, chosen.voxels) for sample in samples(chosen.data)]
     engine = ModelFolder().load(RegisterOptions().model)
     for number, sample in _in_turns(found, chosen):
-        for kind, how, task in tasks(sample, number, found):
+        for kind, how, task in tasks(sample, number, found, chosen.kinds):
             told, refused = None, None
             try:
                 is_whole = chosen.stage == "whole"
@@ -212,6 +214,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*")
     parser.add_argument("--pairs", type=int, default=100, help="of each set at most")
     parser.add_argument("--stage", choices=["whole", "affine"], default="whole")
+    parser.add_argument("--kinds", nargs="*", help="only these failures; good pairs always")
     parser.add_argument("--voxels", type=int, default=10**9)
     parser.add_argument("--keep", type=Path, help="write the records here as they come")
     parser.add_argument("--records", type=Path, nargs="*", help="judge these instead of running")
