@@ -1,6 +1,7 @@
 """Where the fixed image's points lie in the moving one: initialise, predict, refine."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -104,9 +105,11 @@ def align_prepared(
     warnings: list[str],
 ) -> Alignment:
     """As `align`, of images of which one may have been made ready before."""
-    with clock.stage("initialise") as stage:
-        start = begun(pair, chosen(options, engine), stage)
     plan = None if options.refine == "none" else plan_for(options.refine)
+    with clock.stage("initialise") as stage, ThreadPoolExecutor(1) as background:
+        if plan is not None:  # the search leaves a core idle half of the time
+            background.submit(pair.make_levels)
+        start = begun(pair, chosen(options, engine), stage)
     with clock.stage("predict") as stage:
         found, plan = predicted_if_needed(pair, start, Wanted(engine, plan), stage, warnings)
     if plan is None or engine.card.output.kind == "warped_label":

@@ -149,6 +149,7 @@ class Level:
         self._masked_fixed = self._fixed * self._mask
         self._counted = max(1.0, float(self._mask.sum(dtype=np.float64)))
         self._warped = np.empty_like(self._fixed)
+        self._similarity: float | None = None
 
     @property
     def field(self) -> LatticeField:
@@ -158,6 +159,12 @@ class Level:
 
     def similarity(self) -> float:
         """LNCC of the pair under the field as it stands, in [0, 1]; 0 where nothing overlaps."""
+        if self._similarity is None:
+            self._similarity = self._measured()
+        return self._similarity
+
+    def _measured(self) -> float:
+        """The similarity; what a step needs of it stays in the buffers."""
         totals = np.zeros(self._fixed.shape[0], np.float32)
         place = (self._nk, self._offset, self._outer)
         fixed = (self._masked_fixed, self._mask)
@@ -170,8 +177,8 @@ class Level:
         own = self._field
         self._field = field.on(self._padded).reshape(own.shape)
         self._field /= self._spacing[:, None, None]
-        similarity = self.similarity()
-        self._field = own
+        similarity = self._measured()
+        self._field, self._similarity = own, None  # the buffers are of the other field
         return similarity
 
     def step(self, step_mm: float) -> float:
@@ -196,6 +203,7 @@ class Level:
             kernels.smooth_field(self._first, self._field_taps, self._field)
             evenness.growth(self._field, self._nk, self._warped)
             evenness.even_out(self._warped, self._even_shares, self._nk, self._field)
+        self._similarity = None
         return similarity
 
 

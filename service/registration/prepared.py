@@ -176,6 +176,10 @@ class PreparedPair:
         """As the network sees the pair, but for the transform."""
         return Seen(self.fixed.resolutions.network, self.fixed.shown, self.moving.seen)
 
+    def make_levels(self) -> None:
+        """Have both images ready as refinement sees them; what fails here fails again there."""
+        _ = self.fixed.levels, self.moving.levels
+
     def similarity(self, affine: Affine, field: DisplacementField | None = None) -> float:
         """Local correlation under a transform, on coarse copies; nan where nothing can be said."""
         return self.fixed.windows.lncc(self._warped(affine, field))

@@ -126,8 +126,9 @@ def refine(
     """Improve u so that moving(A(x + u(x))) matches fixed(x).
 
     Each level climbs the mean squared local correlation of windows of five voxels; the force is
-    smoothed, scaled to the largest displacement of the plan, composed with the field, and the
-    field smoothed and the growth of volumes evened out. Correlation squared is blind to contrast
+    smoothed, compressed (its lengths to the power 3/4), scaled to the largest displacement of the
+    plan, composed with the field, and the field smoothed and the growth of volumes evened out.
+    Correlation squared is blind to contrast
     inversion; where contrasts differ in another way, one image is seen in the other's contrast,
     which is learned again as the climb goes on (`sight`, `contrast`).
 
