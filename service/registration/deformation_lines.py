@@ -1,5 +1,7 @@
 """The deformed grid as SVG lines."""
 
+from functools import lru_cache
+
 import numpy as np
 from jaxtyping import Float
 
@@ -50,4 +52,10 @@ def _path(xs: np.ndarray, ys: np.ndarray) -> str:
     tenths = np.rint(np.stack([xs, ys], axis=1) * 10).astype(np.int64)
     steps = np.diff(tenths, axis=0)
     start = f"M{tenths[0, 0] / 10:g} {tenths[0, 1] / 10:g}l"
-    return start + " ".join(f"{dx / 10:g} {dy / 10:g}" for dx, dy in steps.tolist())
+    return start + " ".join(map(_as_pixels, steps.ravel().tolist()))
+
+
+@lru_cache(maxsize=1 << 14)
+def _as_pixels(tenths: int) -> str:
+    """So many tenths of a pixel; steps are short, so the same few texts come back."""
+    return f"{tenths / 10:g}"
