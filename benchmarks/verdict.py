@@ -31,6 +31,7 @@ from benchmarks.verdict_pairs import Sample, known_motion, samples
 from service.errors import WarplineError
 from service.registration.alignment import align
 from service.registration.engine import Engine
+from service.registration.evidence import Evidence
 from service.registration.initialise import initialise
 from service.registration.measure import evidence, measure
 from service.registration.models_folder import ModelFolder
@@ -40,7 +41,7 @@ from service.registration.plausibility import plausibility
 from service.registration.prepared import COMPARED_VOXELS
 from service.registration.products import produce
 from service.registration.progress import StageClock, unwatched
-from service.registration.quality import Evidence, judge
+from service.registration.quality import judge
 from service.registration.regularity import regularity
 from service.registration.resample import downsample, resample
 from service.registration.volume import Volume

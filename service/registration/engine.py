@@ -37,8 +37,6 @@ from service.registration.providers import PROVIDER_NAMES, PROVIDER_SETTINGS, re
 from service.registration.resample import integrate, resample
 from service.registration.volume import Volume, as_label_map
 
-__all__ = ["Engine", "choose_provider", "model_grid", "output_grid", "require_provider"]
-
 # A matrix that shrinks volumes below this, or mirrors, aligns nothing.
 LEAST_DETERMINANT = 1e-3
 # A voxel belongs to a label from this probability on.

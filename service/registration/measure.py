@@ -6,6 +6,7 @@ from dataclasses import fields
 import numpy as np
 
 from service.registration.alignment import Alignment
+from service.registration.evidence import Evidence
 from service.registration.fields import Affine
 from service.registration.label_metrics import dice, hd95_mm, label_volume_change
 from service.registration.metrics import lncc, ncc, nmi, tre_mm
@@ -15,7 +16,6 @@ from service.registration.points import WorldPoints
 from service.registration.prepared import COMPARED_VOXELS
 from service.registration.products import Products
 from service.registration.progress import Watch
-from service.registration.quality import Evidence
 from service.registration.regularity import (
     Regularity,
     inverse_consistency_mm,

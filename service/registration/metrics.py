@@ -1,4 +1,4 @@
-"""How alike two volumes or point sets are. Measures of labels and fields are gathered here too."""
+"""How alike two volumes or two lists of points are; see also `label_metrics`, `regularity`."""
 
 import math
 
@@ -7,43 +7,9 @@ from jaxtyping import Bool, Float64
 
 from service.errors import BadPointsError
 from service.registration.kernels import measures
-from service.registration.label_metrics import dice, hd95_mm, label_volume_change
 from service.registration.points import WorldPoints
-from service.registration.regularity import (
-    Regularity,
-    displacement_percentile_mm,
-    folding_fraction,
-    inverse_consistency_mm,
-    jacobian_determinant,
-    max_displacement_mm,
-    non_diffeomorphic_volume,
-    overlap_fraction,
-    regularity,
-    sdlogj,
-)
 from service.registration.smoothing import box_mean
 from service.registration.volume import Volume, require_same_grid
-
-__all__ = [
-    "Regularity",
-    "Windows",
-    "dice",
-    "displacement_percentile_mm",
-    "folding_fraction",
-    "hd95_mm",
-    "inverse_consistency_mm",
-    "jacobian_determinant",
-    "label_volume_change",
-    "lncc",
-    "max_displacement_mm",
-    "ncc",
-    "nmi",
-    "non_diffeomorphic_volume",
-    "overlap_fraction",
-    "regularity",
-    "sdlogj",
-    "tre_mm",
-]
 
 # A window of less variance than this share of the whole image's has no structure to compare.
 _FLAT_WINDOW = 1e-4

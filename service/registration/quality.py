@@ -13,8 +13,6 @@ from typing import Literal
 from service.registration.evidence import Evidence, Finding, Level
 from service.registration.suspicions import SUSPICIONS
 
-__all__ = ["ADVICE", "Evidence", "Finding", "Verdict", "judge"]
-
 Status = Literal["pass", "warn", "fail"]
 
 # Similarity that drops by less than this share is what interpolation costs a pair that was aligned

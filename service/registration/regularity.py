@@ -65,37 +65,10 @@ def regularity(field: DisplacementField, mask: Volume | None = None) -> Regulari
     )
 
 
-def jacobian_determinant(field: DisplacementField) -> Volume:
-    """det(I + du/dx) by central differences; see `regularity`."""
-    return regularity(field).determinants
-
-
-def folding_fraction(field: DisplacementField, mask: Volume | None = None) -> float:
-    """Share of voxels whose determinant, by central differences, is not positive."""
-    return regularity(field, mask).folding_fraction
-
-
-def non_diffeomorphic_volume(field: DisplacementField, mask: Volume | None = None) -> float:
-    """Share of the volume that is turned inside out; see `regularity`."""
-    return regularity(field, mask).non_diffeomorphic_volume
-
-
-def sdlogj(field: DisplacementField, mask: Volume | None = None) -> float:
-    """Standard deviation of the logarithm of the determinant; see `regularity`."""
-    return regularity(field, mask).sdlogj
-
-
-def displacement_percentile_mm(field: DisplacementField, percentile: float) -> float:
-    """The length that this percentage of the displacements does not exceed; 100 for the largest."""
-    squared = np.einsum("ijkc,ijkc->ijk", field.vectors_mm, field.vectors_mm)
-    if percentile >= 100:
-        return float(np.sqrt(squared.max()))
-    return float(np.sqrt(np.percentile(squared, percentile, method="inverted_cdf")))
-
-
 def max_displacement_mm(field: DisplacementField) -> float:
     """The length of the longest displacement."""
-    return displacement_percentile_mm(field, 100)
+    squared = np.einsum("ijkc,ijkc->ijk", field.vectors_mm, field.vectors_mm)
+    return float(np.sqrt(squared.max()))
 
 
 def _sampled(field: DisplacementField) -> tuple[np.ndarray, np.ndarray]:

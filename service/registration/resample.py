@@ -20,21 +20,6 @@ from service.registration.options import Interpolation, LabelInterpolation
 from service.registration.smoothing import antialias_sigma, shrink, smooth
 from service.registration.volume import Volume, as_label_map
 
-__all__ = [
-    "Inverse",
-    "compose",
-    "compose_affine",
-    "downsample",
-    "integrate",
-    "invert",
-    "invert_transform",
-    "resample",
-    "resample_field",
-    "smooth",
-    "warp",
-    "warp_labels",
-]
-
 _NO_FIELD = np.zeros((1, 1, 1, 3), dtype=np.float32)
 
 # An inverse is solved for on every eighth voxel first, as long as there are many.

@@ -7,10 +7,11 @@ import numpy as np
 from service.registration.alignment import Alignment
 from service.registration.answering import Answer
 from service.registration.carried import to_moving
+from service.registration.evidence import Evidence
 from service.registration.fields import Affine, DisplacementField
 from service.registration.grid import Grid
 from service.registration.prepared import PreparedPair
-from service.registration.quality import Evidence, Verdict, judge
+from service.registration.quality import Verdict, judge
 from service.registration.regularity import overlap_fraction, regularity
 from service.registration.tracked import Motion, nearest_rigid, rotation_deg
 

@@ -14,7 +14,8 @@ from service.registration.files.limits import Limits
 from service.registration.files.points_file import read_points
 from service.registration.files.volume_file import read_label_map, read_volume
 from service.registration.initialise import initialise
-from service.registration.metrics import dice, hd95_mm, tre_mm
+from service.registration.label_metrics import dice, hd95_mm
+from service.registration.metrics import tre_mm
 from service.registration.options import InitialiseChoice, Interpolation
 from service.registration.report import Report
 from service.registration.resample import resample, warp_labels

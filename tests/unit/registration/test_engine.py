@@ -18,15 +18,11 @@ from service.registration.card import (
     OutputTensor,
     Training,
 )
-from service.registration.engine import (
-    Engine,
-    choose_provider,
-    model_grid,
-    output_grid,
-    require_provider,
-)
+from service.registration.engine import Engine, choose_provider
 from service.registration.fields import Affine
 from service.registration.grid import Grid
+from service.registration.model_grid import model_grid, output_grid
+from service.registration.providers import require_provider
 from service.registration.volume import Volume
 
 onnx = pytest.importorskip("onnx")

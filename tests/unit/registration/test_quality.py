@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.registration.quality import ADVICE, Evidence, judge
+from service.registration.evidence import Evidence
+from service.registration.quality import ADVICE, judge
 
 ROOT = Path(__file__).parents[3]
 

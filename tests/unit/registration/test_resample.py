@@ -21,10 +21,10 @@ from service.registration.resample import (
     invert_transform,
     resample,
     resample_field,
-    smooth,
     warp,
     warp_labels,
 )
+from service.registration.smoothing import smooth
 from service.registration.volume import Volume
 
 INTERPOLATIONS = ("nearest", "linear", "cubic")
