@@ -94,7 +94,12 @@ def _grid_faults(config: TrainConfig) -> Iterator[Fault]:
                 f"This network takes sizes that are multiples of {multiple}; {size} is not one. "
                 f"Take {-(-size // multiple) * multiple}.",
             )
-    scales = [s for loss in config.losses.label for s in loss.scales]
+    voxel_mm = config.data.grid.spacing_mm
+    scales = [
+        scale / (voxel_mm if loss.scale_unit == "mm" else 1.0)
+        for loss in config.losses.label
+        for scale in loss.scales
+    ]
     if shape and scales and max(scales) > min(shape):
         yield "/losses/label", f"A scale of {max(scales):g} voxels is larger than the model grid."
 

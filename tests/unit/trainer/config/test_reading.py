@@ -45,6 +45,18 @@ def test_options_of_another_kind_do_not_stay_behind():
     assert merged["network"] == {"kind": "globalnet"}
 
 
+def test_scales_in_millimetres_are_held_against_the_grids_millimetres():
+    grid = {"data": {"grid": {"shape": [32, 32, 32], "spacing_mm": 2.0}}}
+
+    def scaled(unit, scale):
+        loss = {"kind": "dice", "scales": [0, scale], "scale_unit": unit}
+        return merge(merge(SMALL, grid), {"losses": {"label": [loss]}})
+
+    assert parse_config(scaled("mm", 40)).losses.label[0].scales == (0, 40)
+    assert list(_faults(scaled("mm", 80))) == ["/losses/label"]
+    assert list(_faults(scaled("voxel", 40))) == ["/losses/label"]
+
+
 def test_a_configuration_survives_its_own_yaml(tmp_path):
     config = parse_config(SMALL)
     again = read_config([_write(tmp_path / "c.yaml", config.model_dump(mode="json"))])
