@@ -132,7 +132,7 @@ class PostgresServer:
         return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", *program]
 
 
-def _postgres_binaries() -> Path | None:
+def postgres_binaries() -> Path | None:
     """Debian keeps them out of the PATH."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if found:
@@ -161,7 +161,7 @@ def redis_server(
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    binaries = _postgres_binaries()
+    binaries = postgres_binaries()
     if binaries is None:
         missing("PostgreSQL")
     # Not in pytest's own folder, which other users than this one may not enter.

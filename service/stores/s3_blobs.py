@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from obstore.store import S3Config
 
 CHUNK = 1 << 20
-# One request, which S3 can make conditional; larger objects go in parts, which it cannot.
-LARGEST_SINGLE_PUT = 256 << 20
+# One request, which S3 can make conditional, and whose bytes are in memory; larger objects go in
+# parts, which it cannot, a few at a time.
+LARGEST_SINGLE_PUT = 128 << 20
+PART_BYTES, PARTS_AT_A_TIME = 8 << 20, 2
 
 MEDIA_TYPES = {
     ".gz": "application/gzip",
@@ -64,9 +66,19 @@ class S3BlobStore:
             with _mapped(source) as data:
                 self._put(key, data)
             return
-        self._refuse_taken(key)
+        if self.size(key) is not None:
+            with _mapped(source) as data:
+                self._require_same(key, data)
+            return
         with _translated():
-            obstore.put(self._store, checked_key(key), source, attributes=_attributes(key))
+            obstore.put(
+                self._store,
+                checked_key(key),
+                source,
+                attributes=_attributes(key),
+                chunk_size=PART_BYTES,
+                max_concurrency=PARTS_AT_A_TIME,
+            )
 
     def take_file(self, key: str, source: Path) -> None:
         self.put_file(key, source)
@@ -90,12 +102,14 @@ class S3BlobStore:
                     use_multipart=False,
                 )
         except AlreadyExistsError as error:
-            if self._sha256(key) != hashlib.sha256(data).digest():
-                raise ConflictError("An object is written once.") from error
+            self._require_same(key, data, error)
 
-    def _refuse_taken(self, key: str) -> None:
-        if self.size(key) is not None:
-            raise ConflictError("An object is written once.")
+    def _require_same(
+        self, key: str, data: "bytes | mmap.mmap", cause: Exception | None = None
+    ) -> None:
+        """Refuse other bytes; the same may be written again, for the answer may have been lost."""
+        if self._sha256(key) != hashlib.sha256(data).digest():
+            raise ConflictError("An object is written once.") from cause
 
     def _sha256(self, key: str) -> bytes:
         digest = hashlib.sha256()

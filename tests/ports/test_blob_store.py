@@ -16,6 +16,7 @@ from service.errors import (
     StorageFullError,
 )
 from service.jobs.ports import BlobStore
+from service.stores import s3_blobs
 from service.stores.local_blobs import LocalBlobStore
 from service.stores.memory_files import MemoryBlobStore
 from service.stores.s3_blobs import Bucket, S3BlobStore
@@ -254,6 +255,22 @@ def test_a_file_is_taken_as_it_is(blobs: BlobStore, tmp_path: Path) -> None:
     source.write_bytes(b"other")
     with pytest.raises(ConflictError):
         blobs.take_file(KEY, source)
+
+
+@pytest.mark.servers
+def test_a_large_object_goes_in_parts_and_is_written_once(
+    s3_server: CephS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_blobs, "LARGEST_SINGLE_PUT", 1 << 20)
+    blobs = s3_store(s3_server)
+    large = os.urandom(2 * s3_blobs.PART_BYTES + 12_345)
+    (tmp_path / "source").write_bytes(large)
+    blobs.put_file(KEY, tmp_path / "source")
+    blobs.put_file(KEY, tmp_path / "source")
+    assert blobs.get_bytes(KEY) == large
+    (tmp_path / "source").write_bytes(large[::-1])
+    with pytest.raises(ConflictError):
+        blobs.put_file(KEY, tmp_path / "source")
 
 
 def test_a_file_is_shared_while_it_grows_or_not_at_all(blobs: BlobStore, tmp_path: Path) -> None:
