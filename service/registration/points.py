@@ -9,6 +9,8 @@ from jaxtyping import Float64
 from service.errors import BadPointsError
 from service.registration.grid import Grid
 
+MOST_POINTS = 1_000_000  # of one file
+
 Positions = Float64[np.ndarray, "n 3"]
 
 

@@ -5,9 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
 
+from service.errors import BadPointsError
+from service.registration.files.dicom import marks
 from service.registration.files.dicom.contours import read_contours
+from service.registration.files.dicom.marks import read_marks
 from service.registration.files.dicom.reading import find_volumes, grid_of
+from service.registration.files.dicom.segments import read_segments
 from service.registration.files.dicom.source import read_dicom, read_dicom_labels
 from service.registration.files.limits import Limits
 from service.registration.grid import Grid
@@ -74,6 +81,32 @@ def test_overlapping_segments_are_told(shared_data):
     assert "overlap in 3134 voxels" in warnings[0]
 
 
+def test_a_voxel_between_two_planes_of_one_segment_is_no_overlap():
+    planes = Dataset()
+    planes.file_meta = FileMetaDataset()
+    planes.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    planes.SamplesPerPixel, planes.PhotometricInterpretation = 1, "MONOCHROME2"
+    planes.BitsAllocated = planes.BitsStored = 8
+    planes.HighBit, planes.PixelRepresentation = 7, 0
+    planes.Rows = planes.Columns = 4
+    planes.NumberOfFrames, planes.PixelData = 2, bytes([1]) * 32
+    planes.PerFrameFunctionalGroupsSequence = [_plane_of_segment(3, z_mm) for z_mm in (0, 2)]
+    labels = read_segments(planes, Grid((4, 4, 4), np.diag([-1.0, -1, 1, 1])), warnings := [])
+    assert warnings == []
+    np.testing.assert_array_equal(labels, np.full((4, 4, 4), 3))
+
+
+def _plane_of_segment(segment, z_mm):
+    groups, place, turned, measures, named = (Dataset() for _ in range(5))
+    place.ImagePositionPatient = [0, 0, z_mm]
+    turned.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    measures.PixelSpacing, measures.SliceThickness = [1, 1], 2
+    named.ReferencedSegmentNumber = segment
+    groups.PlanePositionSequence, groups.PlaneOrientationSequence = [place], [turned]
+    groups.PixelMeasuresSequence, groups.SegmentIdentificationSequence = [measures], [named]
+    return groups
+
+
 @pytest.mark.real_data
 def test_contours_have_the_volume_that_the_benchmark_publishes(shared_data):
     """IBSI 1 gives the phantom's GTV 358,000 mm3 by counting voxels, mesh 357,000."""
@@ -85,8 +118,6 @@ def test_contours_have_the_volume_that_the_benchmark_publishes(shared_data):
 
 
 def test_a_contour_within_a_contour_is_a_hole():
-    from pydicom import Dataset
-
     def square(low, high):
         contour = Dataset()
         contour.ContourGeometricType = "CLOSED_PLANAR"
@@ -107,9 +138,17 @@ def test_a_contour_within_a_contour_is_a_hole():
 
 @pytest.mark.real_data
 def test_a_report_without_points_says_so(shared_data):
-    from service.errors import BadPointsError
-    from service.registration.files.dicom.marks import read_marks
-
     report = read_back(shared_data / "dicom_seg_sr" / "pydicom" / "reportsi.dcm")
     with pytest.raises(BadPointsError):
+        read_marks(report)
+
+
+def test_a_report_of_too_many_points_says_so(monkeypatch):
+    point = Dataset()
+    point.ValueType, point.GraphicType, point.GraphicData = "SCOORD3D", "POINT", [1.0, 2.0, 3.0]
+    report = Dataset()
+    report.ContentSequence = [point, point, point]
+    assert read_marks(report).tolist() == [[-1.0, -2.0, 3.0]] * 3
+    monkeypatch.setattr(marks, "MOST_POINTS", 2)
+    with pytest.raises(BadPointsError, match="marks 3 points"):
         read_marks(report)

@@ -14,7 +14,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from pydicom import Dataset, Sequence, dcmread
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
-from service.registration.files.dicom.reading import find_volumes, read_stack
+from service.errors import SeriesNotFoundError
+from service.registration.files.dicom.reading import chosen, find_volumes, read_stack
 from service.registration.files.limits import Limits
 from tests.conftest import DIRECTIONS
 from tests.dicom_malformed_series import SLICES, enhanced, frame
@@ -201,9 +202,11 @@ def inside(volume):
 
 @pytest.mark.parametrize("directions", ["LPS", "oblique"])
 @pytest.mark.parametrize("degrees", [-25.0, 3.0, 15.0, 30.0])
-def test_a_tilted_gantry(tmp_path, directions, degrees):
+@pytest.mark.parametrize("rounding_mm", [0.0, 1e-7, -1e-7])
+def test_a_tilted_gantry(tmp_path, directions, degrees, rounding_mm):
     shift = np.tan(np.radians(degrees)) * 2.0
-    sampled(tmp_path / "s", [(0, shift * k, 2.0 * k) for k in range(12)], directions)
+    places = [(rounding_mm * (k % 2), shift * k, 2.0 * k) for k in range(12)]
+    sampled(tmp_path / "s", places, directions)
     volume, _, warnings = read(tmp_path / "s")
     assert "tilted" in warnings[0]
     index, world = inside(volume)
@@ -337,3 +340,25 @@ def test_classic_volumes_are_told_apart(tmp_path, by):
     assert len(found.stacks) == 4
     means = {round(float(read(tmp_path / "s", n)[0].data.mean() - data.mean())) for n in range(4)}
     assert means == {0, 10, 20, 30}
+
+
+def test_classic_volumes_are_in_the_order_of_their_times(tmp_path):
+    data = noise("int16", 0, 3000)[:, :, :4]
+    affine = affine_of(DIRECTIONS["oblique"], SPACING_MM, ORIGIN_MM)
+    for n, trigger_ms in enumerate((-10, -2, 5, 2_000_000)):
+
+        def change(one, k, n=n, trigger_ms=trigger_ms):
+            one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = f"1.2.{n + 1}.{k + 1}"
+            one.TriggerTime = trigger_ms
+
+        write_series(tmp_path / "s" / str(n), data + 10 * n, affine, modality="MR", change=change)
+    means = [round(float(read(tmp_path / "s", n)[0].data.mean() - data.mean())) for n in range(4)]
+    assert means == [0, 10, 20, 30]
+
+
+@pytest.mark.parametrize("series", ["0", "3", "\N{SUPERSCRIPT TWO}", "9.9"])
+def test_a_volume_that_is_not_there_is_said_not_to_be(tmp_path, series):
+    affine = affine_of(DIRECTIONS["LPS"], SPACING_MM, ORIGIN_MM)
+    write_series(tmp_path / "s", noise("int16", 0, 3000)[:, :, :4], affine)
+    with pytest.raises(SeriesNotFoundError):
+        chosen(find_volumes(sorted((tmp_path / "s").iterdir())), series)

@@ -18,13 +18,12 @@ from service.registration.files.dicom.source import is_dicom_source, read_dicom_
 from service.registration.files.header import faults_of
 from service.registration.files.limits import Limits
 from service.registration.files.text import decoded, numbers, read_start
-from service.registration.points import WorldPoints
+from service.registration.points import MOST_POINTS, WorldPoints
 
 Frame = Literal["ras", "lps"]
 
 OUR_COLUMNS, BARE_COLUMNS = ("x_mm", "y_mm", "z_mm"), ("x", "y", "z")
 NAME_COLUMNS = ("id", "label", "name")
-MOST_POINTS = 1_000_000
 FCSV_START = "# Markups fiducial file"
 FCSV_FRAMES: dict[str, Frame] = {"ras": "ras", "0": "ras", "lps": "lps", "1": "lps"}
 TO_RAS = {"ras": np.array([1.0, 1.0, 1.0]), "lps": np.array([-1.0, -1.0, 1.0])}

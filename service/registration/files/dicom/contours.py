@@ -48,10 +48,7 @@ def read_contours(dataset: Any, grid: Grid, warnings: list[str]) -> np.ndarray:
     for label, item in enumerate(items, start=1):
         planes: dict[int, np.ndarray] = {}
         for contour in item.get("ContourSequence") or []:
-            if str(contour.get("ContourGeometricType", "")) not in (
-                "CLOSED_PLANAR",
-                "CLOSEDPLANAR_XOR",
-            ):
+            if str(contour.get("ContourGeometricType", "")) not in CLOSED:
                 other += 1
                 continue
             k, polygon = _in_slice(contour, grid)

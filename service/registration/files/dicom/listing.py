@@ -34,7 +34,7 @@ def chosen(stacks: Sequence[Stack], headers: Sequence[Any], series: str | None) 
         if len(stacks) == 1:
             return stacks[0]
         raise _ambiguous(stacks, headers)
-    if series.isdigit() and 1 <= int(series) <= len(stacks):
+    if series.isdecimal() and 1 <= int(series) <= len(stacks):
         return stacks[int(series) - 1]
     of_series = [stack for stack in stacks if is_chosen(stack.first.kind.series, series)]
     if len(of_series) == 1:

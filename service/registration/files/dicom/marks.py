@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from service.errors import BadPointsError
+from service.registration.points import MOST_POINTS
 
-MOST_POINTS = 100_000
 MOST_DEPTH = 16
 POINTS = ("POINT", "MULTIPOINT", "FIDUCIAL")
 
@@ -24,12 +24,16 @@ def read_marks(dataset: Any) -> np.ndarray:
     """World points (n, 3), RAS mm.
 
     Raises:
-        BadPointsError: If there are none, or they are not finite.
+        BadPointsError: If there are none or too many, or they are not finite.
     """
     points = [point for item in _items(dataset, 0) for point in _points(item)]
     if not points:
         raise BadPointsError("The structured report marks no points in space (SCOORD3D, POINT).")
-    found = np.array(points[:MOST_POINTS], float) * (-1, -1, 1)
+    if len(points) > MOST_POINTS:
+        raise BadPointsError(
+            f"The structured report marks {len(points)} points; up to {MOST_POINTS} can be moved."
+        )
+    found = np.array(points, float) * (-1, -1, 1)
     if not np.isfinite(found).all():
         raise BadPointsError("The structured report marks a point that is not finite.")
     return found

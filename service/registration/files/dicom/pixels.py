@@ -19,7 +19,7 @@ from pydicom.pixels.utils import pixel_array
 from service.errors import CorruptFileError
 from service.registration.files.dicom.frames import Frame, PixelFormat
 from service.registration.files.dicom.parsing import parsing
-from service.registration.files.dicom.spacing import Layout
+from service.registration.files.dicom.spacing import SAME_VOX, Layout
 from service.registration.files.dicom.stacks import Stack
 from service.registration.files.dicom.syntaxes import decoder_of
 
@@ -118,23 +118,19 @@ def _rescaled(plane: np.ndarray, frame: Frame, dtype: np.dtype[Any]) -> np.ndarr
 
 def _straightened(values: np.ndarray, layout: Layout) -> np.ndarray:
     """Each slice moved within its plane, linearly; beyond its edges its volume's least value."""
-    columns, rows, count = values.shape[0], values.shape[1], values.shape[2]
+    count = values.shape[2]
     out = np.full((*layout.shape[:2], count), values.min(), values.dtype, order="F")
     for n in range(count):
-        (left, top), (part_i, part_j) = (
-            np.floor(layout.shifts_vox[n] + 1e-9).astype(int),
-            layout.shifts_vox[n] - np.floor(layout.shifts_vox[n] + 1e-9),
-        )
-        plane = _moved(_moved(values[:, :, n], part_i, 0), part_j, 1)
-        out[left : left + columns + (part_i > 1e-6), top : top + rows + (part_j > 1e-6), n] = _as(
-            plane, values.dtype
-        )
+        whole = np.floor(layout.shifts_vox[n] + SAME_VOX)
+        (left, top), (part_i, part_j) = whole.astype(int), layout.shifts_vox[n] - whole
+        plane = _as(_moved(_moved(values[:, :, n], part_i, 0), part_j, 1), values.dtype)
+        out[left : left + plane.shape[0], top : top + plane.shape[1], n] = plane
     return out
 
 
 def _moved(plane: np.ndarray, part: float, axis: int) -> np.ndarray:
     """The plane moved by a part of a voxel along an axis, one voxel longer."""
-    if part <= 1e-6:
+    if part <= SAME_VOX:
         return plane
     before = np.pad(plane, [(1, 0) if n == axis else (0, 0) for n in (0, 1)], mode="edge")
     after = np.pad(plane, [(0, 1) if n == axis else (0, 0) for n in (0, 1)], mode="edge")

@@ -20,7 +20,6 @@ from service.registration.grid import Grid
 
 CLASSES = {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"}
 MOST_SEGMENT = 65535
-PARALLEL = 1 - 1e-5
 
 
 def is_segmentation(dataset: Any) -> bool:
@@ -50,9 +49,9 @@ def read_segments(dataset: Any, grid: Grid, warnings: list[str]) -> np.ndarray:
             continue
         met += 1
         inside = found > 0
-        part = labels[where]
-        overlapping += int((part[inside] > 0).sum())
-        part[inside] = found[inside] if label is None else np.uint16(label)
+        part, new = labels[where], found if label is None else np.full_like(labels[where], label)
+        overlapping += int((inside & (part > 0) & (part != new)).sum())
+        part[inside] = new[inside]
     if not met:
         raise GridMismatchError(
             "The segmentation does not meet its image in space. Send the one that belongs to it."

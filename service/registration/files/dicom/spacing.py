@@ -14,6 +14,7 @@ from service.registration.files.dicom.stacks import Stack
 from service.registration.files.orientation import LPS_TO_RAS, check_spacing
 
 EVEN_SHARE, EVEN_MM = 0.01, 0.02  # of the step; positions are rounded to hundredths in many files
+SAME_VOX = 1e-6  # less than this off a whole voxel is rounding of the header's numbers
 TILT_DEG = 0.1  # a line of positions this close to the normal is the normal, rounded
 MOST_TILT_DEG = 35.0  # gantries tilt by up to 30
 # Steps between slices, in units of the usual one: at most one slice may be missing in a place.
@@ -66,10 +67,10 @@ def layout_of(stack: Stack) -> Layout:
             f"The slices are tilted by {tilt:.1f} degrees against their stacking direction and "
             "were resampled to a grid with axes at right angles."
         )
-    low = np.floor(in_plane.min(axis=0) + 1e-6) if is_tilted else np.zeros(2)
-    high = np.ceil(in_plane.max(axis=0) - 1e-6) if is_tilted else np.zeros(2)
+    low = np.floor(in_plane.min(axis=0) + SAME_VOX) if is_tilted else np.zeros(2)
+    high = np.ceil(in_plane.max(axis=0) - SAME_VOX) if is_tilted else np.zeros(2)
     places = distances / step
-    count = int(np.floor(places[-1] + 0.5 + 1e-6)) + 1 if uneven else len(places)
+    count = int(np.floor(places[-1] + 0.5 + SAME_VOX)) + 1 if uneven else len(places)
     shape = (
         first.kind.columns + int(high[0] - low[0]),
         first.kind.rows + int(high[1] - low[1]),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.errors import DuplicateSlicesError, MixedSeriesError
-from service.registration.files.dicom.frames import Frame
+from service.registration.files.dicom.frames import Frame, number
 
 SAME_DIRECTION = 1 - 2e-5  # cosine: a third of a degree
 SAME_PLACE_MM = 1e-2
@@ -118,7 +118,7 @@ def _split_by_attributes(group: Sequence[Frame]) -> list[Stack]:
 
 def _numeric(values: tuple[str, ...]) -> tuple[tuple[float, str], ...]:
     """Sorts 9 before 10, and words after numbers."""
-    return tuple((float(v), "") if v.replace(".", "", 1).isdigit() else (np.inf, v) for v in values)
+    return tuple((number(value, np.inf), value) for value in values)
 
 
 def _places(group: Sequence[Frame]) -> list[list[Frame]]:
