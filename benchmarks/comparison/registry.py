@@ -58,7 +58,8 @@ SYSTEMS = {
             label="ANTs SyNQuick",
             **ANTS,
         ),
-        _peer("ants-syncc", "ants_syn:kind", "SyNCC", label="ANTs SyN, correlation", **ANTS),
+        _peer("ants-syncc", "ants_syn:kind", "SyNCC", label="ANTs SyNCC", **ANTS),
+        _peer("ants-syn-cc", "ants_syn:by_correlation", label="ANTs SyN, correlation", **ANTS),
         _peer("greedy-affine", "greedy:affine_alone", label="greedy, affine alone", **GREEDY),
         _peer("greedy", "greedy:deformable", label="greedy", **GREEDY),
         _peer(
