@@ -14,6 +14,9 @@ from service.registration.volume import Volume
 
 FORCE_SIGMA_VOXELS = 1.2
 FIELD_SIGMA_VOXELS = 0.4
+# On a small level whose voxels are no coarser than the images' own: nothing has averaged their
+# noise, and few voxels lie in each structure. A brain at 1 mm has more voxels, and loses by it.
+OWN_FIELD_SIGMA_VOXELS, SMALL_VOXELS, NEARLY_OWN = 0.7, 1_000_000, 0.95
 # Of the gradient of how much volumes grow, added to the field after each step where a level is told
 # no other share; see `kernels.evenness`. Above 1 it overshoots.
 EVENING = 0.7
@@ -101,7 +104,7 @@ class Level:
         lattice.pad_clamped(pair.fixed.data, MARGIN, *kernel_scale, self._fixed)
         self._fixed = self._fixed.reshape(planes)
         self._mask = self._masked(pair).reshape(planes)
-        self._prepare(evening)
+        self._prepare(evening, field_sigma_voxels(pair))
 
     def _place_moving(self, pair: Pair) -> None:
         """Pull the moving volume through the affine onto a lattice that the field stays on."""
@@ -132,11 +135,11 @@ class Level:
             planes *= warped >= 0.5
         return mask
 
-    def _prepare(self, evening: float) -> None:
+    def _prepare(self, evening: float, field_sigma: float) -> None:
         """What stays the same in all steps, and the buffers."""
         relative = self.grid.spacing_mm / self.grid.spacing_mm.min()
         self._force_taps = tap_weights(FORCE_SIGMA_VOXELS / relative)
-        self._field_taps = tap_weights(FIELD_SIGMA_VOXELS / relative)
+        self._field_taps = tap_weights(field_sigma / relative)
         self._even_shares = (evening / relative**2).astype(np.float32)
         wide = (relative < COARSE_AXIS).astype(np.float64)
         self._outer = (wide[0], wide[1], wide[2])
@@ -205,6 +208,14 @@ class Level:
             evenness.even_out(self._warped, self._even_shares, self._nk, self._field)
         self._similarity = None
         return similarity
+
+
+def field_sigma_voxels(pair: Pair) -> float:
+    """By how much the field is smoothed after each step, in voxels of the finest axis."""
+    spacing_mm = pair.fixed.grid.spacing_mm.min()
+    is_own = bool(pair.moving.grid.spacing_mm.min() >= NEARLY_OWN * spacing_mm)
+    is_small = pair.fixed.grid.voxel_count < SMALL_VOXELS
+    return OWN_FIELD_SIGMA_VOXELS if is_own and is_small else FIELD_SIGMA_VOXELS
 
 
 def _standard(volume: Volume) -> tuple[float, float]:
