@@ -5,6 +5,7 @@ import sys
 
 # <malloc.h>
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -2, -3, -4
+M_ARENA_MAX = -8
 
 
 def set_malloc(settings: dict[int, int]) -> bool:

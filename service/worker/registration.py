@@ -6,6 +6,7 @@ from service.pacs.archive import SeriesLimits
 from service.pacs.peers import Peers
 from service.registration.files.limits import Limits
 from service.registration.kernels.launch import set_threads
+from service.registration.memory import keep_freed_memory
 from service.registration.models_folder import ModelFolder
 from service.settings import Settings
 from service.stores.build import Stores
@@ -33,6 +34,7 @@ def make_work(config: Settings, stores: Stores) -> Work:
 
     The last engines are kept, so a process loads the models that it uses once.
     """
+    keep_freed_memory()
     if config.threads is not None:
         set_threads(config.threads)
     return Registration(

@@ -26,3 +26,38 @@ def test_freed_memory_is_not_cleared_again() -> None:
     kept, faults = done.stdout.split()
     if kept == "True":  # glibc
         assert int(faults) < 100
+
+
+IN_TURN = """
+import resource, threading
+import numpy as np
+from service.registration.memory import keep_freed_memory
+
+def peak_mib():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+def fill(turn, done):
+    turn.wait()
+    np.full(20 << 20, 1, np.uint8)
+    done.set()
+
+kept = keep_freed_memory()
+before = peak_mib()
+turns = [(threading.Event(), threading.Event()) for _ in range(8)]
+threads = [threading.Thread(target=fill, args=turn) for turn in turns]
+for thread in threads:
+    thread.start()
+for turn, done in turns:
+    turn.set()
+    done.wait()
+print(kept, peak_mib() - before)
+"""
+
+
+def test_what_one_thread_frees_another_uses() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IN_TURN], capture_output=True, text=True, check=True
+    )
+    kept, grown_mib = done.stdout.split()
+    if kept == "True":  # glibc
+        assert int(grown_mib) < 60
