@@ -12,6 +12,9 @@ from trainer.config.document import CROSS_CHECK, TrainConfig
 
 Document = Mapping[str, Any]
 
+# Besides its own: what the values' own types raise, as of 2026-02-30, and nesting without end.
+NOT_YAML = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
+
 _ADVICE = {
     "extra_forbidden": "There is no such option; `warpline train --explain` lists them.",
     "missing": "This option is needed.",
@@ -31,7 +34,7 @@ def read_config(paths: Sequence[Path], changes: Sequence[str] = ()) -> TrainConf
     """
     document: Document = {}
     for path in paths:
-        document = merge(document, _mapping(path.read_text("utf-8"), path.name))
+        document = merge(document, _mapping(path))
     for change in changes:
         document = merge(document, _change(change))
     return parse_config(document)
@@ -83,38 +86,57 @@ def _faults(error: pydantic.ValidationError, document: Any) -> Iterator[tuple[st
         if fault["type"] == CROSS_CHECK:
             yield from fault["ctx"]["faults"]
             continue
-        sentence = _ADVICE.get(fault["type"]) or fault["msg"].removesuffix(".") + "."
+        sentence = _ADVICE.get(fault["type"]) or _sentence(fault["msg"])
         pointer = _pointer(fault["loc"], document)
         if fault["type"].startswith("union_tag"):
             pointer += "/kind"
         yield pointer, sentence
 
 
+def _sentence(message: str) -> str:
+    """Of our own checks without the words that pydantic begins them with."""
+    own = message.removeprefix("Value error, ").removesuffix(".")
+    return f"{own[:1].upper()}{own[1:]}."
+
+
 def _pointer(places: Sequence[str | int], document: Any) -> str:
     """The place in the document; the tags of unions in pydantic's path are not part of it."""
     pointer = ""
     here: Any = document
+    is_tag_past = False
     for n, place in enumerate(places):
         is_last = n == len(places) - 1
+        if isinstance(here, Mapping) and here.get("kind") == place and not is_tag_past:
+            is_tag_past = True
+            continue
         if isinstance(here, Mapping) and (place in here or is_last) and isinstance(place, str):
             here = here.get(place)
         elif isinstance(here, list | tuple) and isinstance(place, int):
             here = here[place] if place < len(here) else None
         else:
             continue
+        is_tag_past = False
         pointer += "/" + str(place).replace("~", "~0").replace("/", "~1")
     return pointer
 
 
-def _mapping(text: str, name: str) -> Document:
+def _mapping(path: Path) -> Document:
+    try:
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValidationError(f"{path.name} is not text in UTF-8; save it as such.") from error
     try:
         document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except NOT_YAML as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         where = "" if line is None else f" near line {line + 1}"
-        raise ValidationError(f"{name} is not YAML{where}. Check its indents.") from error
+        raise ValidationError(
+            f"{path.name} is not YAML{where}. Check its indents, and quote words that are no dates."
+        ) from error
     if not isinstance(document, Mapping):
-        raise ValidationError(f"{name} must be a YAML mapping of sections such as data, network.")
+        raise ValidationError(
+            f"{path.name} must be a YAML mapping of sections such as data, network."
+        )
     return document
 
 
@@ -124,7 +146,7 @@ def _change(change: str) -> Document:
         raise ValidationError(f"A change is section.option=value; {change!r} is none.")
     try:
         value: Any = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except NOT_YAML as error:
         raise ValidationError(f"The value of {path} is not YAML; quote it.") from error
     for key in reversed(path.split(".")):
         value = {key: value}

@@ -1,9 +1,9 @@
 """Which data are for training, validation and test; a group is never in two of them."""
 
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 
 def _stays_inside(value: str) -> str:
@@ -56,6 +56,12 @@ class FoldSplits(_Section):
     fold: int = Field(0, ge=0, description="Which one is the test, from 0.")
     valid: float = Field(0.1, ge=0, lt=1, description="Share of the rest for validation.")
     seed: int = Field(0, ge=0, description="Of the draw.")
+
+    @model_validator(mode="after")
+    def _fold_is_one_of_them(self) -> Self:
+        if self.fold >= self.folds:
+            raise ValueError(f"folds are counted from 0: fold goes up to {self.folds - 1}")
+        return self
 
 
 SplitsConfig = Annotated[

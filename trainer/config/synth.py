@@ -12,6 +12,8 @@ def _rising(span: tuple[float, float]) -> tuple[float, float]:
 
 
 Span = Annotated[tuple[float, float], AfterValidator(_rising)]
+Apart = Annotated[float, Field(gt=0, le=1000)]
+NodesApart = Annotated[tuple[Apart, Apart], AfterValidator(_rising)]
 
 
 class _Section(BaseModel):
@@ -22,7 +24,7 @@ class ShapesConfig(_Section):
     """Random shapes: the largest of smooth random fields, one for each label."""
 
     labels: int = Field(16, ge=2, le=64, description="Shapes in a map.")
-    node_mm: Span = Field(
+    node_mm: NodesApart = Field(
         (24.0, 64.0), description="Distance of the fields' nodes; shapes are about as large."
     )
 
@@ -42,7 +44,7 @@ class SynthFieldConfig(_Section):
     strength_mm: float = Field(
         6.0, ge=0, le=100, description="Largest standard deviation of the velocity at its nodes."
     )
-    node_mm: Span = Field((24.0, 64.0), description="Distance between nodes.")
+    node_mm: NodesApart = Field((24.0, 64.0), description="Distance between nodes.")
 
 
 class SynthImageConfig(_Section):

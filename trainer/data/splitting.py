@@ -65,7 +65,7 @@ def groups_of(index: Index, how: FractionSplits | FoldSplits, split: SplitName) 
     order = np.random.default_rng(how.seed).permutation(len(names))
     shuffled = [names[n] for n in order]
     if how.kind == "folds":
-        test = shuffled[how.fold % how.folds :: how.folds]
+        test = shuffled[how.fold :: how.folds]
     else:
         test = shuffled[: _count(how.test, len(names))]
     rest = [name for name in shuffled if name not in set(test)]

@@ -40,6 +40,35 @@ def test_later_files_rank_above_earlier_ones_key_by_key(tmp_path):
     assert config.network.encoder == (8, 8)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: caf\xe9", "not text in UTF-8"),
+        ("name: 2026-02-30", "not YAML"),
+        ("name: !!int abc", "not YAML"),
+        ("name: !!timestamp abc", "not YAML"),
+        ("[" * 3000 + "]" * 3000, "not YAML"),
+        ("data: {", "not YAML near line 1"),
+        ("- name", "must be a YAML mapping"),
+    ],
+)
+def test_files_that_are_no_configuration_are_told_so(tmp_path, text, said):
+    path = tmp_path / "c.yaml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValidationError, match=f"c.yaml .*{said}"):
+        read_config([path])
+
+
+def test_what_our_own_checks_say_is_a_sentence():
+    faults = _faults(merge(SMALL, {"data": {"splits": {"kind": "folds", "fold": 7}}}))
+    assert faults == {"/data/splits": "Folds are counted from 0: fold goes up to 4."}
+
+
+def test_a_change_whose_value_is_no_yaml_is_told_so(tmp_path):
+    with pytest.raises(ValidationError, match="The value of name is not YAML"):
+        read_config([_write(tmp_path / "c.yaml", SMALL)], ["name=2026-02-30"])
+
+
 def test_options_of_another_kind_do_not_stay_behind():
     merged = merge(SMALL, {"network": {"kind": "globalnet"}})
     assert merged["network"] == {"kind": "globalnet"}
@@ -78,6 +107,11 @@ def test_a_configuration_survives_its_own_yaml(tmp_path):
         ({"losses": {"points": [{"kind": "distance"}]}}, "/losses/points"),
         ({"network": {"kind": "conditional"}}, "/losses/image"),
         ({"data": {"grid": {"shape": [32, 30, 32]}}}, "/data/grid/shape/1"),
+        ({"data": {"splits": {"kind": "folds", "folds": 5, "fold": 5}}}, "/data/splits"),
+        ({"data": {"splits": {"kind": "folds", "folds": 1}}}, "/data/splits/folds"),
+        ({"network": {"kind": "pdd", "control_stride": 3}}, "/network"),
+        ({"synth": {"shapes": {"node_mm": [0, 10]}}}, "/synth/shapes/node_mm/0"),
+        ({"synth": {"field": {"node_mm": [20, 10]}}}, "/synth/field/node_mm"),
         ({"losses": {"label": [{"kind": "dice", "scales": [0, 64]}]},
           "data": {"grid": {"shape": [32, 32, 32]}}}, "/losses/label"),
         ({"train": {"precision": "float16", "device": "cpu"}}, "/train/precision"),
