@@ -41,6 +41,10 @@ RELATED = 0.45
 # So much of one's variance must be explained by a curve of the other instead: .29 at most between
 # ultrasound and MR, .38 and more between images of one organ whose values went through a sine.
 RELATED_BY_CURVE = 0.35
+LESS_EXPLAINED = (
+    "{} made small windows of the pair more alike, but the images' contrasts differ, and as a "
+    "whole either tells less of the other afterwards: what it found was dropped."
+)
 UNRELATED = (
     "The pair was not refined: its images correlate so little as a whole that more likeness in "
     "small windows would mean nothing."
@@ -82,9 +86,11 @@ def align(
     What the network says is kept only where it makes the pair more alike than the initial affine
     alone does, which catches a model outside its training, unless its card says `accept: always`;
     refinement never returns what is less alike, and is left out where the images have too little in
-    common. Where refinement follows, a network is not run on a pair that is as alike as its card's
-    `spared_from`. A network that segments gives labels and leaves the transform as it was
-    initialised. `fixed` is the pair's fixed image, if it was made ready before.
+    common. Where contrasts differ, small windows may come to look alike at a wrong place: neither
+    is kept if a curve of grey values then explains less of the images (`is_less_explained`). Where
+    refinement follows, a network is not run on a pair that is as alike as its card's `spared_from`.
+    A network that segments gives labels and leaves the transform as it was initialised. `fixed` is
+    the pair's fixed image, if it was made ready before.
 
     Raises:
         NoOverlapError: If the two fields of view do not meet once they are initialised.
@@ -121,7 +127,12 @@ def align_prepared(
             return found
         climbed = refined(pair, found, plan, stage.watch)
         stage.detail = str(options.refine)
-    return found.climbed_to(climbed)
+        end = found.climbed_to(climbed)
+        if climbed.contrasts_differ and is_less_explained(pair, found, end):
+            stage.detail = f"{options.refine}, dropped"
+            warnings.append(LESS_EXPLAINED.format("Refinement"))
+            return found
+    return end
 
 
 def is_refinable(pair: PreparedPair, found: Alignment) -> bool:
@@ -132,11 +143,23 @@ def is_refinable(pair: PreparedPair, found: Alignment) -> bool:
     whole = pair.correlation(found.affine, found.field)
     if not abs(whole) < RELATED:
         return True
+    return _samples(pair, found).correlation_ratio >= RELATED_BY_CURVE
+
+
+def is_less_explained(pair: PreparedPair, start: Alignment, found: Alignment) -> bool:
+    """Whether contrasts differ, and either image tells less of the other as found than before."""
+    before = _samples(pair, start)
+    if not before.contrasts_differ:
+        return False
+    return _samples(pair, found).correlation_ratio < before.correlation_ratio
+
+
+def _samples(pair: PreparedPair, found: Alignment) -> Samples:
+    """Grey values that lie on each other, of coarse copies."""
     fixed, moving = pair.fixed, pair.moving
     masks = fixed.compared_mask, moving.mask
     lying = LevelPair(fixed.compared, moving.compared, found.affine, *masks)
-    field = LatticeField.of(found.field, fixed.compared.grid)
-    return Samples.of(lying, field).correlation_ratio >= RELATED_BY_CURVE
+    return Samples.of(lying, LatticeField.of(found.field, fixed.compared.grid))
 
 
 def begun(pair: PreparedPair, how: Initialise, stage: RunningStage) -> Alignment:
@@ -201,13 +224,19 @@ def predicted(
     found = _predicted(pair, start, engine, stage.watch)
     gain = _gain(pair, start.affine, found)
     stage.detail = f"{engine.card.name}/{engine.card.version}, local correlation {gain:+.3f}"
-    if gain > 0 or engine.card.accept == "always":
+    if engine.card.accept == "always":
         return found
+    nothing = replace(start, field=DisplacementField.zero(found.field.grid))
+    if gain > 0:
+        if not is_less_explained(pair, start, found):
+            return found
+        warnings.append(LESS_EXPLAINED.format("The network"))
+        return nothing
     warnings.append(
         "The network's field did not make the pair more alike than the affine alone and was "
         "dropped: the pair may lie outside what the model's card promises."
     )
-    return replace(start, field=DisplacementField.zero(found.field.grid))
+    return nothing
 
 
 def require_labels(pair: Pair, engine: Engine) -> None:

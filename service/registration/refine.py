@@ -161,6 +161,7 @@ class Climbed:
     """What a climb reached. Similarities are of the finest level that it came to, 0 to 1.
 
     `field` is the start itself where nothing beat it; `is_cut_short` where the time ran out;
+    `contrasts_differ` in more than sign, as the pair lay where the finest level began;
     `stepping_s` is what the steps took, without getting levels ready and comparing.
     """
 
@@ -170,6 +171,7 @@ class Climbed:
     steps: int
     stepping_s: float
     is_cut_short: bool
+    contrasts_differ: bool
 
 
 def climb(
@@ -240,6 +242,7 @@ class _Climb:
             self._steps,
             self._stepping_s,
             self._is_cut_short,
+            sight.contrasts_differ,
         )
 
     def _has_time_for(self, voxels: int) -> bool:

@@ -5,9 +5,16 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from service.registration.alignment import RELATED, UNRELATED, align, begun
+from service.registration.alignment import (
+    RELATED,
+    UNRELATED,
+    Alignment,
+    align,
+    begun,
+    is_less_explained,
+)
 from service.registration.engine import Engine
-from service.registration.fields import Affine
+from service.registration.fields import Affine, DisplacementField
 from service.registration.grid import Grid
 from service.registration.models_folder import ModelFolder
 from service.registration.options import Initialise, RegisterOptions
@@ -69,6 +76,24 @@ def test_an_affine_that_helps_nothing_is_left_out(
     with StageClock(lambda *_: None).stage("initialise") as stage:
         found = begun(PreparedPair(fixed, moving), how, stage)
     assert found.affine.matrix[0, 3] == pytest.approx(expected_mm)
+
+
+@pytest.mark.parametrize("differ", [True, False])
+def test_between_contrasts_what_explains_less_of_the_pair_is_known(
+    make_grid: Callable[..., Grid], engine: Engine, differ: bool
+) -> None:
+    """As it lies, a curve of values explains all; moved away, less. Lines are not asked."""
+    image = picture(make_grid)
+    values = (image.data - image.data.min()) / np.ptp(image.data)
+    other = np.sin(3 * np.pi * values).astype(np.float32) if differ else 1 - values
+    fixed = PreparedFixed(image, None, engine, RegisterOptions())
+    moving = PreparedMoving(Volume(other, image.grid), None, fixed.resolutions, Affine.identity())
+    pair = PreparedPair(fixed, moving)
+    nothing = DisplacementField.zero(image.grid)
+    right, wrong = (Alignment(shift(mm), nothing, "network") for mm in (0.0, 4.0))
+    assert is_less_explained(pair, right, wrong) == differ
+    assert not is_less_explained(pair, right, right)
+    assert not is_less_explained(pair, wrong, right)
 
 
 def test_what_has_nothing_in_common_is_not_refined(
