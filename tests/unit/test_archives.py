@@ -261,6 +261,17 @@ def test_a_zip_with_an_unusual_method_is_refused(tmp_path: Path) -> None:
         zipped({}),
         tarred({}),
     ],
+    ids=(  # gzip tells the time, and every process that collects tests must find the same names
+        "nothing",
+        "text",
+        "start-of-zip",
+        "start-of-gzip",
+        "gzip-of-text",
+        "cut-zip",
+        "cut-tar",
+        "empty-zip",
+        "empty-tar",
+    ),
 )
 def test_what_is_no_archive_or_only_a_part_is_refused(data: bytes, tmp_path: Path) -> None:
     assert refuse(data, tmp_path).slug == "invalid-archive"
