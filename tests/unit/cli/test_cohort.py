@@ -150,7 +150,10 @@ def test_an_interrupt_keeps_what_is_done_and_leaves_no_process(data: Path, tmp_p
     (data / "many.csv").write_text("\n".join(["id,moving", *rows]))
     line = [sys.executable, "-m", "service.cli.main", "cohort", str(data / "fixed.nii.gz")]
     line += [str(data / "many.csv"), "--out", str(tmp_path / "out"), "--jobs", "2", *QUICK]
+    # A shell in the background ignores interrupts, and so would what these tests start.
+    kept = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(line, stderr=subprocess.PIPE, start_new_session=True, text=True)
+    signal.signal(signal.SIGINT, kept)
     until = time.monotonic() + 60
     while not list((tmp_path / "out").glob("s*/report.json")) and time.monotonic() < until:
         time.sleep(0.02)
