@@ -128,9 +128,9 @@ def refine(
     Each level climbs the mean squared local correlation of windows of five voxels; the force is
     smoothed, compressed (its lengths to the power 3/4), scaled to the largest displacement of the
     plan, composed with the field, and the field smoothed and the growth of volumes evened out.
-    Correlation squared is blind to contrast
-    inversion; where contrasts differ in another way, one image is seen in the other's contrast,
-    which is learned again as the climb goes on (`sight`, `contrast`).
+    Correlation squared is blind to contrast inversion; where contrasts differ in another way, one
+    image is seen in the other's contrast, which is learned again as the climb goes on (`sight`,
+    `contrast`).
 
     Args:
         fixed: Where the field lives.
