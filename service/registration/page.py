@@ -26,7 +26,7 @@ VERDICTS = {
 ANSWERED_BY = {
     "initialise": "the initial alignment alone",
     "network": "the model, without refinement",
-    "refine": "the model, refined for this pair",
+    "refine": "refinement for this pair",
 }
 
 
@@ -61,7 +61,8 @@ def _verdict(report: Report) -> str:
     listed = f"<ul>{reasons}</ul>" if reasons else ""
     model = "no model"
     if report.model is not None:
-        model = f"model {escape(report.model.name)}/{escape(report.model.version)}"
+        name = f"{escape(report.model.name)}/{escape(report.model.version)}"
+        model = f"model {name} was chosen; what it did stands under Stages"
     return (
         f'<section class="card verdict {status}"><strong>{VERDICTS[status]}</strong>'
         f'<p class="soft">The result comes from {ANSWERED_BY[report.answered_by]} ({model}).</p>'

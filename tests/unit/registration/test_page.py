@@ -163,3 +163,11 @@ def test_what_was_not_measured_is_left_out(pictures):
     assert "TRE" not in text
     assert "None" not in text
     assert " nan" not in text
+
+
+def test_a_model_is_not_said_to_have_answered_where_refinement_did(pictures):
+    """A network may have been left out, or what it found dropped; the stages tell."""
+    text = read(render_page(report("net"), pictures)).text
+    assert "comes from refinement for this pair (model net/1 was chosen;" in text
+    left_out = report("net").model_copy(update={"answered_by": "initialise"})
+    assert "comes from the initial alignment alone (" in read(render_page(left_out, pictures)).text
