@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from service.registration.colours import Rgb
+from service.registration.kernels.launch import threads
 from service.registration.png import rgb_png
 from service.registration.views import View
 
@@ -102,7 +103,7 @@ def side_by_side(pictures: list[Image.Image]) -> Image.Image:
 
 def encoded(pictures: dict[str, Image.Image]) -> dict[str, bytes]:
     """PNGs by name; zlib lets other threads run, and compressing is most of the time here."""
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(threads()) as pool:
         return dict(zip(pictures, pool.map(png, pictures.values()), strict=True))
 
 

@@ -9,6 +9,7 @@ on disk is linked without it, in a hundredth of the time; see `machine_code`.
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -36,6 +37,17 @@ devices: set[Callable[..., Any]] = set()
 _launching = threading.Lock()
 
 
+@dataclass
+class _Grant:
+    """How many threads this process may use; None grants all."""
+
+    most: int | None = None
+
+
+_grant = _Grant()
+_heeded = threading.local()  # what each thread has told OpenMP of it
+
+
 def device(function: Callable[Inputs, Result]) -> Callable[Inputs, Result]:
     """A function that kernels call, of this module or another; compiled into them."""
     devices.add(function)
@@ -45,8 +57,8 @@ def device(function: Callable[Inputs, Result]) -> Callable[Inputs, Result]:
 def kernel(function: Callable[Inputs, Result]) -> Callable[Inputs, Result]:
     """A threaded kernel: compiled once for each machine, safe to call from any thread.
 
-    It uses as many threads as `set_threads` grants the calling thread, all by default, and lets
-    other Python threads run meanwhile. It takes arrays, numbers and tuples of them, by position,
+    It uses as many threads as `set_threads` grants this process, all by default, and lets other
+    Python threads run meanwhile. It takes arrays, numbers and tuples of them, by position,
     and returns nothing: to hand out an array, numba's machine code would have numba imported.
     OpenMP does not survive a fork: launch kernels after it, not before.
     """
@@ -56,6 +68,7 @@ def kernel(function: Callable[Inputs, Result]) -> Callable[Inputs, Result]:
     def launch(*args: Inputs.args, **kwargs: Inputs.kwargs) -> Result:
         kind = kind_of(args)
         with _launching:
+            _heed_what_is_granted()
             executable = executables.get(kind)
             if executable is None:
                 from service.registration.kernels import machine_code
@@ -81,12 +94,26 @@ def threads() -> int:
     """How many threads a kernel uses that is launched from this thread."""
     from service.registration.kernels import machine_code
 
+    _heed_what_is_granted()
     return machine_code.thread_pool().threads()
 
 
-def set_threads(most: int) -> None:
-    """Use at most so many threads for kernels that are launched from this thread."""
+def set_threads(most: int | None) -> None:
+    """Use at most so many threads for kernels, whichever thread of this process launches them.
+
+    Args:
+        most: None grants all that there are.
+    """
+    _grant.most = most
+
+
+def _heed_what_is_granted() -> None:
+    """Tell OpenMP, which keeps a number for each thread that launches, also one begun later."""
+    most = _grant.most
+    if getattr(_heeded, "most", None) == most:
+        return
     from service.registration.kernels import machine_code
 
     pool = machine_code.thread_pool()
-    pool.set_threads(max(1, min(most, pool.threads())))
+    pool.set_threads(pool.most if most is None else max(1, min(most, pool.most)))
+    _heeded.most = most

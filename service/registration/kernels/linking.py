@@ -94,7 +94,8 @@ class Linker:
         self.threads: Callable[[], int] = ctypes.CFUNCTYPE(ctypes.c_int)(pool.get_num_threads)
         takes_count = ctypes.CFUNCTYPE(None, ctypes.c_int)
         self.set_threads: Callable[[int], None] = takes_count(pool.set_num_threads)
-        takes_count(pool.launch_threads)(most_threads())
+        self.most = most_threads()
+        takes_count(pool.launch_threads)(self.most)
 
     def linked(self, name: str, code: MachineCode, module: dict[str, Any]) -> Callable[..., Any]:
         """A kernel to call, from its machine code and the names in its module.
@@ -118,6 +119,9 @@ class Linker:
 
 
 def most_threads() -> int:
-    """As numba counts: what its variable says, or else a thread for each core we may use."""
+    """As numba counts: what its variable says, or else a thread for each core we may use.
+
+    None at all, which numba refuses, is taken as not said.
+    """
     told = os.environ.get("NUMBA_NUM_THREADS", "")
-    return int(told) if told.isdecimal() else usable_cores()
+    return (int(told) if told.isdecimal() else 0) or usable_cores()

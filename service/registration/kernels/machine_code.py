@@ -49,6 +49,10 @@ class MachineCode:
 class ThreadPool(Protocol):
     """How many threads kernels use, by the thread that launches them."""
 
+    @property
+    def most(self) -> int:
+        """How many there are."""
+
     def threads(self) -> int:
         """How many a kernel uses that is launched from this thread."""
 
@@ -79,6 +83,12 @@ def thread_pool() -> ThreadPool:
 
 class _NumbasThreads:
     """Numba's own pool."""
+
+    @property
+    def most(self) -> int:
+        import numba
+
+        return int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
 
     def threads(self) -> int:
         import numba

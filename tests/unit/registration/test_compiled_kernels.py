@@ -4,13 +4,17 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from service.cores import usable_cores
 from service.registration.kernels import cubic, launch, machine_code, measures
 from service.registration.kernels.launch import kind_of
+from service.registration.kernels.linking import most_threads
 
 KERNELS = Path(launch.__file__).parent
 USE = """
@@ -116,13 +120,51 @@ def test_no_kernel_module_imports_numba() -> None:
     assert not wrong
 
 
-def test_threads_are_those_that_were_granted() -> None:
+@pytest.fixture
+def granted_threads() -> Iterator[Callable[[int | None], None]]:
+    yield launch.set_threads
+    launch.set_threads(None)
+
+
+def test_threads_are_those_that_were_granted(
+    granted_threads: Callable[[int | None], None],
+) -> None:
+    granted_threads(None)
     before = launch.threads()
-    launch.set_threads(1)
-    try:
-        assert launch.threads() == 1
-        launch.set_threads(10_000)
-        assert launch.threads() == 1
-    finally:
-        machine_code.thread_pool().set_threads(before)
+    granted_threads(1)
+    assert launch.threads() == 1
+    granted_threads(10_000)
     assert launch.threads() == before
+    granted_threads(0)
+    assert launch.threads() == 1
+
+
+def test_kernels_of_threads_begun_beside_use_no_more_than_was_granted(
+    granted_threads: Callable[[int | None], None],
+) -> None:
+    pool = machine_code.thread_pool()
+
+    def threads_of_a_kernel() -> int:
+        image = np.zeros((2, 3, 4), np.float32)
+        measures.correlation_sums(image, image, np.ones(image.shape, bool), np.zeros((2, 6)))
+        return pool.threads()
+
+    def beside() -> int:
+        with ThreadPoolExecutor(1) as other:
+            return other.submit(threads_of_a_kernel).result()
+
+    granted_threads(1)
+    with ThreadPoolExecutor(1) as staying:
+        assert staying.submit(threads_of_a_kernel).result() == beside() == 1
+        granted_threads(None)
+        assert staying.submit(threads_of_a_kernel).result() == beside() == pool.most
+
+
+@pytest.mark.parametrize("told", ["0", "", "many", "-1"])
+def test_no_number_of_threads_is_taken_as_all_cores(
+    told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUMBA_NUM_THREADS", told)
+    assert most_threads() == usable_cores()
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "3")
+    assert most_threads() == 3
