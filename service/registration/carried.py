@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.registration.alignment import Alignment
-from service.registration.fields import DisplacementField, WorldPositions
+from service.registration.fields import Affine, DisplacementField, WorldPositions
 from service.registration.grid import Grid
 from service.registration.kernels import inverse
 from service.registration.options import WarpOptions
 from service.registration.points import WorldPoints
-from service.registration.resample import compose_affine, in_voxels, warp, warp_labels
+from service.registration.resample import compose_affine, in_voxels, warp, warp_both, warp_labels
 from service.registration.tracked import FieldWanted, half_grid
 from service.registration.volume import Volume
 
@@ -49,20 +49,36 @@ def carry(alignment: Alignment, grid: Grid, wish: Wish, options: WarpOptions) ->
     is_full = field is not None and wish.field == "full"
     through = field if field is not None and is_full else alignment.field
     affine = None if is_full else alignment.affine
-    image, labels = wish.image, alignment.labels
-    if image is not None:
-        image = warp(
+    image, labels = _pulled(wish, alignment.labels, (through, grid, affine), options)
+    return Carried(field, image, labels, _points(alignment, wish))
+
+
+def _pulled(
+    wish: Wish,
+    found: Volume | None,
+    way: tuple[DisplacementField, Grid, Affine | None],
+    options: WarpOptions,
+) -> tuple[Volume | None, Volume | None]:
+    """Image and labels as far as they are wished for, the labels as `found`, if they were."""
+    field, grid, affine = way
+    how, label_how, fill = options.interpolation, options.label_interpolation, options.fill
+    image, labels = wish.image, wish.labels
+    if image is not None and labels is not None and found is None:
+        return warp_both(
             image,
-            through,
+            labels,
+            field,
             grid,
             affine=affine,
-            interpolation=options.interpolation,
-            fill=options.fill,
+            interpolation=how,
+            label_interpolation=label_how,
+            fill=fill,
         )
-    if wish.labels is not None and labels is None:
-        how = options.label_interpolation
-        labels = warp_labels(wish.labels, through, grid, affine=affine, interpolation=how)
-    return Carried(field, image, None if wish.labels is None else labels, _points(alignment, wish))
+    if image is not None:
+        image = warp(image, field, grid, affine=affine, interpolation=how, fill=fill)
+    if labels is not None and found is None:
+        found = warp_labels(labels, field, grid, affine=affine, interpolation=label_how)
+    return image, None if labels is None else found
 
 
 def _field(alignment: Alignment, grid: Grid, wanted: FieldWanted) -> DisplacementField | None:

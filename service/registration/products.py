@@ -12,7 +12,7 @@ from service.registration.resample import (
     invert_transform,
     resample,
     warp,
-    warp_labels,
+    warp_both,
 )
 from service.registration.volume import Volume
 
@@ -47,16 +47,17 @@ def produce(pair: Pair, alignment: Alignment, options: RegisterOptions) -> Produ
     ddf = compose_affine(alignment.affine, alignment.field, pair.fixed.grid)
     inverse_ddf = invert_transform(alignment.affine, alignment.field, pair.moving.grid)
     grid, labels = pair.fixed.grid, pair.moving_labels
+    warped, warped_labels = _pulled(pair, alignment, ddf, options)
     return Products(
         affine=alignment.affine,
         ddf=ddf,
         inverse_ddf=inverse_ddf,
         before=resample(pair.moving, grid, affine=pair.initial, fill=options.fill),
-        warped=warp(pair.moving, ddf, interpolation=options.interpolation, fill=options.fill),
+        warped=warped,
         labels_before=None
         if labels is None or pair.fixed_labels is None
         else resample(labels, grid, affine=pair.initial, interpolation="nearest"),
-        warped_labels=_labels(labels, alignment, ddf, options),
+        warped_labels=warped_labels,
         points=None if pair.fixed_points is None else pair.fixed_points.moved(ddf),
         points_in_fixed=None
         if pair.moving_points is None
@@ -64,10 +65,18 @@ def produce(pair: Pair, alignment: Alignment, options: RegisterOptions) -> Produ
     )
 
 
-def _labels(
-    labels: Volume | None, alignment: Alignment, ddf: DisplacementField, options: RegisterOptions
-) -> Volume | None:
-    """The network's own where it segments, else the moving ones through the delivered field."""
-    if alignment.labels is not None or labels is None:
-        return alignment.labels
-    return warp_labels(labels, ddf, interpolation=options.label_interpolation)
+def _pulled(
+    pair: Pair, alignment: Alignment, ddf: DisplacementField, options: RegisterOptions
+) -> tuple[Volume, Volume | None]:
+    """The image through the delivered field, and labels: the network's own where it segments."""
+    if pair.moving_labels is None or alignment.labels is not None:
+        how, fill = options.interpolation, options.fill
+        return warp(pair.moving, ddf, interpolation=how, fill=fill), alignment.labels
+    return warp_both(
+        pair.moving,
+        pair.moving_labels,
+        ddf,
+        interpolation=options.interpolation,
+        label_interpolation=options.label_interpolation,
+        fill=options.fill,
+    )

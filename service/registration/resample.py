@@ -16,6 +16,7 @@ from service.registration.fields import Affine, DisplacementField, Vectors, Velo
 from service.registration.grid import Grid
 from service.registration.index_maps import Map, index_map, vector_map
 from service.registration.kernels import cubic, flow, inverse, pull, squaring
+from service.registration.kernels.labels import pull_both, pull_labels, pull_nearest
 from service.registration.options import Interpolation, LabelInterpolation
 from service.registration.smoothing import antialias_sigma, shrink, smooth
 from service.registration.volume import Volume, as_label_map
@@ -76,15 +77,13 @@ def _pull_nearest(
     out = np.empty(shape, moving.dtype)
     bits: Any = np.dtype(f"u{moving.dtype.itemsize}")
     value = np.array(fill).astype(moving.dtype).view(bits)[()]
-    pull.pull_nearest(moving.view(bits), path, value, out.view(bits))
+    pull_nearest(moving.view(bits), path, value, out.view(bits))
     return out.astype(data.dtype, copy=False) if data.dtype.kind in "iub" else out
 
 
 def _moved_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """A type of two, four or, of whole numbers, eight bytes that holds the values."""
-    if dtype.itemsize == 1:
-        return np.dtype(np.int16)
-    is_kept = dtype.itemsize in (2, 4) or dtype.kind in "iu"
+    """A type of one, two or four bytes, or of whole numbers of eight, that holds the values."""
+    is_kept = dtype.itemsize in (1, 2, 4) or dtype.kind in "iu"
     return dtype if is_kept else np.dtype(np.float32)
 
 
@@ -179,8 +178,42 @@ def warp_labels(
         return Volume(_pull_nearest(labels.data, grid.shape, path, 0), grid)
     moving = np.ascontiguousarray(labels.data, dtype=np.uint16)
     out = np.empty(grid.shape, np.uint16)
-    pull.pull_labels(moving, path, out)
+    pull_labels(moving, path, out)
     return Volume(out.astype(labels.data.dtype, copy=False), grid)
+
+
+def warp_both(
+    moving: Volume,
+    labels: Volume,
+    field: DisplacementField,
+    grid: Grid | None = None,
+    *,
+    affine: Affine | None = None,
+    interpolation: Interpolation = "linear",
+    label_interpolation: LabelInterpolation = "nearest",
+    fill: float = 0.0,
+) -> tuple[Volume, Volume]:
+    """What `warp` and `warp_labels` give, of an image and its labels.
+
+    Where both lie on one grid, the image linear and the labels nearest, in one pass over the field.
+
+    Raises:
+        BadLabelsError: As `warp_labels`.
+    """
+    is_one_pass = interpolation == "linear" and label_interpolation == "nearest"
+    if not is_one_pass or not moving.grid.is_same(labels.grid):
+        how, label_how = interpolation, label_interpolation
+        return (
+            warp(moving, field, grid, affine=affine, interpolation=how, fill=fill),
+            warp_labels(labels, field, grid, affine=affine, interpolation=label_how),
+        )
+    grid = field.grid if grid is None else grid
+    path = _path(grid, moving.grid, field, affine)
+    found = np.ascontiguousarray(as_label_map(labels).data)
+    images, fills = (moving.as_float32().data, found), (np.float32(fill), found.dtype.type(0))
+    outs = np.empty(grid.shape, np.float32), np.empty(grid.shape, found.dtype)
+    pull_both(images, path, fills, outs)
+    return Volume(outs[0], grid), Volume(outs[1], grid)
 
 
 def resample_field(field: DisplacementField, grid: Grid) -> DisplacementField:

@@ -28,7 +28,7 @@ NEXT = np.uint64(1)
 
 
 @device
-def _bracket(position, count):
+def neighbours(position, count):
     """The voxel at or below a clamped position, the next one, and the share of the next one."""
     position = min(max(position, 0.0), count - 1.0)
     lower = int(position)
@@ -58,7 +58,7 @@ def _steps_along(to_field, count, length):
     """Where the voxels of an output row lie along a field row: the voxel below, and the share."""
     lower, share = np.empty(length, np.uint32), np.empty(length, np.float32)
     for k in range(length):
-        below, _, weight = _bracket(to_field[2, 3] + to_field[2, 2] * k, count)
+        below, _, weight = neighbours(to_field[2, 3] + to_field[2, 2] * k, count)
         lower[k] = min(below, max(count - 2, 0))
         share[k] = weight + np.float32(below - lower[k])
     return lower, share
@@ -78,9 +78,9 @@ def _stretch(turned, lower, share, plane, j):
 @device
 def _vector_at(field, i, j, k):
     """The field's vector at a fractional voxel index: linear, clamped."""
-    i0, i1, wi = _bracket(i, field.shape[0])
-    j0, j1, wj = _bracket(j, field.shape[1])
-    k0, k1, wk = _bracket(k, field.shape[2])
+    i0, i1, wi = neighbours(i, field.shape[0])
+    j0, j1, wj = neighbours(j, field.shape[1])
+    k0, k1, wk = neighbours(k, field.shape[2])
     x = y = z = ZERO
     for a, wa in ((i0, ONE - wi), (i1, wi)):
         for b, wb in ((j0, ONE - wj), (j1, wj)):
@@ -140,7 +140,7 @@ def start_slab(path, i, workspace):
     """Prepare for output slab i."""
     field, maps, how = path
     if how == ALIGNED:
-        below, above, _ = _bracket(maps[0, 0, 0] * i + maps[0, 0, 3], field.shape[0])
+        below, above, _ = neighbours(maps[0, 0, 0] * i + maps[0, 0, 3], field.shape[0])
         _stretch_slab(path, below, workspace)
         _stretch_slab(path, above, workspace)
 
@@ -154,8 +154,8 @@ def _rows_around(path, i, j, workspace):
     field, maps, how = path
     scratch, planes, _ = workspace
     if how == ALIGNED:
-        a, b, wi = _bracket(maps[0, 0, 0] * i + maps[0, 0, 3], field.shape[0])
-        c, d, wj = _bracket(maps[0, 1, 1] * j + maps[0, 1, 3], field.shape[1])
+        a, b, wi = neighbours(maps[0, 0, 0] * i + maps[0, 0, 3], field.shape[0])
+        c, d, wj = neighbours(maps[0, 1, 1] * j + maps[0, 1, 3], field.shape[1])
         return (a % 2, b % 2, wi), (c, d, wj)
     if how == SAME_GRID:
         _turn_row(field, i, j, maps[2], planes[0, :, 0])
@@ -196,7 +196,7 @@ def locate_row(path, i, j, workspace, at):
 
 
 @device
-def _split(at, length, shape, corner, shares):
+def split(at, length, shape, corner, shares):
     """Each clamped sample's lower corner in memory, and its shares of the upper neighbours.
 
     Over the row's padding too: loops over whole runs of SIMD lanes have no slow remainder.
@@ -222,7 +222,7 @@ def _split(at, length, shape, corner, shares):
 
 
 @device
-def _corners(moving):
+def lower_corners(moving):
     """The volume as one line, from each of a cell's four lower corners on; flat axes have two.
 
     A volume one voxel thick along k gets one more at its end, so that each has a next one.
@@ -244,7 +244,7 @@ def _between(first, second, share):
 
 
 @device
-def _linear_row(corners, corner, shares, row):
+def linear_row(corners, corner, shares, row):
     """Trilinear values of a row; along k last, so that neighbours are loaded in pairs."""
     p00, p01, p10, p11 = corners
     out, i, j = row
@@ -258,7 +258,7 @@ def _linear_row(corners, corner, shares, row):
 
 
 @device
-def _fill_outside(at, shape, fill, row):
+def fill_outside(at, shape, fill, row):
     out, i, j = row
     for k in range(out.shape[2]):
         if not is_inside(at[0, k], at[1, k], at[2, k], shape):
@@ -266,22 +266,28 @@ def _fill_outside(at, shape, fill, row):
 
 
 @device
-def _linear_slabs(moving, path, fill, slabs, out):
-    length = out.shape[2]
-    workspace, corners = workspace_for(path, length), _corners(moving)
+def samples(length):
+    """Room for a row's moving indices, its shares of upper neighbours, and its lower corners."""
     at, shares = (
         np.empty((3, padded(length)), np.float32),
         np.empty((3, padded(length)), np.float32),
     )
-    corner = np.empty(padded(length), np.uint32)
+    return at, shares, np.empty(padded(length), np.uint32)
+
+
+@device
+def _linear_slabs(moving, path, fill, slabs, out):
+    length = out.shape[2]
+    workspace, corners = workspace_for(path, length), lower_corners(moving)
+    at, shares, corner = samples(length)
     for i in range(slabs[0], slabs[1]):
         start_slab(path, i, workspace)
         for j in range(out.shape[1]):
             locate_row(path, i, j, workspace, at)
-            outside = _split(at, length, moving.shape, corner, shares)
-            _linear_row(corners, corner, shares, (out, i, j))
+            outside = split(at, length, moving.shape, corner, shares)
+            linear_row(corners, corner, shares, (out, i, j))
             if outside > 0:
-                _fill_outside(at, moving.shape, fill, (out, i, j))
+                fill_outside(at, moving.shape, fill, (out, i, j))
 
 
 @device
@@ -296,82 +302,3 @@ def pull_linear(moving, path, fill, out):
     parts = min(PARTS, out.shape[0])
     for part in prange(parts):
         _linear_slabs(moving, path, fill, part_of(part, parts, out.shape[0]), out)
-
-
-@device
-def _nearest_slabs(moving, path, fill, slabs, out):
-    ni, nj, nk = moving.shape
-    workspace = workspace_for(path, out.shape[2])
-    at = np.empty((3, padded(out.shape[2])), np.float32)
-    for i in range(slabs[0], slabs[1]):
-        start_slab(path, i, workspace)
-        for j in range(out.shape[1]):
-            locate_row(path, i, j, workspace, at)
-            for k in range(out.shape[2]):
-                x, y, z = at[0, k], at[1, k], at[2, k]
-                out[i, j, k] = fill
-                if is_inside(x, y, z, moving.shape):
-                    a, b, c = int(x + HALF), int(y + HALF), int(z + HALF)
-                    out[i, j, k] = moving[min(a, ni - 1), min(b, nj - 1), min(c, nk - 1)]
-
-
-@kernel
-def pull_nearest(moving, path, fill, out):
-    """Nearest voxel, halves up as ITK has it; moving, fill and out of one unsigned type."""
-    parts = min(PARTS, out.shape[0])
-    for part in prange(parts):
-        _nearest_slabs(moving, path, fill, part_of(part, parts, out.shape[0]), out)
-
-
-@device
-def _label_shares(moving, at, k, labels, shares):
-    """The eight labels around a sample and their trilinear weights."""
-    i0, i1, wi = _bracket(at[0, k], moving.shape[0])
-    j0, j1, wj = _bracket(at[1, k], moving.shape[1])
-    k0, k1, wk = _bracket(at[2, k], moving.shape[2])
-    n = 0
-    for a, wa in ((i0, ONE - wi), (i1, wi)):
-        for b, wb in ((j0, ONE - wj), (j1, wj)):
-            labels[n], shares[n] = moving[a, b, k0], wa * wb * (ONE - wk)
-            labels[n + 1], shares[n + 1] = moving[a, b, k1], wa * wb * wk
-            n += 2
-
-
-@device
-def _largest_label(labels, shares):
-    """The label with the largest total; of equals the lowest."""
-    best, most = labels[0], -ONE
-    if (labels == best).all():
-        return best
-    for n in range(8):
-        total = ZERO
-        for m in range(8):
-            if labels[m] == labels[n]:
-                total += shares[m]
-        if total > most or (total == most and labels[n] < best):
-            best, most = labels[n], total
-    return best
-
-
-@device
-def _label_slabs(moving, path, slabs, out):
-    workspace = workspace_for(path, out.shape[2])
-    at = np.empty((3, padded(out.shape[2])), np.float32)
-    labels, shares = np.empty(8, np.uint16), np.empty(8, np.float32)
-    for i in range(slabs[0], slabs[1]):
-        start_slab(path, i, workspace)
-        for j in range(out.shape[1]):
-            locate_row(path, i, j, workspace, at)
-            for k in range(out.shape[2]):
-                out[i, j, k] = 0
-                if is_inside(at[0, k], at[1, k], at[2, k], moving.shape):
-                    _label_shares(moving, at, k, labels, shares)
-                    out[i, j, k] = _largest_label(labels, shares)
-
-
-@kernel
-def pull_labels(moving, path, out):
-    """The label whose indicator, trilinear, is largest; uint16; 0 outside."""
-    parts = min(PARTS, out.shape[0])
-    for part in prange(parts):
-        _label_slabs(moving, path, part_of(part, parts, out.shape[0]), out)

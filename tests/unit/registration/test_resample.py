@@ -8,7 +8,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.linalg import expm
 from scipy.ndimage import gaussian_filter
 
-from service.errors import BadLabelsError
 from service.registration.fields import Affine, DisplacementField, VelocityField
 from service.registration.grid import Grid
 from service.registration.kernels import launch
@@ -22,7 +21,6 @@ from service.registration.resample import (
     resample,
     resample_field,
     warp,
-    warp_labels,
 )
 from service.registration.smoothing import smooth
 from service.registration.volume import Volume
@@ -157,52 +155,6 @@ def test_warp_is_volume_of_affine_of_field(make_grid, orientation, rng):
     kept = np.isfinite(sampled[0])
     assert kept.mean() > 0.5
     assert apart_voxels(np.stack(sampled, -1)[kept], expected[kept], moving) < 1e-3
-
-
-def test_labels_keep_their_set_and_their_type(make_grid, rng):
-    grid = make_grid()
-    labels = Volume(rng.integers(0, 300, grid.shape).astype(np.int32), grid)
-    for interpolation in ("nearest", "linear"):
-        warped = warp_labels(labels, smooth_field(grid, rng, 3), interpolation=interpolation)
-        assert warped.data.dtype == np.uint16
-        assert set(np.unique(warped.data)) <= set(np.unique(labels.data)) | {0}
-
-
-def test_label_maps_of_fractions_are_refused(make_grid):
-    grid = make_grid()
-    with pytest.raises(BadLabelsError):
-        warp_labels(Volume(np.full(grid.shape, 0.5), grid), DisplacementField.zero(grid))
-
-
-def test_linear_labels_are_the_argmax_of_warped_indicators(make_grid, orientation, rng):
-    grid = make_grid(orientation)
-    labels = Volume(
-        (gaussian_filter(rng.standard_normal(grid.shape), 1) * 20 + 3).clip(0, 6).astype(np.uint8),
-        grid,
-    )
-    field = smooth_field(grid, rng, 3)
-    shares = np.stack(
-        [
-            warp(labels.with_data((labels.data == n).astype(np.float32)), field).data
-            for n in range(7)
-        ]
-    )
-    ours = warp_labels(labels, field, interpolation="linear").data
-    best = np.take_along_axis(shares, ours[None].astype(int), 0)[0]
-    inside = shares.sum(0) > 0
-    assert_allclose(best[inside], shares.max(0)[inside], atol=1e-5)
-    assert not ours[~inside].any()
-    clear = np.sort(shares, 0)[-1] - np.sort(shares, 0)[-2] > 1e-5
-    assert_array_equal(ours[clear], shares.argmax(0)[clear])
-
-
-def test_of_labels_with_equal_shares_the_lowest_wins(make_grid):
-    grid = make_grid(spacing_mm=(1.0, 1.0, 1.0))
-    labels = np.zeros(grid.shape, np.uint8)
-    labels[::2], labels[1::2] = 9, 4
-    field = constant_field(grid, (0.5, 0, 0))
-    warped = warp_labels(Volume(labels, grid), field, interpolation="linear").data
-    assert (warped[:-1] == 4).all()
 
 
 def test_composing_two_fields_moves_points_one_after_the_other(make_grid, orientation, rng):
