@@ -10,6 +10,7 @@ that begins on the middle level is found as well, and the better of both is kept
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -32,6 +33,7 @@ ANGLES_DEG = (-30.0, 0.0, 30.0)
 # affine, by a fifth in scale, where they do not yet mislead a rigid motion.
 RIGID_FOR_LONGER: tuple[tuple[int, Initialise], ...] = ((1, "rigid"), (1, "affine"), (2, "affine"))
 GAIN = 1e-4  # relative; a smaller one ends a level
+SAME_PLACE_VOXELS = 0.5  # candidates whose corners are nearer than that have become one
 LARGEST_TURN = np.pi  # of one step, radians; unrelated images ask for more, up to overflow
 
 
@@ -218,6 +220,14 @@ class _Stage:
         )
         return scores
 
+    def corners(self, affines: Sequence[np.ndarray]) -> np.ndarray:
+        """Where each affine takes the corners of the fixed level: (n, 8, 3), moving voxels."""
+        size = len(self.fixed), self.fixed.shape[1] // self.nk, self.nk
+        ends = np.array([(*corner, 1.0) for corner in product(*((0.0, n - 1.0) for n in size))])
+        matrices = np.stack([self.to_moving @ affine @ self.from_padded for affine in affines])
+        places: np.ndarray = ends @ matrices[:, :3].transpose(0, 2, 1)
+        return places
+
     def generators(self, how: Initialise) -> np.ndarray:
         """(n, 4, 4) world motions about the centre, linear parts scaled to move about a voxel."""
         world = _GENERATORS[how].copy()
@@ -296,26 +306,44 @@ def _contrasts_differ(fixed: Scouted, moving: Scouted, matrix: np.ndarray) -> bo
 def _improve(
     stage: _Stage, affines: list[np.ndarray], how: Initialise, steps: int
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """Damped Gauss-Newton steps on each affine; a step that lowers the score is taken back."""
+    """Damped Gauss-Newton steps on each affine; a step that lowers the score is taken back.
+
+    One that gains no more rests, and so does one that has come to where a better one is.
+    """
     generators = stage.generators(how)
     basis = stage.in_voxels(generators)
     best, (scores, normals) = list(affines), stage.normals(affines)
-    damping = np.full(len(best), 1e-2)
+    damping, climbing = np.full(len(best), 1e-2), np.arange(len(best))
     for left in reversed(range(steps)):
         tried = [
-            _moved(affine, generators, basis, normals[n], float(damping[n]))
-            for n, affine in enumerate(best)
+            _moved(best[n], generators, basis, normals[n], float(damping[n])) for n in climbing
         ]
         # No step follows the last one, so nobody asks for its normal equations.
-        new_scores, new_normals = stage.normals(tried) if left else (stage.scores(tried), normals)
-        better = new_scores > scores
-        gained = bool((new_scores > scores * (1 + GAIN)).any())
-        damping = np.where(better, damping / 4, damping * 8)
-        for n in np.flatnonzero(better):
-            best[n], scores[n], normals[n] = tried[n], new_scores[n], new_normals[n]
-        if not gained and damping.min() > 1.0:
+        found = stage.normals(tried) if left else (stage.scores(tried), normals[climbing])
+        better, gained = found[0] > scores[climbing], found[0] > scores[climbing] * (1 + GAIN)
+        damping[climbing] *= np.where(better, 1 / 4, 8)
+        for place in np.flatnonzero(better):
+            n = climbing[place]
+            best[n], scores[n], normals[n] = tried[place], found[0][place], found[1][place]
+        climbing = climbing[gained | (damping[climbing] <= 1.0)]
+        climbing = _apart(stage, best, scores, climbing)
+        if not len(climbing):
             break
     return best, scores
+
+
+def _apart(
+    stage: _Stage, affines: list[np.ndarray], scores: np.ndarray, some: np.ndarray
+) -> np.ndarray:
+    """Of some affines those that no better one lies next to."""
+    corners = stage.corners(affines)
+    kept = []
+    for n in some:
+        near = np.linalg.norm(corners - corners[n], axis=-1).max(axis=-1) < SAME_PLACE_VOXELS
+        near[n] = False
+        if not (scores[near] >= scores[n]).any():
+            kept.append(n)
+    return np.array(kept, dtype=int)
 
 
 def _moved(
