@@ -84,7 +84,7 @@ def export_graph(
         )
     if program is None:
         raise ModelInvalidError("The network could not be exported.")
-    graph: bytes = _without_traces(program.model_proto).SerializeToString(deterministic=True)
+    graph: bytes = without_traces(program.model_proto).SerializeToString(deterministic=True)
     return graph
 
 
@@ -106,7 +106,7 @@ def _traced(network: nn.Module, signature: Signature, images: tuple[torch.Tensor
             dynamic_axes=dict.fromkeys(names, axes),
         )
         model = onnx.load(path)
-    graph: bytes = _without_traces(model).SerializeToString(deterministic=True)
+    graph: bytes = without_traces(model).SerializeToString(deterministic=True)
     return graph
 
 
@@ -115,7 +115,7 @@ def _axis(signature: Signature, name: str) -> Any:
     return size if signature.multiple == 1 else signature.multiple * size
 
 
-def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
     """Drop the exporter's notes: they name files of the machine that exported."""
     for part in (model, model.graph, *model.graph.node, *model.graph.value_info):
         part.ClearField("metadata_props")

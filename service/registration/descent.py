@@ -95,8 +95,7 @@ class Level:
         self._spacing = self.grid.spacing_mm.astype(np.float32)
         self._nk = self._padded.shape[2]
         planes = (self._padded.shape[0], self._padded.shape[1] * self._nk)
-        self._field = field.on(self._padded).reshape(3, *planes)
-        self._field /= self._spacing[:, None, None]
+        self._field = self._in_voxels(field).reshape(3, *planes)
         self._place_moving(pair)
         self._fixed = np.empty(self._padded.shape, np.float32)
         shift, scale = _standard(pair.fixed)
@@ -105,6 +104,10 @@ class Level:
         self._fixed = self._fixed.reshape(planes)
         self._mask = self._masked(pair).reshape(planes)
         self._prepare(evening, field_sigma_voxels(pair))
+
+    def _in_voxels(self, field: LatticeField) -> np.ndarray:
+        """A field on the padded lattice, (3, i, j, k)."""
+        return field.on(self._padded) / self._spacing[:, None, None, None]
 
     def _place_moving(self, pair: Pair) -> None:
         """Pull the moving volume through the affine onto a lattice that the field stays on."""
@@ -178,8 +181,7 @@ class Level:
     def similarity_of(self, field: LatticeField) -> float:
         """The same measure, over the same voxels, of another field."""
         own = self._field
-        self._field = field.on(self._padded).reshape(own.shape)
-        self._field /= self._spacing[:, None, None]
+        self._field = self._in_voxels(field).reshape(own.shape)
         similarity = self._measured()
         self._field, self._similarity = own, None  # the buffers are of the other field
         return similarity

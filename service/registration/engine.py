@@ -1,4 +1,4 @@
-"""Run a model: the only place that knows onnxruntime and network units.
+"""Run a model: the only place that knows network units.
 
 A network works in voxels of its model grid, channels first; what leaves here is in the world: a
 displacement in millimetres, RAS+, on the exact grid of the network's output cells, an affine, or
@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from service.cores import usable_cores
-from service.errors import MissingExtraError, ModelInvalidError, ProviderUnavailableError
+from service.errors import ModelInvalidError, ProviderUnavailableError
 from service.registration.card import Card, OutputKind, Provider, Role
 from service.registration.fields import Affine, DisplacementField, VelocityField
 from service.registration.grid import Grid
@@ -33,7 +33,12 @@ from service.registration.model_grid import (
 from service.registration.models_folder import ProviderChoice
 from service.registration.progress import Watch, unwatched
 from service.registration.promises import require_promised
-from service.registration.providers import PROVIDER_NAMES, PROVIDER_SETTINGS, require_provider
+from service.registration.providers import (
+    PROVIDER_NAMES,
+    onnxruntime,
+    require_provider,
+    start_session,
+)
 from service.registration.resample import integrate, resample
 from service.registration.volume import Volume, as_label_map
 
@@ -311,23 +316,7 @@ class Engine:
 
     def _start(self) -> Any:
         """A session where it was asked for, nowhere else."""
-        ort = _onnxruntime()
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.log_severity_level = 4
-        # The kernels between two runs need the cores.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        name = PROVIDER_NAMES[self.provider]
-        settings = PROVIDER_SETTINGS[self.provider]
-        try:
-            session = ort.InferenceSession(str(self._graph), options, providers=[(name, settings)])
-        except Exception as error:  # onnxruntime's own have no common base
-            if self.provider == "cpu":
-                raise ModelInvalidError("The model's graph cannot be loaded.") from error
-            raise ProviderUnavailableError(
-                f"The model does not start on {self.provider}. Set WARPLINE_PROVIDER=cpu."
-            ) from error
+        session = start_session(self._graph, self.provider, self._threads)
         require_provider(session, self.provider)
         require_promised(session, self.card)
         return session
@@ -339,7 +328,7 @@ def choose_provider(card: Card, wanted: ProviderChoice) -> Provider:
     Raises:
         ProviderUnavailableError: If it is not installed, or the card was not verified there.
     """
-    installed = _onnxruntime().get_available_providers()
+    installed = onnxruntime().get_available_providers()
     usable = [p for p in card.providers if PROVIDER_NAMES[p] in installed]
     if wanted == "auto" and usable:
         return usable[0]
@@ -368,13 +357,3 @@ def _cropped(values: np.ndarray, cells: Grid) -> np.ndarray:
     """One channel without its padding, with an axis k even for a slice."""
     i, j, k = cells.shape
     return values[:i, :j, :k] if values.ndim == 3 else values[:i, :j, None]
-
-
-def _onnxruntime() -> Any:
-    try:
-        import onnxruntime  # heavy, and only where a model runs
-    except ImportError as error:
-        raise MissingExtraError(
-            "Running a model needs onnxruntime; install the extra worker-cpu or worker-gpu."
-        ) from error
-    return onnxruntime

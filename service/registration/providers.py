@@ -1,8 +1,9 @@
-"""Where a network may run, and whether it does."""
+"""Where a graph may run, and whether it does: the only place that imports onnxruntime."""
 
+from pathlib import Path
 from typing import Any, Final
 
-from service.errors import ProviderUnavailableError
+from service.errors import MissingExtraError, ModelInvalidError, ProviderUnavailableError
 from service.registration.card import Provider
 
 PROVIDER_NAMES: Final[dict[Provider, str]] = {
@@ -33,15 +34,61 @@ HEAVY_OPS: Final = {
 }
 
 
-def require_provider(session: Any, provider: Provider) -> None:
+def onnxruntime() -> Any:
+    """The module, heavy, and only where a graph runs.
+
+    Raises:
+        MissingExtraError: If it is not installed.
+    """
+    try:
+        import onnxruntime as module
+    except ImportError as error:
+        raise MissingExtraError(
+            "Running a model needs onnxruntime; install the extra worker-cpu or worker-gpu."
+        ) from error
+    return module
+
+
+def start_session(graph: Path, provider: Provider, threads: int) -> Any:
+    """A session of a graph where it was asked for, nowhere else; see `require_provider`.
+
+    Raises:
+        ModelInvalidError: If the graph does not load.
+        ProviderUnavailableError: If the provider does not start.
+        MissingExtraError: If onnxruntime is not installed.
+    """
+    ort = onnxruntime()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4
+    # The kernels between two runs need the cores.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    chosen = (PROVIDER_NAMES[provider], PROVIDER_SETTINGS[provider])
+    try:
+        return ort.InferenceSession(str(graph), options, providers=[chosen])
+    except Exception as error:  # onnxruntime's own have no common base
+        if provider == "cpu":
+            raise ModelInvalidError("The model's graph cannot be loaded.") from error
+        raise ProviderUnavailableError(
+            f"The model does not start on {provider}. Set WARPLINE_PROVIDER=cpu."
+        ) from error
+
+
+def require_provider(session: Any, provider: Provider, *, whole: bool = False) -> None:
     """Refuse a session that runs elsewhere than it was asked to.
 
     onnxruntime falls back to the CPU with a log line when a provider cannot start, and puts
     single nodes there that a provider lacks.
 
+    Args:
+        session: Started with `session.record_ep_graph_assignment_info`.
+        provider: Where it was asked to run.
+        whole: Whether no node at all may be left to the CPU of a GPU; else shape arithmetic may.
+
     Raises:
         ProviderUnavailableError: If the provider did not start, or if, on a GPU, an operator that
-            does real work was left to the CPU.
+            may not be there was left to the CPU.
     """
     name = PROVIDER_NAMES[provider]
     if name not in session.get_providers():
@@ -53,7 +100,8 @@ def require_provider(session: Any, provider: Provider) -> None:
         for part in session.get_provider_graph_assignment_info()
         if part.ep_name != name
         for node in part.get_nodes()
-    } & HEAVY_OPS
+    }
+    strayed = strayed if whole else strayed & HEAVY_OPS
     if strayed:
         raise ProviderUnavailableError(
             f"On {provider}, these operators would run on the CPU: {', '.join(sorted(strayed))}."

@@ -1,0 +1,144 @@
+"""The steps of refinement as a graph, beside the kernels: one field, one similarity.
+
+Run by onnxruntime's CPU provider, bound as on a GPU, on the graph that a GPU is given.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+onnxruntime = pytest.importorskip("onnxruntime")
+
+from service.errors import ProviderUnavailableError  # noqa: E402
+from service.registration.descent import LatticeField, Level, Pair  # noqa: E402
+from service.registration.device_level import GRAPH, DeviceLevel  # noqa: E402
+from service.registration.fields import Affine, DisplacementField  # noqa: E402
+from service.registration.grid import Grid  # noqa: E402
+from service.registration.volume import Volume  # noqa: E402
+
+STEPS = 20
+ALIKE = 0.01  # voxels
+CASES = {
+    "coarse slices, left-handed": ("LAS", (33, 31, 14), (1.1, 1.0, 4.5)),
+    "oblique": ("oblique", (26, 24, 31), (1.2, 1.3, 0.9)),
+    "even": ("RAS", (28, 26, 30), (2.0, 2.0, 2.0)),
+}
+
+
+def waves(shape: tuple[int, int, int], voxels: float) -> np.ndarray:
+    """A smooth displacement along each axis, (3, i, j, k)."""
+    index = np.indices(shape, dtype=np.float64)
+    phase = [2 * np.pi * index[axis] / shape[axis] for axis in range(3)]
+    return voxels * np.stack([np.sin(phase[1]), np.sin(phase[2] + 1), np.cos(phase[0])])
+
+
+def pair_on(grid: Grid, rng: np.random.Generator, *, masked: bool) -> Pair:
+    """fixed(x) = moving(A(x + u(x))), where A shifts by a voxel; the masks have holes."""
+    moving = ndimage.gaussian_filter(rng.standard_normal(grid.shape), 2.0).astype(np.float32)
+    places = np.indices(grid.shape) + waves(grid.shape, 1.5)
+    fixed = ndimage.map_coordinates(moving, places, order=1, mode="nearest").astype(np.float32)
+    shift = np.eye(4)
+    shift[:3, 3] = grid.affine[:3, :3].sum(axis=1)
+    inside = np.ones(grid.shape, np.float32)
+    inside[:6] = inside[10:13, 9:14, 3:8] = 0
+    masks = (Volume(inside, grid), Volume(inside[::-1].copy(), grid)) if masked else ()
+    return Pair(Volume(100 * fixed, grid), Volume(7 * moving, grid), Affine(shift), *masks)
+
+
+def start_on(grid: Grid) -> LatticeField:
+    """Not zero, and on another grid, as a coarser level's field is."""
+    coarse = grid.coarsened(grid.voxel_count // 8)
+    vectors = np.moveaxis(waves(coarse.shape, 0.5), 0, -1).astype(np.float32)
+    return LatticeField.of(DisplacementField(np.ascontiguousarray(vectors), coarse), grid)
+
+
+def voxels_apart(one: Level, other: Level) -> float:
+    """Largest difference of two levels' fields."""
+    apart_mm = np.abs(one.field.along_mm - other.field.along_mm)
+    return float((apart_mm / one.grid.spacing_mm[:, None, None, None]).max())
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
+@pytest.mark.parametrize("case", CASES)
+def test_a_climb_ends_where_the_kernels_end(
+    case: str, masked: bool, make_grid: Callable[..., Grid], rng: np.random.Generator
+) -> None:
+    grid = make_grid(*CASES[case])
+    pair, start = pair_on(grid, rng, masked=masked), start_on(grid)
+    kernels, device = Level(pair, start), DeviceLevel(pair, start, provider="cpu")
+    assert voxels_apart(kernels, device) == 0
+    step_mm = 0.6 * float(grid.spacing_mm.min())
+    ours = [device.step(step_mm) for _ in range(STEPS)]
+    theirs = [kernels.step(step_mm) for _ in range(STEPS)]
+    assert ours[-1] > ours[0] + 0.1
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    assert voxels_apart(kernels, device) < ALIKE
+    assert device.similarity() == pytest.approx(kernels.similarity(), abs=1e-4)
+    assert device.similarity_of(start) == pytest.approx(ours[0], abs=1e-6)
+    assert device.similarity_of(device.field) == pytest.approx(device.similarity(), abs=1e-6)
+
+
+def test_one_step_is_the_same_to_the_last_digits(
+    make_grid: Callable[..., Grid], rng: np.random.Generator
+) -> None:
+    grid = make_grid(*CASES["coarse slices, left-handed"])
+    pair, start = pair_on(grid, rng, masked=True), start_on(grid)
+    levels = Level(pair, start), DeviceLevel(pair, start, provider="cpu")
+    assert levels[1].step(0.6) == pytest.approx(levels[0].step(0.6), abs=1e-6)
+    assert 0 < voxels_apart(*levels) < 1e-5
+
+
+def test_what_is_alike_already_or_has_no_contrast_stays_where_it_is(
+    make_grid: Callable[..., Grid],
+) -> None:
+    grid = make_grid("oblique", (20, 18, 22), (1.0, 1.0, 1.0))
+    flat = Volume(np.full(grid.shape, 3, np.float32), grid)
+    start = start_on(grid)
+    level = DeviceLevel(Pair(flat, flat, Affine.identity()), start, provider="cpu")
+    before = level.field.along_mm.copy()
+    assert level.step(1.0) == 0
+    np.testing.assert_array_equal(level.field.along_mm, before)
+
+
+def test_comparing_another_field_does_not_move_the_level(
+    make_grid: Callable[..., Grid], rng: np.random.Generator
+) -> None:
+    grid = make_grid(*CASES["oblique"])
+    level = DeviceLevel(pair_on(grid, rng, masked=False), start_on(grid), provider="cpu")
+    level.step(0.5)
+    before, similarity = level.field.along_mm.copy(), level.similarity()
+    nothing = LatticeField(np.zeros((3, *grid.shape), np.float32), grid)
+    assert level.similarity_of(nothing) != similarity
+    assert level.similarity() == similarity
+    np.testing.assert_array_equal(level.field.along_mm, before)
+
+
+def test_nothing_in_a_step_is_shape_arithmetic() -> None:
+    """All of it can run on a GPU, and on one provider."""
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.load(GRAPH).graph
+    assert not {node.op_type for node in graph.node} & {"Shape", "Size", "Range", "Loop", "If"}
+
+
+@pytest.mark.slow
+def test_the_graph_is_what_its_maker_makes() -> None:
+    pytest.importorskip("torch")
+    onnx = pytest.importorskip("onnx")
+    from trainer.refinement_step import made
+
+    ours, theirs = (onnx.load_from_string(x).graph for x in (made(), GRAPH.read_bytes()))
+    assert list(ours.input) == list(theirs.input)
+    assert list(ours.initializer) == list(theirs.initializer)
+    assert list(ours.node) == list(theirs.node)
+
+
+def test_a_gpu_that_is_not_there_is_no_cpu(
+    make_grid: Callable[..., Grid], rng: np.random.Generator
+) -> None:
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("CUDA is installed here")
+    grid = make_grid(*CASES["oblique"])
+    with pytest.raises(ProviderUnavailableError):
+        DeviceLevel(pair_on(grid, rng, masked=False), start_on(grid))
