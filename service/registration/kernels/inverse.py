@@ -12,9 +12,9 @@ from service.registration.kernels.sampling import blend, bracket, clamped, corne
 
 ZERO, QUARTER, ONE, TWO = np.float32(0.0), np.float32(0.25), np.float32(1.0), np.float32(2.0)
 
-# A row takes steps of the fixed point as a whole, up to so many, until only one voxel in FEW needs
-# more; those go on one by one.
-ROW_STEPS, FEW = 6, 4
+# The voxels of a row that are not there yet take steps of the fixed point side by side, up to so
+# many; what is left goes on one by one.
+ROW_STEPS = 6
 # After so many steps of the fixed point it does not converge, or hardly.
 FIXED_POINT_STEPS = 12
 LONGEST_STEP = np.float32(2.0)  # voxels
@@ -117,23 +117,24 @@ def _row_of(m, i, j):
 
 
 @device
-def _locate(shape, row, shifts, corner, shares):
-    """For each voxel of a row, where its shift takes it: the lower corner there, and the shares."""
+def _locate(shape, row, shifts, some, corner, shares):
+    """For some voxels of a row, where their shifts take them: the lower corner, and the shares."""
     (a, b, c), (p, q, r) = row
     nj, nk = np.int32(shape[1]), np.int32(shape[2])
-    for k in range(corner.size):
+    for n in range(some.size):
+        k = some[n]
         at = np.float32(k)
-        x, shares[0, k] = _cell(a + p * at + shifts[k, 0], shape[0])
-        y, shares[1, k] = _cell(b + q * at + shifts[k, 1], shape[1])
-        z, shares[2, k] = _cell(c + r * at + shifts[k, 2], shape[2])
-        corner[k] = np.uint32(np.int32(np.int32(np.int32(x * nj) + y) * nk) + z)
+        x, shares[0, n] = _cell(a + p * at + shifts[k, 0], shape[0])
+        y, shares[1, n] = _cell(b + q * at + shifts[k, 1], shape[1])
+        z, shares[2, n] = _cell(c + r * at + shifts[k, 2], shape[2])
+        corner[n] = np.uint32(np.int32(np.int32(np.int32(x * nj) + y) * nk) + z)
 
 
 @device
-def _improve(corners, corner, shares, shifts, missed):
-    """One step of the fixed point for a whole row, and the shifts' misses before it."""
-    for k in range(corner.size):
-        n, w = corner[k], (shares[0, k], shares[1, k], shares[2, k])
+def _improve(corners, corner, shares, some, shifts, missed):
+    """One step of the fixed point for some voxels of a row, and the shifts' misses before it."""
+    for m in range(some.size):
+        n, w, k = corner[m], (shares[0, m], shares[1, m], shares[2, m]), some[m]
         x, y = blend(corners, n, 0, w), blend(corners, n, 1, w)
         z, rest = blend(corners, n, 2, w), blend(corners, n, 3, w)
         missed[k, 0], missed[k, 1] = shifts[k, 0] + x, shifts[k, 1] + y
@@ -142,12 +143,14 @@ def _improve(corners, corner, shares, shifts, missed):
 
 
 @device
-def _unsolved(missed, limit):
-    """How many voxels of a row miss by more than they may."""
-    count = np.int32(0)
-    for k in range(missed.shape[0]):
+def _unsolved(missed, limit, some):
+    """Move those of some voxels that miss by more than they may to the front, and count them."""
+    count = np.int64(0)
+    for n in range(some.size):
+        k = some[n]
         x, y, z = missed[k, 0], missed[k, 1], missed[k, 2]
-        count += np.int32(x * x + y * y + z * z > limit)
+        some[count] = k
+        count += np.int64(x * x + y * y + z * z > limit)
     return count
 
 
@@ -217,14 +220,18 @@ def _solve_slab(field, guess, maps, limits, i, out):
     steps = lower, share, np.empty((guess.shape[2], 3), np.float32)
     corner, shares = np.empty(length, np.uint32), np.empty((3, length), np.float32)
     shifts, missed = np.empty((length, 4), np.float32), np.empty((length, 4), np.float32)
-    corners, worst = corners_of(field), ZERO
+    corners, worst, voxels = corners_of(field), ZERO, np.empty(length, np.uint32)
     for j in range(out.shape[0]):
-        row = _row_of(maps[0], i, j)
+        row, count = _row_of(maps[0], i, j), np.int64(length)
         _start_row(guess, maps[1], steps, i, j, shifts)
+        for k in range(length):
+            voxels[k] = k
         for _ in range(ROW_STEPS):
-            _locate(field.shape, row, shifts, corner, shares)
-            _improve(corners, corner, shares, shifts, missed)
-            if FEW * _unsolved(missed, limits[1]) <= length:
+            some = voxels[:count]
+            _locate(field.shape, row, shifts, some, corner, shares)
+            _improve(corners, corner, shares, some, shifts, missed)
+            count = _unsolved(missed, limits[1], some)
+            if count == 0:
                 break
         worst = max(worst, _finish_row(field, corners, row, shifts, missed, limits))
         _tell_row(maps[2:], i, j, shifts, out[j])
