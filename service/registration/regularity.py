@@ -25,7 +25,6 @@ class Regularity:
     folding_fraction: float
     non_diffeomorphic_volume: float
     sdlogj: float
-    least_determinant: float
     longest_mm: float
 
 
@@ -38,7 +37,7 @@ def regularity(field: DisplacementField, mask: Volume | None = None) -> Regulari
       inside out, over the volume of all voxels. It sees folds that central differences miss.
     - sdlogj: standard deviation of the determinant's logarithm, clipped to [1e-9, 1e9].
 
-    For an empty mask the fractions and sdlogj are nan, and the least determinant is infinite.
+    For an empty mask the fractions and sdlogj are nan.
 
     Source: Liu et al., On finite difference Jacobian computation in deformable image registration,
         IJCV 2024, section 3.4 (ten finite differences for each voxel; the field goes on beyond the
@@ -48,7 +47,6 @@ def regularity(field: DisplacementField, mask: Volume | None = None) -> Regulari
     inside = np.ones(shape, bool) if mask is None else np.ascontiguousarray(mask.data != 0)
     determinants = np.empty(shape, np.float32)
     sums = np.zeros((shape[0], passes.STATISTICS))
-    sums[:, passes.SMALLEST] = np.inf
     edges = np.ascontiguousarray(field.grid.affine[:3, :3].T, dtype=np.float32)
     passes.jacobian(field.vectors_mm, edges, inside, determinants, sums)
     total = sums.sum(axis=0)
@@ -60,7 +58,6 @@ def regularity(field: DisplacementField, mask: Volume | None = None) -> Regulari
         folding_fraction=float(total[passes.FOLDED] / count),
         non_diffeomorphic_volume=float(total[passes.LOST] / count),
         sdlogj=float(np.sqrt(np.maximum(variance, 0.0))),
-        least_determinant=float(sums[:, passes.SMALLEST].min()),
         longest_mm=float(np.sqrt(sums[:, passes.LONGEST].max())),
     )
 

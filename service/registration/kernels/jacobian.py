@@ -22,8 +22,8 @@ LEAST, LARGEST = np.float32(1e-9), np.float32(1e9)
 # at right angles.
 LEAST_STRAIN_TO_FOLD = np.float32(0.9).view(np.int32)  # its bits
 
-COUNT, FOLDED, LOG, LOG_SQUARED, LOST, SMALLEST, LONGEST = range(7)
-STATISTICS = 7
+COUNT, FOLDED, LOG, LOG_SQUARED, LOST, LONGEST = range(6)
+STATISTICS = 6
 
 BLOCK = 64
 WIDE = BLOCK + 2
@@ -241,7 +241,6 @@ def _logarithms(mantissas, exponents, out):
 def _add_up(determinants, lost, inside, logs, statistics):
     """Add a block's voxels to the statistics."""
     count = folded = total = squared = gone = ZERO
-    least = np.float32(np.inf)
     for k in range(inside.size):
         m, d, log = inside[k], determinants[k], logs[k]
         count += m
@@ -249,13 +248,11 @@ def _add_up(determinants, lost, inside, logs, statistics):
         total += m * log
         squared += m * log * log
         gone += m * lost[k]
-        least = min(least, d if m > ZERO else least)
     statistics[COUNT] += count
     statistics[FOLDED] += folded
     statistics[LOG] += total
     statistics[LOG_SQUARED] += squared
     statistics[LOST] += gone * A_TWELFTH
-    statistics[SMALLEST] = min(statistics[SMALLEST], least)
 
 
 @device
@@ -334,7 +331,7 @@ def jacobian(field, edges, mask, determinants, statistics):
     """det(I + du/dx) for each voxel, and for each slab what its voxels add up to.
 
     field: mm (i, j, k, 3); edges (3, 3), row by axis; mask (i, j, k); statistics
-    (i, STATISTICS) float64, zero but for SMALLEST. LONGEST is of all displacements, squared.
+    (i, STATISTICS) float64, zero. LONGEST is of all displacements, squared.
     """
     for i in prange(field.shape[0]):
         _slab(field, edges, mask[i], np.int64(i), determinants[i], statistics[i])
