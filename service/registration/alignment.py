@@ -9,8 +9,9 @@ import numpy as np
 
 from service.errors import InvalidPairError, NoOverlapError
 from service.registration.contrast import Samples
-from service.registration.descent import LatticeField
+from service.registration.descent import LatticeField, MakeLevel
 from service.registration.descent import Pair as LevelPair
+from service.registration.device_level import level_for
 from service.registration.engine import Engine
 from service.registration.fields import Affine, DisplacementField
 from service.registration.initialise import initialise_scouted
@@ -125,7 +126,7 @@ def align_prepared(
             stage.detail = "left out"
             warnings.append(UNRELATED)
             return found
-        climbed = refined(pair, found, plan, stage.watch)
+        climbed = refined(pair, found, plan, stage.watch, level_for(engine))
         stage.detail = str(options.refine)
         end = found.climbed_to(climbed)
         if climbed.contrasts_differ and is_less_explained(pair, found, end):
@@ -315,7 +316,9 @@ def _require_overlap(pair: PreparedPair, affine: Affine) -> float:
     return overlap
 
 
-def refined(pair: PreparedPair, start: Alignment, plan: Plan, watch: Watch) -> Climbed:
+def refined(
+    pair: PreparedPair, start: Alignment, plan: Plan, watch: Watch, make_level: MakeLevel
+) -> Climbed:
     """The field after refinement on the pair's finest levels, as many as the plan has."""
     started = time.perf_counter()
     masks, count = (pair.fixed.mask, pair.moving.mask), len(plan.steps)
@@ -323,7 +326,7 @@ def refined(pair: PreparedPair, start: Alignment, plan: Plan, watch: Watch) -> C
     pairs = [LevelPair(f, m, start.affine, *masks) for f, m in levels]
     spacings = pair.fixed.resolutions.refined_mm[-count:]
     plan = replace(plan, budget_s=plan.budget_s - (time.perf_counter() - started))
-    return climb(pairs, spacings, start.field, plan=plan, watch=watch)
+    return climb(pairs, spacings, start.field, plan=plan, watch=watch, make_level=make_level)
 
 
 def _gain(pair: PreparedPair, initial: Affine, found: Alignment) -> float:

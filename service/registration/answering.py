@@ -15,6 +15,7 @@ from service.registration.alignment import (
     predicted_if_needed,
     refined,
 )
+from service.registration.device_level import level_for
 from service.registration.engine import Engine
 from service.registration.fields import DisplacementField
 from service.registration.following import (
@@ -173,7 +174,8 @@ class Answering:
         left_s = self.schedule.left_s(*AFTERWARDS) - ENDING_SHARE * self._costs.of("refine")
         plan = replace(plan, budget_s=min(plan.budget_s, left_s))
         with self.clock.stage("refine") as stage:
-            climbed = refined(self._pair, start, plan, stage.watch)
+            make_level = level_for(self._engine)
+            climbed = refined(self._pair, start, plan, stage.watch, make_level)
         self.steps += climbed.steps
         self._costs.learn({"refine": self.clock.stages[-1].seconds - climbed.stepping_s})
         self.schedule.is_cut_short |= climbed.is_cut_short and plan.budget_s == left_s

@@ -1,5 +1,6 @@
 """One resolution level of a descent: the pair on a lattice, and the steps of its field."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -210,6 +211,10 @@ class Level:
             evenness.even_out(self._warped, self._even_shares, self._nk, self._field)
         self._similarity = None
         return similarity
+
+
+# What makes a level of a pair, from a field, with a share of evening; `Level` is one.
+MakeLevel = Callable[[Pair, LatticeField, float], Level]
 
 
 def field_sigma_voxels(pair: Pair) -> float:

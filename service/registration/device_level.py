@@ -1,7 +1,6 @@
 """A level whose steps onnxruntime makes, on a GPU: up once, steps there, down once."""
 
 import os
-from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
@@ -11,14 +10,12 @@ import numpy as np
 from service.cores import usable_cores
 from service.errors import MissingExtraError
 from service.registration.card import Provider
-from service.registration.descent import EVENING, LatticeField, Level, Pair
+from service.registration.descent import EVENING, LatticeField, Level, MakeLevel, Pair
 from service.registration.engine import Engine
 from service.registration.providers import onnxruntime, require_provider, start_session
 
 # One step, from `python -m trainer.refinement_step`, which says what goes in and comes out.
 GRAPH: Final = Path(__file__).with_name("refinement_step.onnx")
-
-MakeLevel = Callable[[Pair, LatticeField, float], Level]
 
 
 def level_for(engine: Engine) -> MakeLevel:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from service.registration.descent import EVENING, LatticeField, Level, Pair
+from service.registration.descent import EVENING, LatticeField, Level, MakeLevel, Pair
 from service.registration.fields import Affine, DisplacementField
 from service.registration.grid import Grid
 from service.registration.options import Refine
@@ -122,6 +122,7 @@ def refine(
     moving_mask: Volume | None = None,
     watch: Watch = unwatched,
     clock: Clock = time.perf_counter,
+    make_level: MakeLevel = Level,
 ) -> DisplacementField:
     """Improve u so that moving(A(x + u(x))) matches fixed(x).
 
@@ -142,6 +143,7 @@ def refine(
         moving_mask: The same for the moving volume, as `field` carries it over.
         watch: Told the stage and the fraction; may raise.
         clock: Seconds, for a budget.
+        make_level: What makes a level's steps, and where; see `device_level`.
 
     Returns:
         The better field on the finest level's grid, or `field` itself when nothing beat it there.
@@ -153,7 +155,10 @@ def refine(
     levels = zip(fixed_levels(fixed, spacings), moving_levels(moving, spacings), strict=True)
     pairs = [Pair(f, m, affine, fixed_mask, moving_mask) for f, m in levels]
     plan = replace(plan, budget_s=plan.budget_s - (clock() - begun))
-    return climb(pairs, spacings, field, plan=plan, watch=watch, clock=clock).field
+    climbed = climb(
+        pairs, spacings, field, plan=plan, watch=watch, clock=clock, make_level=make_level
+    )
+    return climbed.field
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,16 +187,18 @@ def climb(
     plan: Plan,
     watch: Watch = unwatched,
     clock: Clock = time.perf_counter,
+    make_level: MakeLevel = Level,
 ) -> Climbed:
     """Improve a field on levels that are made already, coarse to fine; see `refine`."""
-    return _Climb(plan, watch, clock).run(pairs, spacings, field)
+    return _Climb(plan, watch, clock, make_level).run(pairs, spacings, field)
 
 
 class _Climb:
-    """One refinement: its plan, its clock, and who is told."""
+    """One refinement: its plan, its clock, who is told, and where its levels are."""
 
-    def __init__(self, plan: Plan, watch: Watch, clock: Clock) -> None:
+    def __init__(self, plan: Plan, watch: Watch, clock: Clock, make_level: MakeLevel) -> None:
         self._plan = plan
+        self._make_level = make_level
         self._watch = watch
         self._clock = clock
         self._ends = clock() + plan.budget_s
@@ -206,7 +213,7 @@ class _Climb:
     ) -> Climbed:
         """Every level that the plan and the time allow, from coarse to fine."""
         start = LatticeField.of(field, pairs[-1].fixed.grid)
-        sight = Sight(pairs[0], self._plan.evening)
+        sight = Sight(pairs[0], self._plan.evening, self._make_level)
         reached = before = start
         for number, (level_pair, spacing) in enumerate(zip(pairs, spacings, strict=True)):
             if number > 0 and not self._has_time_for(level_pair.fixed.grid.voxel_count):

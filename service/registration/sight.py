@@ -1,7 +1,7 @@
 """How a climb sees its pair: as it is, or one image in the contrast of the other."""
 
 from service.registration.contrast import Mapped, Samples, better_mapped, matched
-from service.registration.descent import LatticeField, Level, Pair
+from service.registration.descent import LatticeField, Level, MakeLevel, Pair
 
 # Between contrasts a level is climbed in so many parts, of no fewer steps than these.
 PARTS, LEAST_STEPS = 4, 5
@@ -16,8 +16,9 @@ class Sight:
     they take turns. Where contrasts are the same, nothing is changed.
     """
 
-    def __init__(self, coarsest: Pair, evening: float) -> None:
+    def __init__(self, coarsest: Pair, evening: float, make_level: MakeLevel = Level) -> None:
         """Nothing is looked at yet; `evening` is for the levels."""
+        self._make_level = make_level
         self._coarsest = self._pair = coarsest
         self._evening = evening
         self._mapped: Mapped | None = None
@@ -38,10 +39,11 @@ class Sight:
     def level(self, reached: LatticeField) -> Level:
         """The level, to be climbed from there."""
         if not self.contrasts_differ:
-            return Level(self._pair, reached, self._evening)
+            return self._make_level(self._pair, reached, self._evening)
         mapped = self._mapped or BOTH[self._turn % 2]
         self._turn += 1
-        return Level(matched(self._pair, reached, mapped), reached, self._evening)
+        pair = matched(self._pair, reached, mapped)
+        return self._make_level(pair, reached, self._evening)
 
     def alike(self, field: LatticeField, placed: LatticeField) -> float:
         """LNCC under a field, in the contrast learned under it, over the voxels of `placed`.
@@ -50,7 +52,10 @@ class Sight:
         of both.
         """
         if not self.contrasts_differ:
-            return Level(self._pair, placed, self._evening).similarity_of(field)
+            return self._likeness(self._pair, field, placed)
         ways = BOTH if self._mapped is None else (self._mapped,)
         seen = (matched(self._pair, field, mapped) for mapped in ways)
-        return sum(Level(pair, placed).similarity_of(field) for pair in seen) / len(ways)
+        return sum(self._likeness(pair, field, placed) for pair in seen) / len(ways)
+
+    def _likeness(self, pair: Pair, field: LatticeField, placed: LatticeField) -> float:
+        return self._make_level(pair, placed, self._evening).similarity_of(field)

@@ -4,6 +4,7 @@ Run by onnxruntime's CPU provider, bound as on a GPU, on the graph that a GPU is
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,9 +14,11 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 from service.errors import ProviderUnavailableError  # noqa: E402
 from service.registration.descent import LatticeField, Level, Pair  # noqa: E402
-from service.registration.device_level import GRAPH, DeviceLevel  # noqa: E402
+from service.registration.device_level import GRAPH, DeviceLevel, level_for  # noqa: E402
+from service.registration.engine import Engine  # noqa: E402
 from service.registration.fields import Affine, DisplacementField  # noqa: E402
 from service.registration.grid import Grid  # noqa: E402
+from service.registration.refine import refine  # noqa: E402
 from service.registration.volume import Volume  # noqa: E402
 
 STEPS = 20
@@ -142,3 +145,40 @@ def test_a_gpu_that_is_not_there_is_no_cpu(
     grid = make_grid(*CASES["oblique"])
     with pytest.raises(ProviderUnavailableError):
         DeviceLevel(pair_on(grid, rng, masked=False), start_on(grid))
+
+
+@pytest.mark.parametrize("contrast", ["same", "another"])
+def test_refinement_takes_it_through_all_its_levels(
+    contrast: str, make_grid: Callable[..., Grid], rng: np.random.Generator
+) -> None:
+    grid = make_grid("oblique", (44, 40, 48), (1.0, 1.2, 0.9))
+    pair = pair_on(grid, rng, masked=True)
+    moving = pair.moving if contrast == "same" else pair.moving.with_data(abs(pair.moving.data))
+    ours, theirs = (
+        refine(
+            pair.fixed,
+            moving,
+            pair.affine,
+            DisplacementField.zero(grid),
+            effort="fast",
+            fixed_mask=pair.fixed_mask,
+            make_level=make_level,
+        )
+        for make_level in (partial(DeviceLevel, provider="cpu"), Level)
+    )
+    assert float(np.abs(ours.vectors_mm).max()) > 0.5
+    apart_mm = np.abs(ours.vectors_mm - theirs.vectors_mm).max()
+    assert apart_mm < ALIKE * float(grid.spacing_mm.min())
+
+
+def engine_on(provider: str) -> Engine:
+    engine: Engine = object.__new__(Engine)
+    engine.__dict__["provider"] = provider
+    return engine
+
+
+def test_refinement_is_on_a_gpu_where_the_network_is() -> None:
+    made = level_for(engine_on("cuda"))
+    assert isinstance(made, partial)
+    assert (made.func, made.keywords) == (DeviceLevel, {"provider": "cuda"})
+    assert level_for(engine_on("cpu")) is level_for(engine_on("openvino")) is Level
