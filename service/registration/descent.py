@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -238,13 +239,17 @@ def tap_weights(sigma_voxels: np.ndarray) -> np.ndarray:
     A sampled Gaussian whose width is tuned so that the taps' own variance is sigma^2; up to sigma
     1.3, above which five taps are too few and 1.3 is used.
     """
-    rows = []
-    for sigma in np.minimum(sigma_voxels, 1.3):
-        low, high = 1e-3, 10.0
-        for _ in range(60):  # bisection on the sampled Gaussian's width
-            width = (low + high) / 2
-            taps = np.exp(-0.5 * (np.arange(3) / width) ** 2)
-            taps /= taps[0] + 2 * taps[1] + 2 * taps[2]
-            low, high = (width, high) if 2 * taps[1] + 8 * taps[2] < sigma**2 else (low, width)
-        rows.append(taps)
+    rows = [_tuned(float(sigma)) for sigma in np.minimum(sigma_voxels, 1.3)]
     return np.array(rows, dtype=np.float32)
+
+
+@lru_cache(maxsize=32)
+def _tuned(sigma: float) -> tuple[float, float, float]:
+    """The weights of one axis."""
+    low, high = 1e-3, 10.0
+    for _ in range(60):  # bisection on the sampled Gaussian's width
+        width = (low + high) / 2
+        taps = np.exp(-0.5 * (np.arange(3) / width) ** 2)
+        taps /= taps[0] + 2 * taps[1] + 2 * taps[2]
+        low, high = (width, high) if 2 * taps[1] + 8 * taps[2] < sigma**2 else (low, width)
+    return float(taps[0]), float(taps[1]), float(taps[2])

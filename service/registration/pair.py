@@ -195,10 +195,9 @@ def _read(role: str, path: Path, limits: Limits, series: str | None, tick: Tick)
     warnings: list[str] = []
     if role in IMAGE_ROLES:
         image, origin = read_image(path, limits, role, warnings, series=series, tick=tick)
-        # In the order that kernels walk, once and for all: in files i runs fastest.
-        return Read(image.with_data(np.ascontiguousarray(image.data)), warnings, origin)
+        return Read(_for_kernels(image), warnings, origin)
     if role in LABEL_ROLES:
-        return Read(read_label_map(path, limits, role, warnings), warnings)
+        return Read(_for_kernels(read_label_map(path, limits, role, warnings)), warnings)
     if role in POINT_ROLES:
         return Read(read_points(path, role), warnings)
     return Read(read_affine(path, role), warnings)
@@ -212,7 +211,12 @@ def _read_drawn(role: str, path: Path, limits: Limits, loaded: Mapping[str, Read
     warnings: list[str] = []
     with faults_of(role):
         labels = read_dicom_labels(path, image.grid, limits, warnings)
-    return Read(as_label_map(labels, role), warnings)
+    return Read(_for_kernels(as_label_map(labels, role)), warnings)
+
+
+def _for_kernels(volume: Volume) -> Volume:
+    """In the order that kernels walk, once and for all: in files i runs fastest."""
+    return volume.with_data(np.ascontiguousarray(volume.data))
 
 
 def require_contrast(pair: Pair) -> None:

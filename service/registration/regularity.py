@@ -8,6 +8,7 @@ import numpy as np
 from service.registration.fields import Affine, DisplacementField
 from service.registration.grid import Grid
 from service.registration.kernels import jacobian as passes
+from service.registration.resample import compose
 from service.registration.volume import Volume
 
 # Measures on points take every n-th voxel along each axis, up to this many in all.
@@ -68,16 +69,23 @@ def max_displacement_mm(field: DisplacementField) -> float:
     return float(np.sqrt(squared.max()))
 
 
-def _sampled(field: DisplacementField) -> tuple[np.ndarray, np.ndarray]:
-    """World positions of a regular choice of voxels, (n, 3), and where the field takes them."""
+def _sampled(field: DisplacementField) -> DisplacementField:
+    """A regular choice of the field's voxels."""
     grid = field.grid
     stride = max(1, math.ceil((grid.voxel_count / SAMPLE_COUNT) ** (1 / 3)))
-    chosen = tuple(slice((n - 1) % stride // 2, n, stride) for n in grid.shape)
-    axes = np.meshgrid(
-        *(np.arange(n)[part] for n, part in zip(grid.shape, chosen, strict=True)), indexing="ij"
-    )
-    points: np.ndarray = np.asarray(grid.to_world(np.stack(axes, -1).reshape(-1, 3)))
-    return points, points + field.vectors_mm[chosen].reshape(-1, 3)
+    first = [(n - 1) % stride // 2 for n in grid.shape]
+    chosen = tuple(slice(at, n, stride) for at, n in zip(first, grid.shape, strict=True))
+    vectors = field.vectors_mm[chosen]
+    affine = grid.affine.copy()
+    affine[:3, :3] *= stride
+    affine[:3, 3] = grid.to_world(np.array(first))
+    return DisplacementField(vectors, Grid(vectors.shape[:3], affine))
+
+
+def _moved(field: DisplacementField) -> np.ndarray:
+    """Where the field takes its voxels: world positions, (i, j, k, 3)."""
+    index = np.moveaxis(np.indices(field.grid.shape), 0, -1)
+    return np.asarray(field.grid.to_world(index) + field.vectors_mm)
 
 
 def inverse_consistency_mm(forward: DisplacementField, backward: DisplacementField) -> float:
@@ -85,19 +93,19 @@ def inverse_consistency_mm(forward: DisplacementField, backward: DisplacementFie
 
     Over a regular sample of forward's voxels, less those that leave backward's grid; nan if all do.
     """
-    points, there = _sampled(forward)
-    kept = backward.grid.contains(there)
+    sample = _sampled(forward)
+    kept = backward.grid.contains(_moved(sample))
     if not kept.any():
         return math.nan
-    back = backward.move(there[kept])
-    return float(np.linalg.norm(back - points[kept], axis=1).mean())
+    missed = compose(backward, sample).vectors_mm[kept]
+    return float(np.linalg.norm(missed, axis=-1).mean(dtype=np.float64))
 
 
 def overlap_fraction(
     field: DisplacementField, moving: Grid, *, affine: Affine | None = None
 ) -> float:
     """Share of the field's voxels that A(x + u(x)) takes into the moving field of view."""
-    _, moved = _sampled(field)
+    moved = _moved(_sampled(field))
     if affine is not None:
         moved = affine.move(moved)
     return float(moving.contains(moved).mean())

@@ -47,8 +47,13 @@ class Scouted:
         """The same image left for right about its centre of mass, without its mask."""
         mirror = np.diag([-1.0, 1.0, 1.0, 1.0])
         mirror[0, 3] = 2 * self.centre_of_mass_mm[0]
-        grid = Grid(self.grid.shape, mirror @ self.grid.affine)
-        return Scouted(Volume(self._volume.data, grid))
+        whole, *levels = (
+            Volume(one.data, Grid(one.grid.shape, mirror @ one.grid.affine))
+            for one in (self._volume, *self.levels)
+        )
+        twin = Scouted(whole)
+        twin.levels = levels  # voxels are the same, only elsewhere
+        return twin
 
     def as_fixed(self, level: int) -> Planes:
         """The level as padded planes, and its mask."""

@@ -1,6 +1,7 @@
 """Gaussian smoothing, and coarser grids of the same axes without aliasing."""
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -50,19 +51,17 @@ def _bell(x: np.ndarray, sigma: float) -> np.ndarray:
 def _smoothed_hat(x: np.ndarray, sigma: float) -> np.ndarray:
     """Linear interpolation of what a Gaussian has smoothed, as one weight: hat * Gaussian.
 
-    Second difference of the integral of the Gaussian's integral; at sigma 0 the hat itself.
+    Along its last axis x goes up by ones. Second difference of the integral of the Gaussian's
+    integral; at sigma 0 the hat itself.
     """
     if sigma < 1e-3:
         hat: np.ndarray = np.maximum(0.0, 1 - np.abs(x))
         return hat
-
-    def ramp(y: np.ndarray) -> np.ndarray:
-        z = y / sigma
-        bell = np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
-        smooth_ramp: np.ndarray = sigma * bell + y * 0.5 * (1 + _erf(z / math.sqrt(2)))
-        return smooth_ramp
-
-    weight: np.ndarray = np.maximum(ramp(x + 1) - 2 * ramp(x) + ramp(x - 1), 0.0)
+    y = np.concatenate([x[:, :1] - 1, x, x[:, -1:] + 1], axis=1)
+    z = y / sigma
+    bell = np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
+    ramp = sigma * bell + y * 0.5 * (1 + _erf(z / math.sqrt(2)))
+    weight: np.ndarray = np.maximum(np.diff(ramp, n=2, axis=1), 0.0)
     return weight
 
 
@@ -121,13 +120,24 @@ def antialias_sigma(ratio: float) -> float:
 def shrink(volume: Volume, grid: Grid, to_source: Map) -> Volume:
     """The volume on a coarser grid of the same axes; see `downsample`."""
     tables = [
-        _table(
-            to_source[axis, 3] + to_source[axis, axis] * np.arange(grid.shape[axis]),
+        _shrinking(
+            float(to_source[axis, 3]),
+            float(to_source[axis, axis]),
+            grid.shape[axis],
             volume.grid.shape[axis],
-            antialias_sigma(float(to_source[axis, axis])),
-            linear=True,
-            margin=float(to_source[axis, axis]) / 2,
         )
         for axis in range(3)
     ]
     return _filtered(volume, tables, grid)
+
+
+@lru_cache(maxsize=32)
+def _shrinking(
+    first: float, ratio: float, length: int, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The table of an axis: so many voxels from `first` on, each `ratio` source voxels apart.
+
+    Kept, since one registration brings several images from one grid to another.
+    """
+    centres = first + ratio * np.arange(length)
+    return _table(centres, count, antialias_sigma(ratio), linear=True, margin=ratio / 2)
