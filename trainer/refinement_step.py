@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the usual name
 
 from service.registration.device_level import GRAPH
-from service.registration.kernels.descent import EPSILON, TINY
+from service.registration.kernels.descent import TINY
 from service.registration.kernels.planes import MARGIN
 from trainer.export_graph import OPSET, without_traces
 
@@ -48,11 +48,12 @@ class RefinementStep(nn.Module):
         field_taps: Tensor,
         spacing_mm: Tensor,
         evening: Tensor,
+        epsilon: Tensor,
         counted: Tensor,
         step_mm: Tensor,
     ) -> tuple[Tensor, Tensor]:
         warped = _warp(moving, field, (at_i, at_j, at_k), per_voxel)
-        derivative, correlation = _climbed(fixed, mask, statistics, warped, window)
+        derivative, correlation = _climbed((fixed, mask, statistics), warped, window, epsilon)
         force = _at_rest_outside(_filtered(_force(derivative, warped, spacing_mm), force_taps))
         force = _compressed(force, spacing_mm)
         largest_mm = torch.sqrt(_squared_mm(force, spacing_mm).max())
@@ -87,18 +88,19 @@ def _warp(moving: Tensor, field: Tensor, at: tuple[Tensor, ...], per_voxel: Tens
 
 
 def _climbed(
-    fixed: Tensor, mask: Tensor, statistics: Tensor, warped: Tensor, window: Tensor
+    images: tuple[Tensor, Tensor, Tensor], warped: Tensor, window: Tensor, epsilon: Tensor
 ) -> tuple[Tensor, Tensor]:
     """|mask| / 2 times the derivative of LNCC by the warped image; the sum of squared correlations.
 
-    `statistics`: 1 / N, the local mean of F, and its variance + EPSILON.
+    `images`: F, the mask, and of F's windows 1 / N, the mean, and the variance + epsilon.
     """
+    fixed, mask, statistics = images
     inverse, mean_f = statistics[0:1], statistics[1:2]
-    variance_f = torch.clamp(statistics[2:3], min=EPSILON)  # in parts of the margin it is 0
+    variance_f = torch.maximum(statistics[2:3], epsilon)  # in parts of the margin it is 0
     inside = mask * warped
     sums = _filtered(torch.cat((inside, inside * warped, inside * fixed)), window)
     mean = sums[0:1] * inverse
-    variance = torch.clamp(sums[1:2] * inverse - mean * mean, min=0.0) + EPSILON
+    variance = torch.clamp(sums[1:2] * inverse - mean * mean, min=0.0) + epsilon
     a = (sums[2:3] * inverse - mean_f * mean) / (variance_f * variance)
     b = a * a * variance_f
     integrands = torch.cat((a, b, b * mean - a * mean_f)) * inverse
@@ -220,7 +222,7 @@ def _example() -> dict[str, Tensor]:
     places = {f"at_{axis}": torch.ones(n) for axis, n in zip("ijk", TRACED, strict=True)}
     by_axis = {name: torch.ones(3) for name in ("per_voxel", "spacing_mm", "evening")}
     taps = {name: torch.ones(3, 5) for name in ("window", "force_taps", "field_taps")}
-    scalars = {name: torch.tensor(1.0) for name in ("counted", "step_mm")}
+    scalars = {name: torch.tensor(1.0) for name in ("epsilon", "counted", "step_mm")}
     moving = {"moving": torch.ones(1, 1, *TRACED_MOVING)}
     return volumes | moving | places | by_axis | taps | scalars
 

@@ -12,6 +12,7 @@ from service.errors import MissingExtraError
 from service.registration.card import Provider
 from service.registration.descent import EVENING, LatticeField, Level, MakeLevel, Pair
 from service.registration.engine import Engine
+from service.registration.kernels.descent import EPSILON
 from service.registration.providers import onnxruntime, require_provider, start_session
 
 # One step, from `python -m trainer.refinement_step`, which says what goes in and comes out.
@@ -118,6 +119,7 @@ class DeviceLevel(Level):
             "field_taps": _both_sides(self._field_taps),
             "spacing_mm": self._spacing,
             "evening": self._even_shares,
+            "epsilon": np.array(EPSILON, np.float32),
             "counted": np.array(self._counted, np.float32),
         }
 
