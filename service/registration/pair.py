@@ -7,8 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from service.errors import InvalidPairError, InvalidRequestError, NoContrastError
 from service.registration.fields import Affine
 from service.registration.files.affine_text import read_affine
@@ -18,6 +16,7 @@ from service.registration.files.dicom.source import (
     is_dicom_source,
     read_dicom_labels,
 )
+from service.registration.files.file_order import turned
 from service.registration.files.header import faults_of
 from service.registration.files.limits import Limits
 from service.registration.files.points_file import read_points
@@ -216,7 +215,7 @@ def _read_drawn(role: str, path: Path, limits: Limits, loaded: Mapping[str, Read
 
 def _for_kernels(volume: Volume) -> Volume:
     """In the order that kernels walk, once and for all: in files i runs fastest."""
-    return volume.with_data(np.ascontiguousarray(volume.data))
+    return volume.with_data(turned(volume.data.T))
 
 
 def require_contrast(pair: Pair) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from service.errors import BadTransformError, ShearedAffineError
 from service.registration.fields import DisplacementField
+from service.registration.files.file_order import turned_vectors
 from service.registration.files.gzip_writer import THREADS
 from service.registration.files.header import faults_of
 from service.registration.files.limits import Limits
@@ -116,21 +117,8 @@ def _in_file_order(vectors_mm: np.ndarray) -> Iterator[memoryview]:
     """The vectors' bytes as the file holds them: all at once, or of large fields one by one."""
     step = 3 if vectors_mm.nbytes <= AT_ONCE_BYTES else 1
     for first in range(0, 3, step):
-        stored = _to_file_order(vectors_mm, slice(first, first + step))
-        yield stored.reshape(-1).view(np.uint8).data
-
-
-def _to_file_order(vectors_mm: np.ndarray, some: slice) -> np.ndarray:
-    """RAS (i, j, k, 3) to some components of LPS (3, k, j, i); one j at a time, held in cache."""
-    ni, nj, nk, _ = vectors_mm.shape
-    signs = LPS[some, None, None]
-    stored = np.empty((len(signs), nk, nj, ni), np.dtype("<f4"))
-
-    def turn(j: int) -> None:
-        np.multiply(vectors_mm[:, j, :, some].transpose(2, 1, 0), signs, out=stored[:, :, j])
-
-    _for_each(turn, nj)
-    return stored
+        stored = turned_vectors(vectors_mm, slice(first, first + step), LPS)
+        yield stored.astype("<f4", copy=False).reshape(-1).view(np.uint8).data
 
 
 def _from_file_order(stored: np.ndarray, intent_code: int) -> np.ndarray:

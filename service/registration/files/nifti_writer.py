@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 
 from service.errors import UnsupportedDatatypeError
+from service.registration.files.file_order import turned
 from service.registration.files.gzip_writer import GzipWriter
 from service.registration.files.nifti_header import DATATYPES, EXTENDER_BYTES, MAGICS, NIFTI_1
 from service.registration.grid import Grid
@@ -69,8 +70,8 @@ def _quaternion(grid: Grid) -> np.ndarray:
 
 def in_file_order(data: np.ndarray) -> memoryview:
     """The voxels' bytes as NIfTI stores them: i runs fastest, little endian."""
-    ordered = np.asfortranarray(data, dtype=data.dtype.newbyteorder("<"))
-    return ordered.T.reshape(-1).view(np.uint8).data
+    ordered = turned(data.astype(data.dtype.newbyteorder("<"), copy=False))
+    return ordered.reshape(-1).view(np.uint8).data
 
 
 class HashedFile:
