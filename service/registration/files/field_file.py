@@ -29,11 +29,17 @@ from service.registration.files.nifti_header import (
     voxel_type,
 )
 from service.registration.files.nifti_orientation import grid_of
-from service.registration.files.nifti_writer import FIELD_LEVEL, header_bytes, write_content
+from service.registration.files.nifti_writer import (
+    FIELD_LEVEL,
+    MILLIMETRES,
+    header_bytes,
+    write_content,
+)
 from service.registration.files.orientation import EXACT_SHEAR
 
 AT_ONCE_BYTES = 1 << 27  # a larger field is turned a component at a time, which takes longer
 DISPVECT, VECTOR = 1006, 1007
+LENGTH_UNIT, UNKNOWN_UNIT = 7, 0  # the bits of xyzt_units that tell it; 0 is taken as millimetres
 LPS = np.array([-1.0, -1.0, 1.0], dtype=np.float32)
 
 
@@ -66,8 +72,8 @@ def read_field(path: Path, limits: Limits, field: str = "ddf") -> DisplacementFi
         field: The part of the request that errors name.
 
     Raises:
-        BadTransformError: If the file is not 5-D with three components, or does not say by intent
-            1007 or 1006 in which frame its vectors are.
+        BadTransformError: If the file is not 5-D with three components, is not in millimetres, or
+            does not say by intent 1007 or 1006 in which frame its vectors are.
         InvalidFileError: If the file is damaged, or its grid is no grid.
     """
     with faults_of(field), open_nifti(path) as (raw, content):
@@ -94,6 +100,11 @@ def _field_shape(raw: NiftiHeader) -> tuple[int, int, int]:
         raise BadTransformError(
             "A displacement field is a 5-D file of shape (X, Y, Z, 1, 3). Of a 4-D file other "
             "tools cannot tell the frame of the vectors: write it as ITK or ANTs do."
+        )
+    if raw.units & LENGTH_UNIT not in (UNKNOWN_UNIT, MILLIMETRES):
+        raise BadTransformError(
+            "The field's header names metres or microns, and some tools scale its grid by them but "
+            "not its vectors. Set xyzt_units to millimetres, and make grid and vectors so."
         )
     if raw.intent_code not in (DISPVECT, VECTOR):
         raise BadTransformError(

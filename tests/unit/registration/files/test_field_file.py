@@ -88,6 +88,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "fsl-intent": ({"intent_code": 2006}, "bad-transform"),
     "whole-numbers": ({"datatype": 8}, "bad-transform"),
     "scaled": ({"scl_slope": 2}, "bad-transform"),
+    "in-metres": ({"xyzt_units": 1}, "bad-transform"),
+    "in-microns": ({"xyzt_units": 3}, "bad-transform"),
     "not-finite": ({"data": NAN_VECTORS}, "bad-transform"),
     "sheared": ({"srow": SLANTED, "qform_code": 0}, "sheared-affine"),
     "no-orientation": ({"qform_code": 0, "sform_code": 0}, "no-orientation"),
