@@ -15,6 +15,7 @@ from pydicom.sequence import Sequence
 
 from service.registration.dicom_results import DEFORMABLE, FIGURES, SPATIAL, WARPED
 from service.registration.fields import DisplacementField
+from service.registration.files.dicom.objects.derived import _through_zero
 from service.registration.files.dicom.objects.transforms import deformable_registration
 from service.registration.files.dicom.objects.writing import context_of
 from service.registration.files.dicom.origin import Instance, Origin
@@ -151,3 +152,11 @@ def test_the_grid_is_right_handed_whatever_the_fields_was(flipped, rng):
     assert_allclose(grid.to_world(index.astype(float)), at, atol=1e-4)
     found = (offsets * np.float32([-1, -1, 1])).reshape(-1, 3)
     assert_allclose(found, ddf.vectors_mm[tuple(index.T)], atol=1e-6)
+
+
+def test_the_least_integer_of_a_pet_is_not_lost():
+    """It has no absolute value in its own type."""
+    data = np.array([[[np.iinfo(np.int32).min, 0, 1000]]], np.int32)
+    stored, slope, intercept = _through_zero(data)
+    assert intercept == 0
+    assert_allclose(stored * slope, data, atol=slope)

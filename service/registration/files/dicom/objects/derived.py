@@ -107,7 +107,8 @@ def stored_values(data: np.ndarray) -> tuple[np.ndarray, float, float]:
 
 def _through_zero(data: np.ndarray) -> tuple[np.ndarray, float, float]:
     """As `stored_values` with the intercept that PET must have, PS3.3 C.8.9.4.1.1."""
-    largest = max(float(np.abs(data).max()), 1e-6)
+    # Of the least integer there is no absolute value in its own type.
+    largest = max(abs(float(data.min())), abs(float(data.max())), 1e-6)
     slope = 1.0 if data.dtype.kind in "iu" and largest <= 32767 else float(f"{largest / 32767:.8g}")
     return np.clip(np.rint(data / slope), -32768, 32767).astype("<i2"), slope, 0.0
 
