@@ -84,7 +84,9 @@ def run_training(config: TrainConfig, out: Path, options: RunOptions) -> Path | 
                 version=options.version,
                 against=_served(options.compare),
             )
-            told = {"model": folder, "evaluation": out / EVALUATION}
+            told = {"model": folder}
+            if (out / EVALUATION).is_dir():  # not where no pairs are left to measure on
+                told["evaluation"] = out / EVALUATION
             monitor.tell("done", **{k: str(v.relative_to(out)) for k, v in told.items()})
             return folder
 

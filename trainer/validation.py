@@ -80,6 +80,7 @@ class Validation:
             rank=ranks.rank,
             world=ranks.count,
             workers=self.config.train.loaders,
+            is_even=False,
         ):
             yield batch.to(self.device)
 

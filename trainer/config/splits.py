@@ -39,6 +39,12 @@ class FractionSplits(_Section):
     test: float = Field(0.1, ge=0, lt=1, description="Share of the groups for the test.")
     seed: int = Field(0, ge=0, description="Of the draw.")
 
+    @model_validator(mode="after")
+    def _some_are_left_for_training(self) -> Self:
+        if self.valid + self.test >= 1:
+            raise ValueError("valid and test together leave nothing for training")
+        return self
+
 
 class ColumnSplits(_Section):
     """The column `split` of a list says train, valid or test."""

@@ -26,6 +26,7 @@ def batches(
     world: int = 1,
     workers: int = 1,
     padding: str = "edge",
+    is_even: bool = True,
 ) -> Iterator[Batch]:
     """The batches of an epoch, from number `start` on.
 
@@ -40,12 +41,14 @@ def batches(
         seed: Of labels and changes.
         start: Batches to leave out.
         rank: Which of the processes this is.
-        world: How many there are; each gets as many pairs, the first ones twice where it does
-            not come out even.
+        world: How many there are.
         workers: Threads that prepare; 0 prepares when asked.
         padding: Of images smaller than others in their batch.
+        is_even: Each process gets as many pairs, the first ones twice where it does not come out
+            even; else each pair is seen once.
     """
-    refs = share_of(dataset.pairs(epoch), rank, world)
+    refs = dataset.pairs(epoch)
+    refs = share_of(refs, rank, world) if is_even else refs[rank::world]
     chunks = [refs[n : n + batch_size] for n in range(0, len(refs), batch_size)][start:]
 
     def prepare(chunk: list[PairRef]) -> Batch:

@@ -200,6 +200,17 @@ def test_a_training_leaves_a_model_that_the_service_runs(data, tmp_path):
     assert not (tmp_path / "out" / "unmeasured" / "balls").exists()
 
 
+def test_where_nothing_is_measured_no_evaluation_is_told_of(tmp_path, capfd):
+    data = write_balls(tmp_path / "data", {"train": (-1, 0), "valid": (1,)})
+    config = small(data, epochs=1, picture_every=0)
+    config["data"]["splits"]["test"] = []
+    out = tmp_path / "out"
+    run_training(parse_config(config), out, RunOptions(events=True))
+    done = json.loads(capfd.readouterr().out.splitlines()[-1])
+    assert (out / done["model"]).is_dir()
+    assert "evaluation" not in done
+
+
 def test_slices_are_trained_and_served_in_two_dimensions(tmp_path):
     root, grid = tmp_path / "data", Grid((SIZE, SIZE, 1), np.diag([1.0, 1.0, 3.0, 1.0]))
     for split, shift in (("train", 1), ("test", 2)):

@@ -59,6 +59,16 @@ def test_each_process_gets_as_many_pairs_however_few_there_are() -> None:
         assert {ref for share in shares for ref in share} == set(refs[:count])
 
 
+def test_measured_on_several_processes_each_pair_counts_once(dataset: AcquiredPairs) -> None:
+    def of(rank: int) -> list[Batch]:
+        return list(batches(dataset, 0, 1, None, 5, rank=rank, world=4, workers=0, is_even=False))
+
+    shares = [of(rank) for rank in range(4)]
+    alone = list(batches(dataset, 0, 1, None, 5, workers=0))
+    assert [len(share) for share in shares] == [2, 2, 2, 1]
+    assert all(same(shares[n % 4][n // 4], pair) for n, pair in enumerate(alone))
+
+
 def test_what_is_drawn_follows_from_seed_epoch_and_place(dataset: AcquiredPairs) -> None:
     """The same pair at the same place in another epoch, or with another seed, looks otherwise."""
 

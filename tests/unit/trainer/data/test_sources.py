@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from service.errors import TrainingDataError
 from service.registration.volume import Volume
@@ -233,6 +234,12 @@ def test_no_group_is_in_two_splits_and_none_is_lost(how: SplitsConfig) -> None:
     assert sum(map(len, parts)) == len(GROUPS.groups())
     assert parts[0]
     assert parts[2]
+
+
+def test_splits_that_leave_nothing_for_training_are_refused() -> None:
+    with pytest.raises(ValidationError, match="nothing for training"):
+        FractionSplits(valid=0.5, test=0.5)
+    assert FractionSplits(valid=0.5, test=0.49).test == 0.49
 
 
 def test_folds_cover_everything_once() -> None:
