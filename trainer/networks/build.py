@@ -44,7 +44,9 @@ _NETWORKS: dict[type, type[nn.Module]] = {
 def build_network(
     config: NetworkConfig, ndim: int = 3, channels: tuple[int, int] = (1, 1)
 ) -> nn.Module:
-    """An untrained network, which moves nothing; torch's random numbers give its weights.
+    """An untrained network; torch's random numbers give its weights.
+
+    It moves nothing yet, or next to nothing, unless it matches given descriptors.
 
     Args:
         config: Its kind and options.

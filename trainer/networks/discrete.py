@@ -18,7 +18,7 @@ COUPLINGS = (0.01, 0.1, 1.0)
 
 @dataclass(frozen=True)
 class DiscreteConfig:
-    """Choices of the network; lengths are in voxels of the model grid."""
+    """Choices of the network; radii are in cells, which have 4 or 2 voxels of the model grid."""
 
     coarse_radius: int = 3  # cells of 4 voxels: up to 12 voxels of motion
     fine_radius: int = 1  # cells of 2 voxels: 2 voxels more

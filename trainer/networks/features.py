@@ -5,10 +5,9 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from trainer.networks.blocks import CONVOLUTIONS
+from trainer.networks.blocks import CONVOLUTIONS, InstanceNorm
 from trainer.spatial import warp
 
-NORMS = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 SLOPE = 0.2  # of the leaky rectifier below zero
 
 
@@ -24,7 +23,7 @@ def block(ndim: int, channels: tuple[int, int], *, stride: int = 1, dilation: in
     """A 3**d convolution, instance normalisation, a leaky rectifier."""
     return nn.Sequential(
         convolution(ndim, channels, stride=stride, dilation=dilation),
-        NORMS[ndim](channels[1], affine=True),
+        InstanceNorm(channels[1]),
         nn.LeakyReLU(SLOPE),
     )
 

@@ -71,6 +71,14 @@ def test_every_weight_is_reached_by_the_gradient(options):
     assert sum(float(weight.grad.abs().sum()) for weight in network.parameters()) > 0
 
 
+@pytest.mark.parametrize("options", TINY)
+def test_the_smallest_image_can_be_trained_on(options):
+    """Its coarsest level has a single cell, which torch's own instance normalisation refuses."""
+    network = _build(options, 2).train()
+    size = [network.multiple] * 2
+    assert torch.isfinite(network(*_pair(size))).all()
+
+
 @pytest.mark.parametrize("options", [TINY[0], TINY[2], TINY[4]])
 def test_a_shift_is_learned(options):
     """Images moved by (4, -4) voxels: after some steps the field says so."""
