@@ -50,10 +50,12 @@ def read(path: Path) -> list[Row]:
 
 
 def append(path: Path, row: Row) -> None:
-    """Add a line; it is on the disk before the next pair begins."""
+    """Add a line, in place of a last one that was cut off; the next pair begins afterwards."""
     told = {name: _short(value) for name, value in asdict(row).items() if value not in (None, {})}
-    with path.open("a", encoding="utf-8") as lines:
-        lines.write(json.dumps(told) + "\n")
+    with path.open("a+b") as lines:
+        lines.seek(0)
+        lines.truncate(lines.read().rfind(b"\n") + 1)
+        lines.write(json.dumps(told).encode() + b"\n")
 
 
 def rewrite(path: Path, rows: Iterable[Row]) -> None:

@@ -17,7 +17,8 @@ def measures(case: Case, answer: dict[str, Any]) -> dict[str, float]:
     """Mean Dice, and for each list of landmarks the mean distance in mm; what there is of both.
 
     Raises:
-        NothingToScoreError: If the labels are not on the fixed grid, or a point is not finite.
+        NothingToScoreError: If the labels are missing, damaged or not on the fixed grid, or a
+            point is not finite.
     """
     found = {}
     if case.labels is not None and answer["labels"] is not None:
@@ -47,7 +48,11 @@ def mean_distance(here: np.ndarray, there: np.ndarray) -> float:
 
 
 def _labels(path: Path) -> np.ndarray:
-    data = np.rint(np.asanyarray(nibabel.load(path).dataobj)).astype(np.int64)
-    if data.min() < 0:
-        raise NothingToScoreError("A label is negative.")
+    try:
+        values = np.asanyarray(nibabel.load(path).dataobj)
+    except (OSError, EOFError, nibabel.filebasedimages.ImageFileError) as fault:
+        raise NothingToScoreError(f"Labels cannot be read: {fault}") from None
+    if not np.isfinite(values).all() or values.min() < 0:
+        raise NothingToScoreError("A label is negative or no number.")
+    data = np.rint(values).astype(np.int64)
     return np.squeeze(data)

@@ -115,5 +115,5 @@ def _median_of(rows: Iterable[Row], name: str) -> float | None:
 
 
 def number(value: float) -> str:
-    """Overlaps with three digits after the point, millimetres with two."""
+    """Three digits after the point below 1, as overlaps are; from 1 on two, as for millimetres."""
     return f"{value:.3f}" if value < 1 else f"{value:.2f}"

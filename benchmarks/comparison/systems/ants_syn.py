@@ -1,7 +1,7 @@
 """ANTs by antspyx, all by default but for the kind of transform.
 
 `SyN` is an affine by Mattes' mutual information, then SyN by the same; `SyNCC` is SyN by local
-correlation after three affine stages, up to 1200 steps on a level, which takes hours;
+correlation after three affine stages, up to 1200 steps on a level, which takes hours on a brain;
 `by_correlation` is SyN with the steps of its default. SyNQuick[s] has the settings of ANTs' script
 of that name.
 The log tells each step, so that one which is stopped shows how far it came.

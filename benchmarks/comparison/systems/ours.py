@@ -8,6 +8,8 @@ from benchmarks.comparison.systems.fields import affine as as_itk
 from benchmarks.comparison.systems.fields import delivered, displacement, moved_by
 from benchmarks.comparison.systems.pair import Outcome, Pair, Run
 
+THREADS = 2
+
 
 def pipeline(refine: str) -> Run:
     """The whole of what a worker does: fields, report and pictures, too."""
@@ -15,7 +17,7 @@ def pipeline(refine: str) -> Run:
     from service.registration.options import RegisterOptions
     from service.registration.pipeline import register_files
 
-    models = ModelFolder(default_models_dir())
+    models = ModelFolder(default_models_dir(), threads=THREADS)
     options = RegisterOptions.model_validate({"refine": refine})
 
     def run(pair: Pair, folder: Path) -> Outcome:

@@ -13,6 +13,7 @@ from benchmarks.comparison.cases import Case, Landmarks
 from benchmarks.comparison.registry import System
 from benchmarks.comparison.results import Row
 from benchmarks.comparison.running import Terms, compare
+from benchmarks.comparison.scoring import NothingToScoreError, mean_dice
 from tests.fakes.peer_systems import told
 
 FAKES = "tests.fakes.peer_systems"
@@ -119,5 +120,16 @@ def test_rows_are_there_as_they_come_and_a_cut_line_is_left_out(tmp_path: Path) 
     with lines.open("a") as text:
         text.write('{"category": "blo')
     assert results.read(lines) == [replace(row, seconds=0.5), replace(row, turn=1)]
+    results.append(lines, replace(row, turn=2))
+    assert [found.turn for found in results.read(lines)] == [0, 1, 2]
     results.rewrite(lines, results.read(lines))
-    assert len(lines.read_text().splitlines()) == 2
+    assert len(lines.read_text().splitlines()) == 3
+
+
+def test_labels_that_are_not_there_or_no_image_cannot_be_scored(tmp_path: Path) -> None:
+    (tmp_path / "damaged.nii.gz").write_bytes(b"no image")
+    numbers = np.full((2, 2, 2), np.nan, np.float32)
+    nibabel.save(nibabel.Nifti1Image(numbers, np.eye(4)), tmp_path / "nan.nii.gz")
+    for name in ("damaged.nii.gz", "nan.nii.gz", "missing.nii.gz"):
+        with pytest.raises(NothingToScoreError):
+            mean_dice(tmp_path / name, tmp_path / name)
