@@ -26,7 +26,10 @@ def library_here(settings: Settings) -> Iterator["ModelLibrary | None"]:
 
 @contextmanager
 def engines_here(settings: Settings) -> Iterator[Models]:
-    """What a registration in this process gets its engine from."""
+    """What a registration in this process gets its engine from; kernels get their threads."""
+    from service.registration.kernels.launch import set_threads
+
+    set_threads(settings.threads)
     with stores_here(settings) as stores:
         if stores is None:
             yield ModelFolder(

@@ -121,11 +121,13 @@ def _here(files: dict[str, Path], options: WarpOptions, folder: Path, watch: scr
     """Warp in this process."""
     from service.cli.kernels import note_first_run
     from service.registration.files.limits import Limits
+    from service.registration.kernels.launch import set_threads
     from service.registration.warping import warp_files
     from service.settings import Settings
 
     note_first_run()
     settings = Settings()
+    set_threads(settings.threads)
     limits = Limits(settings.max_voxels, settings.max_axis)
     warp_files(files, options, folder, limits=limits, watch=watch)
 

@@ -24,9 +24,8 @@ class Engines:
     """Loads models once. `service.live.ports.MakesTracker`."""
 
     def __init__(self, config: Settings) -> None:
-        """Take the threads that the settings grant; call it on the thread that will do the work."""
-        if config.threads is not None:
-            set_threads(config.threads)
+        """Take the threads that the settings grant."""
+        set_threads(config.threads)
         self._config = config
         self._shipped = ModelFolder(
             config.models_dir, provider=config.provider, threads=config.threads

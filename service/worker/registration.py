@@ -35,8 +35,7 @@ def make_work(config: Settings, stores: Stores) -> Work:
     The last engines are kept, so a process loads the models that it uses once.
     """
     keep_freed_memory()
-    if config.threads is not None:
-        set_threads(config.threads)
+    set_threads(config.threads)
     return Registration(
         stores.blobs,
         models_of(config, stores),

@@ -11,7 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from service.cli.main import app
+from service.cli.models_here import engines_here
 from service.errors import WarplineError
+from service.registration.kernels import launch
+from service.settings import Settings
 
 HEAVY = ("numba", "onnxruntime", "nibabel", "numpy", "fastapi", "httpx", "torch", "nilearn")
 
@@ -177,3 +180,13 @@ def _some_file(folder: Path) -> str:
     path = folder / "file.txt"
     path.write_text("not a volume, whatever its name may say\n" * 20)
     return str(path)
+
+
+def test_the_threads_of_the_settings_are_those_of_kernels(tmp_path: Path) -> None:
+    before = launch.threads()
+    try:
+        with engines_here(Settings(data_dir=tmp_path, threads=1)):
+            assert launch.threads() == 1
+    finally:
+        launch.set_threads(None)
+    assert launch.threads() == before
