@@ -33,7 +33,7 @@ from service.registration.alignment import align
 from service.registration.engine import Engine
 from service.registration.evidence import Evidence
 from service.registration.initialise import initialise
-from service.registration.measure import evidence, measure
+from service.registration.measure import evidence, measure, scales
 from service.registration.models_folder import ModelFolder
 from service.registration.options import RegisterOptions
 from service.registration.pair import Pair, require_contrast
@@ -112,10 +112,9 @@ def aligned(pair: Pair) -> Evidence:
     require_contrast(pair)
     affine = initialise(pair.fixed, pair.moving, "affine")
     fixed = downsample(pair.fixed, pair.fixed.grid.coarsened(COMPARED_VOXELS))
-    stretched = np.linalg.svd(affine.matrix[:3, :3], compute_uv=False)
     return Evidence(
         **plausibility(pair, fixed, None, affine),
-        affine_scales=(float(stretched[-1]), float(stretched[0])),
+        affine_scales=scales(pair.initial, affine),
         # Nothing is said of what only a deformation shows.
         ncc_before=0.0,
         ncc_after=1.0,

@@ -57,11 +57,11 @@ def evidence(metrics: Metrics, pair: Pair, affine: Affine) -> Evidence:
         **known,
         field_of_view_mm=float(pair.fixed.grid.extent_mm.max()),
         affine_volume_change=float(np.linalg.det(affine.matrix[:3, :3])),
-        affine_scales=_scales(pair.initial, affine),
+        affine_scales=scales(pair.initial, affine),
     )
 
 
-def _scales(initial: Affine, affine: Affine) -> tuple[float, float]:
+def scales(initial: Affine, affine: Affine) -> tuple[float, float]:
     """The least and the most that the affine stretches a direction, beyond what was given."""
     found = initial.inverse() @ affine
     stretched = np.linalg.svd(found.matrix[:3, :3], compute_uv=False)
