@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from service.checksums import sha256_of
 from service.registration.card import (
     IMAGE_AXES,
     MATRIX_AXES,
@@ -17,7 +18,6 @@ from service.registration.card import (
     ModelGrid,
     OutputTensor,
     Training,
-    sha256_of,
 )
 
 FLOAT32 = onnx.TensorProto.FLOAT

@@ -10,10 +10,10 @@ from typing import Any
 
 import pydantic
 
+from service.checksums import sha256_of
 from service.cli.cohort_list import Subject
 from service.registration.cohort.table import Row, Table
 from service.registration.options import RegisterOptions
-from service.registration.provenance import sha256_of
 from service.registration.report import Report
 
 PROBLEM = "problem.json"

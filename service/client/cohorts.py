@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from service.client.orders import AnyPath, fetch_limits, send_file, sha256_of
+from service.checksums import sha256_of
+from service.client.orders import AnyPath, fetch_limits, send_file
 from service.client.retrying import answer
 from service.client.steps import Call, Flow
 from service.client.views import Cohort, CohortList, Limits

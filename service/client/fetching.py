@@ -5,7 +5,8 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
-from service.client.orders import AnyPath, sha256_of
+from service.checksums import sha256_of
+from service.client.orders import AnyPath
 from service.client.problems import error_of
 from service.client.retrying import TRIES, answer, pause_s
 from service.client.steps import Call, Flow, Lost, Pause, Tell

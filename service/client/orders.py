@@ -1,6 +1,5 @@
 """Sending work: files and options to `POST /register` and `POST /warp`."""
 
-import hashlib
 import os
 import uuid
 from collections.abc import Mapping
@@ -9,6 +8,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
+from service.checksums import sha256_of
 from service.client.problems import error_of_reply
 from service.client.retrying import RETRIED, TRIES, answer, pause_s
 from service.client.steps import Call, Flow, Lost, Pause
@@ -177,9 +177,3 @@ def _look_again(upload: Upload, failures: int) -> Flow[Upload]:
     yield Pause(pause_s(failures, None))
     reply = yield from answer(Call("GET", f"/v1/uploads/{upload.id}"))
     return Upload.model_validate_json(reply.body)
-
-
-def sha256_of(file: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with file.open("rb") as source:
-        return hashlib.file_digest(source, "sha256").hexdigest()

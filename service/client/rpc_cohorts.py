@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from service.checksums import sha256_of
 from service.client.cohorts import CohortId, Files, require_files
-from service.client.orders import Order, sha256_of
+from service.client.orders import Order
 from service.client.rpc_flows import answer, options_of, pause_after, ticket_of, upload
 from service.client.rpc_steps import RpcFlow, Talk
 from service.client.rpc_views import cohort_of, subject_of

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from isal import isal_zlib
 
-from service.client.orders import sha256_of
+from service.checksums import sha256_of
 from service.errors import InvalidRequestError
 from service.pb import warpline_pb2 as pb
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
-from service.client.orders import sha256_of
+from service.checksums import sha256_of
 from service.client.packing import is_archive, pack
 from service.client.rpc_flows import answer, upload
 from service.client.rpc_steps import RpcFlow

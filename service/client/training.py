@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from service.client.orders import AnyPath, fetch_limits, send_file, sha256_of
+from service.checksums import sha256_of
+from service.client.orders import AnyPath, fetch_limits, send_file
 from service.client.packing import is_archive, pack
 from service.client.retrying import answer
 from service.client.steps import Call, Flow

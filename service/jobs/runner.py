@@ -1,7 +1,6 @@
 """Runs one claimed job: work, upload, manifest, and one commit under the fence."""
 
 import errno
-import hashlib
 import logging
 import re
 import shutil
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
+from service.checksums import sha256_of
 from service.errors import (
     FencedOutError,
     InternalError,
@@ -300,14 +300,9 @@ def _described(key: str, output: Output) -> ResultFile:
     return ResultFile(
         key=key,
         bytes=output.path.stat().st_size,
-        sha256=output.sha256 or _sha256_of(output.path),
+        sha256=output.sha256 or sha256_of(output.path),
         media_type=output.media_type,
     )
-
-
-def _sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _insist(tell: Callable[[], bool]) -> bool:

@@ -9,12 +9,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from service.audit.log import AuditLog
+from service.checksums import sha256_of
 from service.errors import IdempotencyKeyReusedError, WarplineError
 from service.jobs.intake import Intake
 from service.jobs.job import InputFile, Kind, Queue, Request, Upload
 from service.pacs.incoming import Incoming, Series, hashed
 from service.pacs.rules import Listener, Rule
-from service.registration.provenance import sha256_of
 from service.stores.build import Stores
 
 log = logging.getLogger(__name__)

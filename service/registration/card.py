@@ -1,6 +1,5 @@
 """What a model promises: `card.json`. Light: pydantic only, so the gateway may read it."""
 
-import hashlib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -220,9 +219,3 @@ class Card(_Part):
         optional = {"initialise", "moving_intensity", "accept", "spared_from"}
         unsaid = {name for name in optional if getattr(self, name) is None}
         return self.model_dump_json(indent=2, exclude=unsaid) + "\n"
-
-
-def sha256_of(path: Path) -> str:
-    """The checksum that a card states of its `model.onnx`."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

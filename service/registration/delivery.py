@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from service.checksums import sha256_of
 from service.registration.files.affine_text import write_affine
 from service.registration.files.field_file import write_field
 from service.registration.files.points_file import write_points
 from service.registration.files.volume_file import write_volume
 from service.registration.products import Products
-from service.registration.provenance import sha256_of
 from service.registration.report import FileReport, Report, WarpReport
 
 MEDIA_TYPES = {

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from service.checksums import sha256_of
 from service.registration.engine import Engine
 from service.registration.files.limits import Limits
 from service.registration.options import RegisterOptions
 from service.registration.pair import Pair, Read, read_files
 from service.registration.prepared import PreparedFixed
-from service.registration.provenance import sha256_of
 from service.registration.roles import REGISTER_ROLES
 
 FIXED_ROLES = tuple(role for role in REGISTER_ROLES if role.startswith("fixed"))

@@ -12,8 +12,9 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from service.checksums import sha256_of
 from service.errors import ModelInvalidError, ModelNotFoundError
-from service.registration.card import Card, sha256_of
+from service.registration.card import Card
 from service.registration.options import MODEL_NAME
 
 if TYPE_CHECKING:

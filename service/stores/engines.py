@@ -8,10 +8,10 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from service.checksums import sha256_of
 from service.errors import ModelInvalidError, ResultNotFoundError
 from service.jobs.model import RegisteredModel
 from service.jobs.ports import BlobStore
-from service.registration.card import sha256_of
 from service.registration.models_folder import CARD, GRAPH, ProviderChoice, open_engine
 from service.stores.library import LibraryModel, ModelLibrary
 

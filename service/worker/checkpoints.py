@@ -5,7 +5,6 @@ together and is written last: a checkpoint without it does not exist. Keys are w
 """
 
 import contextlib
-import hashlib
 import logging
 import os
 import re
@@ -18,6 +17,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from service.checksums import sha256_of
 from service.errors import ResultNotFoundError, WarplineError
 from service.jobs.ports import BlobStore
 from service.paths import checked_path
@@ -82,7 +82,7 @@ class Checkpoints:
         here = f"{self.prefix}{self.fence}/{self._number:06d}"
         parts = {}
         for index, (path, file) in enumerate(sorted(files.items())):
-            digest = _sha256_of(file)
+            digest = sha256_of(file)
             known = self._known.get(path)
             if known is None or known.sha256 != digest:
                 known = _Part(key=f"{here}-{index}", sha256=digest)
@@ -121,7 +121,7 @@ class Checkpoints:
     def _fetch(self, part: _Part, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         self.blobs.get_file(part.key, target)
-        if _sha256_of(target) != part.sha256:
+        if sha256_of(target) != part.sha256:
             target.unlink()
             raise _DamagedError
 
@@ -186,8 +186,3 @@ def _held(file: Path, target: Path) -> Path:
         return shutil.copyfile(file, target)
     os.link(file, target, follow_symlinks=False)
     return target
-
-
-def _sha256_of(file: Path) -> str:
-    with file.open("rb") as source:
-        return hashlib.file_digest(source, "sha256").hexdigest()

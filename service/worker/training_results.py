@@ -10,6 +10,7 @@ from typing import Any
 import pydantic
 
 from service import errors
+from service.checksums import sha256_of
 from service.errors import (
     FencedOutError,
     JobCancelledError,
@@ -22,7 +23,7 @@ from service.jobs.job import Job
 from service.jobs.model import ComparedMetric, Comparison, Verdict
 from service.jobs.runner import MadeModel, Outcome, Output
 from service.paths import checked_path
-from service.registration.card import Card, sha256_of
+from service.registration.card import Card
 from service.worker.training_faults import placed
 
 log = logging.getLogger(__name__)

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from service.checksums import sha256_of
 from service.errors import TrainingDataError
-from service.registration.card import sha256_of
 from service.registration.files.points_file import write_points
 from service.registration.files.volume_file import write_volume
 from service.registration.volume import Volume

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from service.checksums import sha256_of
 from service.errors import ModelInvalidError
-from service.registration.card import Card, sha256_of
+from service.registration.card import Card
 from service.registration.models_folder import default_models_dir
 
 SHIPPED = default_models_dir() / "discrete" / "1"
