@@ -5,13 +5,14 @@ read -> initialise -> predict -> refine -> warp -> measure -> judge -> draw -> w
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from secrets import token_bytes
 from typing import TYPE_CHECKING
 
-from service.registration.alignment import align
-from service.registration.delivery import deliver, write_all, write_report
+from service.registration.alignment import Alignment, align
+from service.registration.delivery import Writer, deliver, write_all, write_report
 from service.registration.dicom_results import dicom_writers
 from service.registration.engine import Engine
 from service.registration.files.limits import Limits
@@ -24,9 +25,16 @@ from service.registration.pair import Pair, read_pair
 from service.registration.products import Products, produce
 from service.registration.progress import StageClock, Watch, unwatched
 from service.registration.provenance import provenance
-from service.registration.quality import judge
+from service.registration.quality import Verdict, judge
 from service.registration.regularity import Regularity, regularity
-from service.registration.report import ModelUsed, Report, VerdictReport
+from service.registration.report import (
+    FileReport,
+    Metrics,
+    ModelUsed,
+    Provenance,
+    Report,
+    VerdictReport,
+)
 
 if TYPE_CHECKING:
     from service.registration.pictures import Pictures
@@ -62,55 +70,108 @@ def register_files(
         ModelNotFoundError: If there is no such model.
     """
     keep_freed_memory()
-    clock = StageClock(watch)
-    warnings: list[str] = []
     folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(1) as background:
-        opening = background.submit(models.load, options.model)
-        with clock.stage("read") as reading:
-            allowed, tick = limits or Limits(), partial(reading.tell, 0.0)
-            known = {} if kept is None else kept.known(files, options, allowed)
-            pair = read_pair(files, options, allowed, warnings, known=known, tick=tick)
-        engine = opening.result()
+    run = _Run(files, options, folder, StageClock(watch))
+    pair, engine = run.read(models, limits or Limits(), kept)
     fixed = None if kept is None else kept.prepared(pair, options, engine)
-    alignment = align(pair, options, engine, clock, warnings, fixed=fixed)
-    with clock.stage("warp"):
+    alignment = align(pair, options, engine, run.clock, run.warnings, fixed=fixed)
+    with run.clock.stage("warp"):
         products = produce(pair, alignment, options)
-    with ThreadPoolExecutor(2) as background:
-        # The results are whole: they are written and drawn while they are measured.
-        writing = background.submit(deliver, products, folder)
-        with clock.stage("measure") as stage:
-            shape = regularity(products.ddf, pair.fixed_mask)
-            drawing = background.submit(_drawn, pair, products, shape)
-            metrics = measure(pair, alignment, products, shape, stage.watch)
-            verdict = judge(evidence(metrics, pair, alignment.affine))
-        with clock.stage("draw") as stage:
-            pictures, overlay = drawing.result()
-            stage.detail = "beside measuring"
-        with clock.stage("write") as stage:
-            told = VerdictReport(
-                status=verdict.status, reasons=verdict.reasons, codes=verdict.codes
-            )
-            ran_on = engine.provider if engine.has_started else "cpu"
-            made = provenance(files, options, provider=ran_on), _model_used(engine)
-            more = dicom_writers(pair, products, metrics, told, made, key=_key(options, secret))
-            more["overlay.png"] = lambda path: _write(path, overlay)
-            written = writing.result() | write_all(more, folder)
-            stage.detail = "beside measuring and drawing"
+    found, pictures = run.finish(pair, alignment, products, engine, secret)
     report = Report(
         job_id=job_id,
-        model=made[1],
+        model=_model_used(engine),
         answered_by=alignment.answered_by,
-        stages=clock.stages,
-        metrics=metrics,
-        verdict=told,
-        warnings=warnings,
-        files=written,
-        provenance=made[0],
+        stages=run.clock.stages,
+        metrics=found.metrics,
+        verdict=found.verdict,
+        warnings=run.warnings,
+        files=found.written,
+        provenance=found.provenance,
     )
     _write_page(report, pictures, folder)
     write_report(report, folder)
     return report
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What is known of products once they are measured, drawn and written."""
+
+    metrics: Metrics
+    verdict: VerdictReport
+    provenance: Provenance
+    written: dict[str, FileReport]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What one registration was asked, and what it tells as it goes."""
+
+    files: Mapping[str, Path]
+    options: RegisterOptions
+    folder: Path
+    clock: StageClock
+    warnings: list[str] = field(default_factory=list)
+
+    def read(self, models: Models, limits: Limits, kept: KeptFixed | None) -> tuple[Pair, Engine]:
+        """The pair, and the model, which is opened meanwhile."""
+        with ThreadPoolExecutor(1) as background:
+            opening = background.submit(models.load, self.options.model)
+            with self.clock.stage("read") as reading:
+                tick = partial(reading.tell, 0.0)
+                known = {} if kept is None else kept.known(self.files, self.options, limits)
+                pair = read_pair(
+                    self.files, self.options, limits, self.warnings, known=known, tick=tick
+                )
+            return pair, opening.result()
+
+    def finish(
+        self,
+        pair: Pair,
+        alignment: Alignment,
+        products: Products,
+        engine: Engine,
+        secret: bytes | None,
+    ) -> "tuple[_Found, Pictures]":
+        """Measure and judge; the results are whole, so they are written and drawn meanwhile."""
+        with ThreadPoolExecutor(2) as background:
+            writing = background.submit(deliver, products, self.folder)
+            with self.clock.stage("measure") as stage:
+                shape = regularity(products.ddf, pair.fixed_mask)
+                drawing = background.submit(_drawn, pair, products, shape)
+                metrics = measure(pair, alignment, products, shape, stage.watch)
+                verdict = judge(evidence(metrics, pair, alignment.affine))
+            with self.clock.stage("draw") as stage:
+                pictures, overlay = drawing.result()
+                stage.detail = "beside measuring"
+            with self.clock.stage("write") as stage:
+                found = self._told(metrics, verdict, engine)
+                late = dict(self._dicom_writers(pair, products, found, engine, secret))
+                late["overlay.png"] = lambda path: _write(path, overlay)
+                written = writing.result() | write_all(late, self.folder)
+                stage.detail = "beside measuring and drawing"
+        return replace(found, written=written), pictures
+
+    def _told(self, metrics: Metrics, verdict: Verdict, engine: Engine) -> _Found:
+        """What the report says of them, but for the files."""
+        told = VerdictReport(status=verdict.status, reasons=verdict.reasons, codes=verdict.codes)
+        ran_on = engine.provider if engine.has_started else "cpu"
+        made = provenance(self.files, self.options, provider=ran_on)
+        return _Found(metrics, told, made, {})
+
+    def _dicom_writers(
+        self,
+        pair: Pair,
+        products: Products,
+        found: _Found,
+        engine: Engine,
+        secret: bytes | None,
+    ) -> Mapping[str, Writer]:
+        """Of the DICOM objects, which hold the figures and the verdict."""
+        made = found.provenance, _model_used(engine)
+        key = _key(self.options, secret)
+        return dicom_writers(pair, products, found.metrics, found.verdict, made, key=key)
 
 
 def _key(options: RegisterOptions, secret: bytes | None) -> bytes | None:
