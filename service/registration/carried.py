@@ -103,6 +103,7 @@ def to_moving(alignment: Alignment, points_mm: WorldPositions) -> WorldPositions
     """Where points of fixed space lie in moving space: A(x + u(x)).
 
     Beyond its grid the field goes on as at its border, so that a point outside goes with the rest.
+    `points.csv` is moved by the delivered file instead, which ITK takes to be zero there.
     """
     field = alignment.field
     last = np.array(field.grid.shape) - 1
