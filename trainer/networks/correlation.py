@@ -1,14 +1,14 @@
-"""The matching cost of every cell with every displacement in a window, as one matrix product."""
+"""The matching cost of every cell with every displacement in a window, as one matrix product.
+
+`cost_volume` has the same of batches, in cells' order; a search goes on in the tiles' order.
+"""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-# Cells along each axis of a tile. A tile of 2**3 cells is matched with its surroundings by one
-# matrix product, of which the wanted displacements are then gathered: no loop over them, and no
-# copy of the features for each of them.
-TILE = 2
+from trainer.networks.cost_volume import TILE, displacements, wanted
 
 
 @dataclass(frozen=True)
@@ -48,18 +48,12 @@ class Tiling:
 
 def window(radius: int) -> Tensor:
     """All whole displacements of up to `radius` cells along each axis, (count, 3)."""
-    steps = torch.arange(-radius, radius + 1, dtype=torch.float32)
-    return torch.cartesian_prod(steps, steps, steps)
+    return displacements(radius, 3)
 
 
 def band(radius: int) -> Tensor:
     """Where the displacements of each cell of a tile stand in (TILE**3, (TILE + 2 radius)**3)."""
-    width = TILE + 2 * radius
-    cell = torch.cartesian_prod(*[torch.arange(TILE)] * 3)
-    step = torch.cartesian_prod(*[torch.arange(2 * radius + 1)] * 3)
-    there = cell[:, None, :] + step[None, :, :]
-    flat = (there[..., 0] * width + there[..., 1]) * width + there[..., 2]
-    return (torch.arange(TILE**3)[:, None] * width**3 + flat).reshape(-1)
+    return wanted(radius, 3)
 
 
 def matching_score(

@@ -34,7 +34,7 @@ def products(fixed: Tensor, moving: Tensor, radius: int) -> Tensor:
     size, ndim = fixed.shape[2:], fixed.ndim - 2
     here, there = _cut(fixed, 0), _cut(moving, radius)
     scores = torch.matmul(here, there.transpose(2, 3)).flatten(2)
-    scores = scores.index_select(2, _wanted(radius, ndim).to(fixed.device))
+    scores = scores.index_select(2, wanted(radius, ndim).to(fixed.device))
     return _join(scores, size)
 
 
@@ -118,7 +118,7 @@ def _cut(cells: Tensor, margin: int) -> Tensor:
     return rows.reshape(batch, -1, len(around) ** len(size), channels)
 
 
-def _wanted(radius: int, ndim: int) -> Tensor:
+def wanted(radius: int, ndim: int) -> Tensor:
     """Where the displacements of each cell of a tile stand among its surroundings, flat."""
     width = TILE + 2 * radius
     cell = _lattice(torch.arange(TILE), ndim)
