@@ -193,23 +193,20 @@ def predicted_if_needed(
 ) -> tuple[Alignment, Plan | None]:
     """What `predicted` gives, or the start and more to refine where the card spares the network."""
     engine, plan = wanted.engine, wanted.plan
-    if plan is not None and _is_spared(pair, start, engine, stage):
-        return start, plan.from_further()
+    if plan is not None and engine.card.spared_from is not None:
+        alike = pair.similarity(start.affine)
+        if alike >= engine.card.spared_from and _is_of_one_contrast(pair, start, alike, stage):
+            return start, plan.from_further(alike)
     return predicted(pair, start, engine, stage, warnings), plan
 
 
-def _is_spared(pair: PreparedPair, start: Alignment, engine: Engine, stage: RunningStage) -> bool:
-    """Whether the pair is so alike already that the card says to leave the network out.
-
-    It must be of one contrast, too: where values are changed otherwise, refinement alone finds
-    less than from the network's start.
-    """
-    enough = engine.card.spared_from
-    if enough is None:
-        return False
-    alike, whole = pair.similarity(start.affine), pair.correlation(start.affine)
+def _is_of_one_contrast(
+    pair: PreparedPair, start: Alignment, alike: float, stage: RunningStage
+) -> bool:
+    """Whether values need no mapping: else refinement finds more from the network's start."""
+    whole = pair.correlation(start.affine)
     stage.detail = f"not needed: local correlation {alike:.3f}, correlation {whole:.3f} before it"
-    return alike >= enough and whole >= SAME_CONTRAST
+    return whole >= SAME_CONTRAST
 
 
 def predicted(

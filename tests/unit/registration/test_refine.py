@@ -335,6 +335,26 @@ def test_short_steps_and_more_evening_out_make_a_field_even_on_every_level(
         assert 0.02 < spreads[1] < 0.85 * spreads[0]
 
 
+def test_the_more_alike_a_pair_is_the_less_of_its_noise_is_followed(
+    make_grid: Callable[..., Grid], rng: np.random.Generator
+) -> None:
+    """One image twice, with noise of its own each time: all that is found is wrong."""
+    steps = [BEST.from_further(alike).step_voxels for alike in (-0.1, 0.6, 0.725, 0.85, 1.0)]
+    assert steps == pytest.approx([0.6, 0.6, 0.375, 0.15, 0.15])
+    fine, coarse = (make_grid("RAS", (n, n, n), (32 / n,) * 3) for n in (32, 16))
+    pairs = []
+    for grid in (coarse, fine):
+        image = texture(grid.shape, rng)
+        noisy = (image + 0.2 * texture(grid.shape, rng) for _ in range(2))
+        pairs.append(Pair(*(Volume(one, grid) for one in noisy), Affine.identity()))
+    moved = []
+    for alike in (0.0, 0.6, 0.95):
+        plan = Plan(10**6, (8,)).from_further(alike)
+        found = climb(pairs, (2.0, 1.0), DisplacementField.zero(coarse), plan=plan)
+        moved.append(float(np.linalg.norm(found.field.vectors_mm, axis=-1).mean()))
+    assert moved[0] == moved[1] > 1.05 * moved[2] > 0
+
+
 def test_it_is_deterministic_and_can_be_stopped(
     make_grid: Callable[..., Grid], rng: np.random.Generator
 ) -> None:
