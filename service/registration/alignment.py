@@ -42,9 +42,13 @@ RELATED = 0.45
 # So much of one's variance must be explained by a curve of the other instead: .29 at most between
 # ultrasound and MR, .38 and more between images of one organ whose values went through a sine.
 RELATED_BY_CURVE = 0.35
+# Between contrasts a refinement must explain so much of what was left unexplained. Those that bring
+# a pair nearer explain .23 and more of it (brains, livers, lungs and hippocampi with other values;
+# .06 of one person's brain, right already), most that lead away .04 at most (FLAIR, T1; CT, MR).
+MORE_EXPLAINED = 0.05
 LESS_EXPLAINED = (
     "{} made small windows of the pair more alike, but the images' contrasts differ, and as a "
-    "whole either tells less of the other afterwards: what it found was dropped."
+    "whole either tells {} of the other afterwards: what it found was dropped."
 )
 UNRELATED = (
     "The pair was not refined: its images correlate so little as a whole that more likeness in "
@@ -87,8 +91,9 @@ def align(
     What the network says is kept only where it makes the pair more alike than the initial affine
     alone does, which catches a model outside its training, unless its card says `accept: always`;
     refinement never returns what is less alike, and is left out where the images have too little in
-    common. Where contrasts differ, small windows may come to look alike at a wrong place: neither
-    is kept if a curve of grey values then explains less of the images (`is_less_explained`). Where
+    common. Where contrasts differ, small windows may come to look alike at a wrong place: the
+    network is not kept if a curve of grey values then explains less of the images
+    (`is_less_explained`), nor is refinement unless one explains more (`is_better_explained`). Where
     refinement follows, a network is not run on a pair that is as alike as its card's `spared_from`.
     A network that segments gives labels and leaves the transform as it was initialised. `fixed` is
     the pair's fixed image, if it was made ready before.
@@ -129,9 +134,13 @@ def align_prepared(
         climbed = refined(pair, found, plan, stage.watch, level_for(engine))
         stage.detail = str(options.refine)
         end = found.climbed_to(climbed)
-        if climbed.contrasts_differ and is_less_explained(pair, found, end):
+        if (
+            climbed.contrasts_differ
+            and end is not found
+            and not is_better_explained(pair, found, end)
+        ):
             stage.detail = f"{options.refine}, dropped"
-            warnings.append(LESS_EXPLAINED.format("Refinement"))
+            warnings.append(LESS_EXPLAINED.format("Refinement", "no more"))
             return found
     return end
 
@@ -153,6 +162,15 @@ def is_less_explained(pair: PreparedPair, start: Alignment, found: Alignment) ->
     if not before.contrasts_differ:
         return False
     return _samples(pair, found).correlation_ratio < before.correlation_ratio
+
+
+def is_better_explained(pair: PreparedPair, start: Alignment, found: Alignment) -> bool:
+    """Whether contrasts are alike, or a curve explains more than before, by `MORE_EXPLAINED`."""
+    before = _samples(pair, start)
+    if not before.contrasts_differ:
+        return True
+    gain = _samples(pair, found).correlation_ratio - before.correlation_ratio
+    return gain >= MORE_EXPLAINED * (1 - before.correlation_ratio)
 
 
 def _samples(pair: PreparedPair, found: Alignment) -> Samples:
@@ -228,7 +246,7 @@ def predicted(
     if gain > 0:
         if not is_less_explained(pair, start, found):
             return found
-        warnings.append(LESS_EXPLAINED.format("The network"))
+        warnings.append(LESS_EXPLAINED.format("The network", "less"))
         return nothing
     warnings.append(
         "The network's field did not make the pair more alike than the affine alone and was "
