@@ -9,8 +9,7 @@ import numpy as np
 
 from service.errors import InvalidPairError, NoOverlapError
 from service.registration.contrast import Samples
-from service.registration.descent import LatticeField, MakeLevel
-from service.registration.descent import Pair as LevelPair
+from service.registration.descent import LatticeField, LevelPair, MakeLevel
 from service.registration.device_level import level_for
 from service.registration.engine import Engine
 from service.registration.fields import Affine, DisplacementField
@@ -28,7 +27,7 @@ from service.registration.refine import Climbed, Plan, climb, plan_for
 from service.registration.regularity import overlap_fraction
 from service.registration.volume import Volume
 
-Answer = Literal["initialise", "network", "refine"]
+AnsweredBy = Literal["initialise", "network", "refine"]
 
 # Fields of view that share less than this are no pair.
 LEAST_OVERLAP = 1e-3
@@ -67,7 +66,7 @@ class Alignment:
 
     affine: Affine
     field: DisplacementField
-    answered_by: Answer
+    answered_by: AnsweredBy
     labels: Volume | None = None
 
     def climbed_to(self, climbed: Climbed) -> "Alignment":
@@ -123,7 +122,7 @@ def align_prepared(
             background.submit(pair.make_levels)
         start = begun(pair, chosen(options, engine), stage)
     with clock.stage("predict") as stage:
-        found, plan = predicted_if_needed(pair, start, Wanted(engine, plan), stage, warnings)
+        found, plan = predicted_if_needed(pair, start, Remaining(engine, plan), stage, warnings)
     if plan is None or engine.card.output.kind == "warped_label":
         return found
     with clock.stage("refine") as stage:
@@ -195,7 +194,7 @@ def begun(pair: PreparedPair, how: Initialise, stage: RunningStage) -> Alignment
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Remaining:
     """What is still to be done from a start: the network, and refinement by this plan, if any."""
 
     engine: Engine
@@ -205,12 +204,12 @@ class Wanted:
 def predicted_if_needed(
     pair: PreparedPair,
     start: Alignment,
-    wanted: Wanted,
+    remaining: Remaining,
     stage: RunningStage,
     warnings: list[str],
 ) -> tuple[Alignment, Plan | None]:
     """What `predicted` gives, or the start and more to refine where the card spares the network."""
-    engine, plan = wanted.engine, wanted.plan
+    engine, plan = remaining.engine, remaining.plan
     if plan is not None and engine.card.spared_from is not None:
         alike = pair.similarity(start.affine)
         if alike >= engine.card.spared_from and _is_of_one_contrast(pair, start, alike, stage):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from service.registration.alignment import (
     SEARCHED,
     Alignment,
-    Wanted,
+    Remaining,
     begun,
     chosen,
     is_refinable,
@@ -126,8 +126,8 @@ class Answering:
         plan = None if self._refine == "none" else plan_for(self._refine)
         if not self._rigid_only and schedule.allows("predict", afterwards=("refine", *AFTERWARDS)):
             with self.stage("predict") as stage:
-                wanted = Wanted(self._engine, plan)
-                found, plan = predicted_if_needed(pair, found, wanted, stage, self.warnings)
+                remaining = Remaining(self._engine, plan)
+                found, plan = predicted_if_needed(pair, found, remaining, stage, self.warnings)
         if plan is not None:
             found = self._refined(found, plan)
         return self._compared(found)

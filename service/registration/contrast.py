@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Float32
 
-from service.registration.descent import LatticeField, Pair
+from service.registration.descent import LatticeField, LevelPair
 from service.registration.grid import Grid
 from service.registration.kernels.contrast import look_up
 from service.registration.resample import resample, warp
@@ -84,7 +84,7 @@ class Samples:
     moving: Flat
 
     @classmethod
-    def of(cls, pair: Pair, field: LatticeField) -> "Samples":
+    def of(cls, pair: LevelPair, field: LatticeField) -> "Samples":
         """On every few voxels of the fixed grid, inside both fields of view and masks."""
         step = int(np.ceil((pair.fixed.grid.voxel_count / SAMPLED_VOXELS) ** (1 / 3)))
         fixed = _strided(pair.fixed, max(1, step))
@@ -117,7 +117,7 @@ class Samples:
         return len(self.fixed) < BINS or not (self.fixed.std() > 0 and self.moving.std() > 0)
 
 
-def matched(pair: Pair, field: LatticeField, mapped: Mapped) -> Pair:
+def matched(pair: LevelPair, field: LatticeField, mapped: Mapped) -> LevelPair:
     """The pair with one image in the other's contrast, as it is learned under a field.
 
     As it is, where next to nothing lies on each other or one image is constant there.
@@ -132,7 +132,7 @@ def matched(pair: Pair, field: LatticeField, mapped: Mapped) -> Pair:
     return replace(pair, moving=table.apply(pair.moving))
 
 
-def better_mapped(pair: Pair, field: LatticeField) -> Mapped | None:
+def better_mapped(pair: LevelPair, field: LatticeField) -> Mapped | None:
     """The image to map: as it explains more of the other in small windows; None where unclear.
 
     Where the moving values are a function of the fixed ones, of many to one, the fixed image has
@@ -206,7 +206,7 @@ def _strided(volume: Volume, step: int) -> Volume:
     return Volume(data, Grid((data.shape[0], data.shape[1], data.shape[2]), affine))
 
 
-def _carried(pair: Pair, field: LatticeField, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+def _carried(pair: LevelPair, field: LatticeField, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """The moving values on a grid, and where both images are known and in their masks."""
     path = LatticeField(field.on(grid), grid).in_world()
     warped = warp(pair.moving, path, grid, affine=pair.affine, fill=np.nan).data

@@ -76,7 +76,7 @@ class LatticeField:
 
 
 @dataclass(frozen=True)
-class Pair:
+class LevelPair:
     """What a level looks at, at its resolution; the affine takes fixed to moving."""
 
     fixed: Volume
@@ -89,7 +89,7 @@ class Pair:
 class Level:
     """The pair on the fixed volume's grid, the field, and every buffer that a step needs."""
 
-    def __init__(self, pair: Pair, field: LatticeField, evening: float = EVENING) -> None:
+    def __init__(self, pair: LevelPair, field: LatticeField, evening: float = EVENING) -> None:
         """Bring the pair onto the grid of `pair.fixed`, and the field too."""
         self.grid = pair.fixed.grid
         margin = np.full(3, MARGIN)
@@ -111,7 +111,7 @@ class Level:
         """A field on the padded lattice, (3, i, j, k)."""
         return field.on(self._padded) / self._spacing[:, None, None, None]
 
-    def _place_moving(self, pair: Pair) -> None:
+    def _place_moving(self, pair: LevelPair) -> None:
         """Pull the moving volume through the affine onto a lattice that the field stays on."""
         ends = np.empty((2, self._field.shape[1], 3), np.float32)
         lattice.reach_of(self._field, self._nk, ends[0], ends[1])
@@ -123,7 +123,7 @@ class Level:
         shift, scale = _standard(pair.moving)
         self._moving = pull(pair.moving, self._lattice, pair.affine, shift=shift, scale=scale)
 
-    def _masked(self, pair: Pair) -> np.ndarray:
+    def _masked(self, pair: LevelPair) -> np.ndarray:
         """1 where both images are known: in the masks, and inside the moving field of view."""
         mask = np.zeros(self._padded.shape, np.float32)
         mask[INNER] = 1.0
@@ -215,10 +215,10 @@ class Level:
 
 
 # What makes a level of a pair, from a field, with a share of evening; `Level` is one.
-MakeLevel = Callable[[Pair, LatticeField, float], Level]
+MakeLevel = Callable[[LevelPair, LatticeField, float], Level]
 
 
-def field_sigma_voxels(pair: Pair) -> float:
+def field_sigma_voxels(pair: LevelPair) -> float:
     """By how much the field is smoothed after each step, in voxels of the finest axis."""
     spacing_mm = pair.fixed.grid.spacing_mm.min()
     is_own = bool(pair.moving.grid.spacing_mm.min() >= NEARLY_OWN * spacing_mm)

@@ -10,7 +10,7 @@ import numpy as np
 from service.cores import usable_cores
 from service.errors import MissingExtraError
 from service.registration.card import Provider
-from service.registration.descent import EVENING, LatticeField, Level, MakeLevel, Pair
+from service.registration.descent import EVENING, LatticeField, Level, LevelPair, MakeLevel
 from service.registration.engine import Engine
 from service.registration.kernels.descent import EPSILON
 from service.registration.providers import onnxruntime, require_provider, start_session
@@ -41,7 +41,7 @@ class DeviceLevel(Level):
 
     def __init__(
         self,
-        pair: Pair,
+        pair: LevelPair,
         field: LatticeField,
         evening: float = EVENING,
         *,

@@ -15,8 +15,7 @@ from itertools import product
 import numpy as np
 
 from service.registration.contrast import Samples
-from service.registration.descent import LatticeField
-from service.registration.descent import Pair as LevelPair
+from service.registration.descent import LatticeField, LevelPair
 from service.registration.fields import Affine, DisplacementField
 from service.registration.grid import Grid
 from service.registration.kernels.affinefit import MARGIN, evaluate

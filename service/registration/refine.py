@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from service.registration.descent import EVENING, LatticeField, Level, MakeLevel, Pair
+from service.registration.descent import EVENING, LatticeField, Level, LevelPair, MakeLevel
 from service.registration.fields import Affine, DisplacementField
 from service.registration.grid import Grid
 from service.registration.options import Refine
@@ -162,7 +162,7 @@ def refine(
     begun, plan = clock(), plan_for(effort)
     spacings = level_spacings(fixed.grid, plan)
     levels = zip(fixed_levels(fixed, spacings), moving_levels(moving, spacings), strict=True)
-    pairs = [Pair(f, m, affine, fixed_mask, moving_mask) for f, m in levels]
+    pairs = [LevelPair(f, m, affine, fixed_mask, moving_mask) for f, m in levels]
     plan = replace(plan, budget_s=plan.budget_s - (clock() - begun))
     climbed = climb(
         pairs, spacings, field, plan=plan, watch=watch, clock=clock, make_level=make_level
@@ -189,7 +189,7 @@ class Climbed:
 
 
 def climb(
-    pairs: Sequence[Pair],
+    pairs: Sequence[LevelPair],
     spacings: Sequence[float],
     field: DisplacementField,
     *,
@@ -218,7 +218,7 @@ class _Climb:
         self._is_cut_short = False
 
     def run(
-        self, pairs: Sequence[Pair], spacings: Sequence[float], field: DisplacementField
+        self, pairs: Sequence[LevelPair], spacings: Sequence[float], field: DisplacementField
     ) -> Climbed:
         """Every level that the plan and the time allow, from coarse to fine."""
         start = LatticeField.of(field, pairs[-1].fixed.grid)

@@ -1,7 +1,7 @@
 """How a climb sees its pair: as it is, or one image in the contrast of the other."""
 
 from service.registration.contrast import Mapped, Samples, better_mapped, matched
-from service.registration.descent import LatticeField, Level, MakeLevel, Pair
+from service.registration.descent import LatticeField, Level, LevelPair, MakeLevel
 
 # Between contrasts a level is climbed in so many parts, of no fewer steps than these.
 PARTS, LEAST_STEPS = 4, 5
@@ -16,7 +16,7 @@ class Sight:
     they take turns. Where contrasts are the same, nothing is changed.
     """
 
-    def __init__(self, coarsest: Pair, evening: float, make_level: MakeLevel = Level) -> None:
+    def __init__(self, coarsest: LevelPair, evening: float, make_level: MakeLevel = Level) -> None:
         """Nothing is looked at yet; `evening` is for the levels."""
         self._make_level = make_level
         self._coarsest = self._pair = coarsest
@@ -25,7 +25,7 @@ class Sight:
         self._turn = 0
         self.contrasts_differ = False
 
-    def turn_to(self, pair: Pair, reached: LatticeField) -> None:
+    def turn_to(self, pair: LevelPair, reached: LatticeField) -> None:
         """Look at another level, from where the one before ended."""
         self._pair = pair
         self.contrasts_differ = Samples.of(pair, reached).contrasts_differ
@@ -57,5 +57,5 @@ class Sight:
         seen = (matched(self._pair, field, mapped) for mapped in ways)
         return sum(self._likeness(pair, field, placed) for pair in seen) / len(ways)
 
-    def _likeness(self, pair: Pair, field: LatticeField, placed: LatticeField) -> float:
+    def _likeness(self, pair: LevelPair, field: LatticeField, placed: LatticeField) -> float:
         return self._make_level(pair, placed, self._evening).similarity_of(field)

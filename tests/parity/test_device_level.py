@@ -13,7 +13,7 @@ from scipy import ndimage
 onnxruntime = pytest.importorskip("onnxruntime")
 
 from service.errors import ProviderUnavailableError  # noqa: E402
-from service.registration.descent import LatticeField, Level, Pair  # noqa: E402
+from service.registration.descent import LatticeField, Level, LevelPair  # noqa: E402
 from service.registration.device_level import GRAPH, DeviceLevel, level_for  # noqa: E402
 from service.registration.engine import Engine  # noqa: E402
 from service.registration.fields import Affine, DisplacementField  # noqa: E402
@@ -37,7 +37,7 @@ def waves(shape: tuple[int, int, int], voxels: float) -> np.ndarray:
     return voxels * np.stack([np.sin(phase[1]), np.sin(phase[2] + 1), np.cos(phase[0])])
 
 
-def pair_on(grid: Grid, rng: np.random.Generator, *, masked: bool) -> Pair:
+def pair_on(grid: Grid, rng: np.random.Generator, *, masked: bool) -> LevelPair:
     """fixed(x) = moving(A(x + u(x))), where A shifts by a voxel; the masks have holes."""
     moving = ndimage.gaussian_filter(rng.standard_normal(grid.shape), 2.0).astype(np.float32)
     places = np.indices(grid.shape) + waves(grid.shape, 1.5)
@@ -47,7 +47,7 @@ def pair_on(grid: Grid, rng: np.random.Generator, *, masked: bool) -> Pair:
     inside = np.ones(grid.shape, np.float32)
     inside[:6] = inside[10:13, 9:14, 3:8] = 0
     masks = (Volume(inside, grid), Volume(inside[::-1].copy(), grid)) if masked else ()
-    return Pair(Volume(100 * fixed, grid), Volume(7 * moving, grid), Affine(shift), *masks)
+    return LevelPair(Volume(100 * fixed, grid), Volume(7 * moving, grid), Affine(shift), *masks)
 
 
 def start_on(grid: Grid) -> LatticeField:
@@ -99,7 +99,7 @@ def test_what_is_alike_already_or_has_no_contrast_stays_where_it_is(
     grid = make_grid("oblique", (20, 18, 22), (1.0, 1.0, 1.0))
     flat = Volume(np.full(grid.shape, 3, np.float32), grid)
     start = start_on(grid)
-    level = DeviceLevel(Pair(flat, flat, Affine.identity()), start, provider="cpu")
+    level = DeviceLevel(LevelPair(flat, flat, Affine.identity()), start, provider="cpu")
     before = level.field.along_mm.copy()
     assert level.step(1.0) == 0
     np.testing.assert_array_equal(level.field.along_mm, before)

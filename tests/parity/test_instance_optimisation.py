@@ -6,7 +6,7 @@ from scipy import ndimage
 
 torch = pytest.importorskip("torch")
 
-from service.registration.descent import LatticeField, Level, Pair  # noqa: E402
+from service.registration.descent import LatticeField, Level, LevelPair  # noqa: E402
 from service.registration.fields import Affine, DisplacementField  # noqa: E402
 from service.registration.grid import Grid  # noqa: E402
 from service.registration.kernels import descent as kernels  # noqa: E402
@@ -51,7 +51,7 @@ def _standard(x: np.ndarray) -> np.ndarray:
 def test_a_level_of_the_service_measures_what_the_loss_does(rng: np.random.Generator) -> None:
     fixed, moving = _pair(rng)
     nothing = LatticeField.of(DisplacementField.zero(GRID), GRID)
-    level = Level(Pair(Volume(fixed, GRID), Volume(moving, GRID), Affine.identity()), nothing)
+    level = Level(LevelPair(Volume(fixed, GRID), Volume(moving, GRID), Affine.identity()), nothing)
     ours = lncc(_batched(_standard(fixed)), _batched(_standard(moving)), **AS_THE_SERVICE)
     assert level.similarity() == pytest.approx(-ours.item(), rel=1e-4)
 

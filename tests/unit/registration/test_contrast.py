@@ -14,7 +14,7 @@ from service.registration.contrast import (
     better_mapped,
     matched,
 )
-from service.registration.descent import LatticeField, Pair
+from service.registration.descent import LatticeField, LevelPair
 from service.registration.fields import Affine, DisplacementField
 from service.registration.grid import Grid
 from service.registration.refine import FAST, climb, refine
@@ -111,8 +111,8 @@ def test_the_image_whose_values_tell_the_others_is_mapped(
     grid = make_grid("RAS", SHAPE, (2.0, 2.0, 2.0))
     image = Volume(texture(SHAPE, rng), grid)
     hill = Volume(REMAPS["a hill"](image.data), grid)
-    there = Pair(image, hill, Affine.identity())
-    back = Pair(hill, image, Affine.identity())
+    there = LevelPair(image, hill, Affine.identity())
+    back = LevelPair(hill, image, Affine.identity())
     assert better_mapped(there, nowhere(grid)) == "fixed"
     assert better_mapped(back, nowhere(grid)) == "moving"
     seen = matched(there, nowhere(grid), "fixed")
@@ -174,7 +174,7 @@ def test_what_lies_nowhere_or_in_one_slice_breaks_nothing(
     hill = Volume(REMAPS["a hill"](image.data), grid)
     away = np.eye(4)
     away[0, 3] = 500.0
-    apart = Pair(image, hill, Affine(away))
+    apart = LevelPair(image, hill, Affine(away))
     assert matched(apart, nowhere(grid), "moving") is apart
     assert better_mapped(apart, nowhere(grid)) is None
     slice_ = make_grid("LPS", (48, 40, 1), (2.0, 2.0, 5.0))
@@ -197,9 +197,9 @@ def test_what_is_masked_is_not_learned_from(
     mask = np.zeros(SHAPE, np.uint8)
     mask[:20] = 1
     seen = Volume(mask, grid)
-    assert Samples.of(Pair(image, other, Affine.identity()), nowhere(grid)).contrasts_differ
+    assert Samples.of(LevelPair(image, other, Affine.identity()), nowhere(grid)).contrasts_differ
     for masks in ((seen, None), (None, seen)):
-        pair = Pair(image, other, Affine.identity(), *masks)
+        pair = LevelPair(image, other, Affine.identity(), *masks)
         samples = Samples.of(pair, nowhere(grid))
         assert samples.squared_correlation == pytest.approx(1)
         assert not samples.contrasts_differ
@@ -212,7 +212,7 @@ def test_a_start_that_is_right_stays(
     grid = make_grid("RAS", SHAPE, (2.0, 2.0, 2.0))
     image = Volume(texture(SHAPE, rng), grid)
     waved = Volume(REMAPS["a wave"](image.data), grid)
-    pair, right = Pair(image, waved, Affine.identity()), nowhere(grid)
+    pair, right = LevelPair(image, waved, Affine.identity()), nowhere(grid)
     found = climb([pair], [2.0], DisplacementField.zero(grid), plan=FAST)
     assert np.linalg.norm(found.field.vectors_mm, axis=-1).mean() < 0.1 * 2.0
     wrong = LatticeField(np.full_like(right.along_mm, 2.0), grid)

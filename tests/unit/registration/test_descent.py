@@ -10,7 +10,7 @@ from service.registration.descent import (
     OWN_FIELD_SIGMA_VOXELS,
     LatticeField,
     Level,
-    Pair,
+    LevelPair,
     field_sigma_voxels,
 )
 from service.registration.fields import Affine
@@ -21,8 +21,8 @@ from service.registration.volume import Volume
 MakeGrid = Callable[..., Grid]
 
 
-def pair_of(fixed: Volume, moving: Volume) -> Pair:
-    return Pair(fixed, moving, Affine.identity())
+def pair_of(fixed: Volume, moving: Volume) -> LevelPair:
+    return LevelPair(fixed, moving, Affine.identity())
 
 
 def flat(grid: Grid) -> Volume:

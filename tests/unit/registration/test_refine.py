@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 
 from service.errors import JobCancelledError
-from service.registration.descent import Pair, tap_weights
+from service.registration.descent import LevelPair, tap_weights
 from service.registration.fields import Affine, DisplacementField
 from service.registration.files.limits import Limits
 from service.registration.files.volume_file import read_volume
@@ -325,7 +325,7 @@ def test_short_steps_and_more_evening_out_make_a_field_even_on_every_level(
     pairs = []
     for grid in (coarse, fine):
         fixed, moving = (Volume(texture(grid.shape, rng), grid) for _ in range(2))
-        pairs.append(Pair(fixed, moving, Affine.identity()))
+        pairs.append(LevelPair(fixed, moving, Affine.identity()))
     for count in (1, 2):
         spreads = []
         for plan in (rough, even):
@@ -346,7 +346,7 @@ def test_the_more_alike_a_pair_is_the_less_of_its_noise_is_followed(
     for grid in (coarse, fine):
         image = texture(grid.shape, rng)
         noisy = (image + 0.2 * texture(grid.shape, rng) for _ in range(2))
-        pairs.append(Pair(*(Volume(one, grid) for one in noisy), Affine.identity()))
+        pairs.append(LevelPair(*(Volume(one, grid) for one in noisy), Affine.identity()))
     moved = []
     for alike in (0.0, 0.6, 0.95):
         plan = Plan(10**6, (8,)).from_further(alike)
