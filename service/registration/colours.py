@@ -1,6 +1,7 @@
 """Numbers to colours: grey windows, matched contrasts, colour scales."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -13,6 +14,8 @@ DIFFERENCE = ((120, 190, 255), (30, 84, 170), (8, 8, 10), (176, 72, 20), (255, 1
 JACOBIAN = ((96, 32, 128), (184, 152, 208), (246, 246, 246), (150, 205, 150), (16, 104, 56))
 MAGNITUDE = ((12, 16, 48), (40, 58, 140), (28, 128, 150), (90, 190, 110), (250, 230, 70))
 
+SHADES = 1024  # of a scale: more than a channel can tell apart
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -24,9 +27,17 @@ class Scale:
 
     def paint(self, values: Plane) -> Rgb:
         """Each value's colour; values outside the scale take its ends."""
-        place = np.linspace(self.low, self.high, len(self.colours))
+        per_shade = (SHADES - 1) / (self.high - self.low)
+        nearest = np.rint((values - self.low) * per_shade).astype(np.intp)
+        painted: Rgb = self._table.take(nearest, axis=0, mode="clip")
+        return painted
+
+    @cached_property
+    def _table(self) -> UInt8[np.ndarray, "shades 3"]:
+        """The colours of SHADES evenly spaced values."""
+        place = np.linspace(0, SHADES - 1, len(self.colours))
         table = np.array(self.colours, dtype=np.float64)
-        channels = [np.interp(values, place, table[:, channel]) for channel in range(3)]
+        channels = [np.interp(np.arange(SHADES), place, table[:, n]) for n in range(3)]
         return np.stack(channels, axis=-1).astype(np.uint8)
 
 

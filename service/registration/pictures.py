@@ -70,6 +70,29 @@ class Scene:
         return GreyMatch.learn(fixed, colours.grey(_sample(self.warped), self.moving_window))
 
     @cached_property
+    def own_greys(self) -> dict[str, list[Plane]]:
+        """Slices of each image in its own contrast, 0 to 1."""
+        moving = self.moving_window
+        return {
+            "fixed": self._slices(self.fixed.data, self.fixed_window),
+            "before": self._slices(self.before, moving),
+            "after": self._slices(self.warped, moving),
+        }
+
+    @cached_property
+    def greys(self) -> dict[str, list[Plane]]:
+        """The same, in the fixed image's contrast."""
+        own, matched = self.own_greys, self.match.apply
+        moving = {name: [matched(plane) for plane in own[name]] for name in ("before", "after")}
+        return {"fixed": own["fixed"], **moving}
+
+    def _slices(self, data: np.ndarray, shown: tuple[float, float]) -> list[Plane]:
+        return [
+            np.clip(view.scaled(colours.grey(np.nan_to_num(view.cut(data)), shown)), 0, 1)
+            for view in self.views
+        ]
+
+    @cached_property
     def deformations_mm(self) -> list[Float[np.ndarray, "h w 3"]]:
         """Displacement beyond the affine by view: A^-1(x + ddf(x)) - x, or ddf without A."""
         return [self._deformation_mm(view) for view in self.views]
@@ -103,11 +126,11 @@ class Pictures:
 def draw_pictures(scene: Scene) -> Pictures:
     """Draw every picture of the result page."""
     painter = _Painter(scene)
-    fixed, before, after = (painter.greys(name) for name in ("fixed", "before", "after"))
+    fixed, before, after = (scene.greys[name] for name in ("fixed", "before", "after"))
     rows = {
         "fixed": [_as_rgb(plane) for plane in fixed],
-        "before": [_as_rgb(plane) for plane in painter.own_greys("before")],
-        "after": [_as_rgb(plane) for plane in painter.own_greys("after")],
+        "before": [_as_rgb(plane) for plane in scene.own_greys["before"]],
+        "after": [_as_rgb(plane) for plane in scene.own_greys["after"]],
         "overlay_before": [_blend(*pair) for pair in zip(fixed, before, strict=True)],
         "overlay_after": [_blend(*pair) for pair in zip(fixed, after, strict=True)],
         "checkerboard_before": [_checker(*pair) for pair in zip(fixed, before, strict=True)],
@@ -134,12 +157,11 @@ def overlay_picture(scene: Scene, planes: tuple[str, ...] = ("axial", "coronal")
     Args:
         planes: Which views to show, of axial, coronal and sagittal.
     """
-    painter = _Painter(scene)
-    fixed = painter.greys("fixed")
+    fixed = scene.greys["fixed"]
     chosen = [index for index, view in enumerate(scene.views) if view.name in planes]
     halves = []
     for name, title in (("before", "before"), ("after", "after")):
-        blended = [_blend(*pair) for pair in zip(fixed, painter.greys(name), strict=True)]
+        blended = [_blend(*pair) for pair in zip(fixed, scene.greys[name], strict=True)]
         some = [scene.views[index] for index in chosen]
         halves.append(titled(row(some, [blended[index] for index in chosen]), title))
     return png(side_by_side(halves))
@@ -151,23 +173,6 @@ class _Painter:
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
         self.scales: dict[str, Scale] = {"difference": Scale(colours.DIFFERENCE, -0.6, 0.6)}
-
-    def greys(self, name: str) -> list[Plane]:
-        """Slices of an image in the fixed image's contrast, 0 to 1."""
-        if name == "fixed":
-            return self._slices(self.scene.fixed.data, self.scene.fixed_window)
-        return [self.scene.match.apply(plane) for plane in self.own_greys(name)]
-
-    def own_greys(self, name: str) -> list[Plane]:
-        """Slices of the moving image in its own contrast."""
-        data = self.scene.before if name == "before" else self.scene.warped
-        return self._slices(data, self.scene.moving_window)
-
-    def _slices(self, data: np.ndarray, shown: tuple[float, float]) -> list[Plane]:
-        return [
-            np.clip(view.scaled(colours.grey(np.nan_to_num(view.cut(data)), shown)), 0, 1)
-            for view in self.scene.views
-        ]
 
     def differences(self, fixed: list[Plane], moving: list[Plane]) -> list[Rgb]:
         """Moving minus fixed, in shares of the fixed image's grey window."""
