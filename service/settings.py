@@ -148,7 +148,9 @@ class Settings(BaseSettings):
     # Workers
     workers: int = Field(1, ge=1, description="Worker processes of the embedded stack.")
     threads: int | None = Field(
-        None, ge=1, description="Threads of one worker; by default all cores."
+        None,
+        ge=1,
+        description="Threads of one worker, live process or command; by default all cores.",
     )
     queues: str = Field("interactive,batch", description="Queues that this worker serves.")
     provider: Literal["auto", "cpu", "openvino", "cuda"] = Field(
