@@ -250,3 +250,10 @@ def test_a_gpu_session_may_leave_shape_arithmetic_to_the_cpu_but_no_work() -> No
     require_provider(_fake_session(both, ["Shape", "Range", "Gather"]), "cuda")
     with pytest.raises(ProviderUnavailableError, match="GridSample"):
         require_provider(_fake_session(both, ["Shape", "GridSample"]), "cuda")
+
+
+def test_a_gpu_session_that_must_be_whole_leaves_nothing_to_the_cpu() -> None:
+    both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    require_provider(_fake_session(both, []), "cuda", whole=True)
+    with pytest.raises(ProviderUnavailableError, match="Slice"):
+        require_provider(_fake_session(both, ["Slice"]), "cuda", whole=True)
