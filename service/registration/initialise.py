@@ -274,7 +274,7 @@ def _search(fixed: Scouted, moving: Scouted, how: Initialise, watch: Watch) -> A
     improved, scores = _improve(first, kept, "rigid", STEPS[0])
     best = improved[int(np.argmax(scores))]
     ends = [_climb(stages, best, [(level, how) for level in range(LEVELS)], watch)]
-    if how == "affine" and _contrasts_differ(fixed, moving, best):
+    if how == "affine" and contrasts_differ(fixed, moving, Affine(best)):
         ends.append(_climb(stages, best, RIGID_FOR_LONGER, watch))
     return Affine(max(ends, key=lambda end: end[1])[0])
 
@@ -294,10 +294,10 @@ def _climb(
     return best, score
 
 
-def _contrasts_differ(fixed: Scouted, moving: Scouted, matrix: np.ndarray) -> bool:
+def contrasts_differ(fixed: Scouted, moving: Scouted, affine: Affine) -> bool:
     """Whether they do in more than sign, as they lie, on the coarsest level."""
     images = fixed.levels[0], moving.levels[0]
-    lying = LevelPair(*images, Affine(matrix), fixed.mask, moving.mask)
+    lying = LevelPair(*images, affine, fixed.mask, moving.mask)
     still = LatticeField.of(DisplacementField.zero(images[0].grid), images[0].grid)
     return Samples.of(lying, still).contrasts_differ
 

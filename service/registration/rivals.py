@@ -1,10 +1,11 @@
 """Would the pair fit as well the wrong way round? What a match by chance looks like.
 
 The affine that was found is held against every other way to lay the moving image's axes: 23 turns
-by right angles and 24 mirrored ones. The best few of each are improved as the affine was. Images
-that belong together fit far better as they were found than turned; where they do not, they have
-nothing to do with each other. Where a turned or a mirrored one fits better, a header says something
-else than its voxels. All on coarse copies and before any deformation, which can make anything fit.
+by right angles and 24 mirrored ones. The best few of each are improved as the affine was, in both
+ways of the search where contrasts differ. Images that belong together fit far better as they were
+found than turned; where they do not, they have nothing to do with each other. Where a turned or a
+mirrored one fits better, a header says something else than its voxels. All on coarse copies and
+before any deformation, which can make anything fit.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from itertools import permutations, product
 import numpy as np
 
 from service.registration.fields import Affine
-from service.registration.initialise import likeness, nudged
+from service.registration.initialise import contrasts_differ, likeness, nudged
 from service.registration.metrics import ncc
 from service.registration.resample import resample
 from service.registration.scouted import Scouted
@@ -23,6 +24,8 @@ LEVEL = 1  # of the images as the search sees them: about 56 voxels along the lo
 IMPROVED = 2  # of the turns, and of the mirrored ones
 RIGID_STEPS = 6
 AFFINE_STEPS = (4, 6)  # on the coarse level and on LEVEL, where fits are told
+# Of a second way between contrasts, first rigid: coarse copies mislead an affine, see `initialise`.
+LONGER_STEPS = (0, 6)
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,12 @@ def fits(fixed: Scouted, moving: Scouted, affine: Affine) -> Fits | None:
         return None
     if not (fixed.has_contrast and moving.has_contrast):
         return None
-    found, found_fit = nudged(fixed, moving, affine, "affine", AFFINE_STEPS)
-    _, turned_fit = _best(fixed, moving, _laid(fixed, moving, affine, TURNS))
+    differ = contrasts_differ(fixed, moving, affine)
+    found, found_fit = _improved(fixed, moving, affine, differ)
+    _, turned_fit = _best(fixed, moving, _laid(fixed, moving, affine, TURNS), differ)
     across = moving.mirrored()
-    mirrored, mirrored_fit = _best(fixed, across, _laid(fixed, across, affine, (np.eye(3), *TURNS)))
+    ways = _laid(fixed, across, affine, (np.eye(3), *TURNS))
+    mirrored, mirrored_fit = _best(fixed, across, ways, differ)
     return Fits(
         affine_fit=found_fit,
         turned_fit=turned_fit,
@@ -92,13 +97,24 @@ def _laid(
     return candidates
 
 
-def _best(fixed: Scouted, moving: Scouted, starts: list[Affine]) -> tuple[Affine, float]:
+def _best(
+    fixed: Scouted, moving: Scouted, starts: list[Affine], differ: bool
+) -> tuple[Affine, float]:
     """The best of them, the likeliest improved, and how well it fits."""
     scores = likeness(fixed, moving, 0, starts)
     likely = [starts[n] for n in np.argsort(-scores, kind="stable")[:IMPROVED]]
     closer = [nudged(fixed, moving, start, "rigid", (RIGID_STEPS,)) for start in likely]
     best, _ = max(closer, key=lambda one: one[1])
-    return nudged(fixed, moving, best, "affine", AFFINE_STEPS)
+    return _improved(fixed, moving, best, differ)
+
+
+def _improved(fixed: Scouted, moving: Scouted, start: Affine, differ: bool) -> tuple[Affine, float]:
+    """The start improved, and how well it fits; where contrasts differ, the better of both ways."""
+    ends = [nudged(fixed, moving, start, "affine", AFFINE_STEPS)]
+    if differ:
+        closer, _ = nudged(fixed, moving, start, "rigid", LONGER_STEPS)
+        ends.append(nudged(fixed, moving, closer, "affine", LONGER_STEPS))
+    return max(ends, key=lambda end: end[1])
 
 
 def _correlation(fixed: Scouted, moving: Scouted, affine: Affine) -> float:

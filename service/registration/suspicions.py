@@ -14,6 +14,8 @@ TURNED_TOO_WELL, TURNED_BETTER, TURNED_MUCH_BETTER = 0.68, 1.05, 1.3
 SURE_FIT, WEAK_FIT, NO_FIT = 0.17, 0.07, 0.02
 # A little more is not sure either where a turn fits this nearly as well.
 HALF_SURE_FIT, TURNED_AS_WELL = 0.25, 0.82
+# Nor is much more where one fits all but as well; of pairs that belong together .87 at most.
+NEARLY_SURE_FIT, TURNED_ALL_BUT_AS_WELL = 0.4, 0.92
 
 # How much better the mirrored image fits, as a sum of logarithms: of a symmetric template as well
 # either way (0.0004 apart), of two people's brains 0.002 and more worse, 0.005 and more if flipped.
@@ -60,7 +62,9 @@ def _match(evidence: Evidence) -> Iterator[Finding]:
 def _fits_any_way(found: float, turned: float) -> bool:
     if found < SURE_FIT:
         return turned > TURNED_TOO_WELL * found
-    return found < HALF_SURE_FIT and turned > TURNED_AS_WELL * found
+    if found < HALF_SURE_FIT:
+        return turned > TURNED_AS_WELL * found
+    return found < NEARLY_SURE_FIT and turned > TURNED_ALL_BUT_AS_WELL * found
 
 
 def _labels_agree(evidence: Evidence) -> bool:

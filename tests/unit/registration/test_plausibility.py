@@ -9,10 +9,11 @@ from scipy import ndimage
 from service.registration.coverage import coverage
 from service.registration.fields import Affine
 from service.registration.grid import Grid
+from service.registration.initialise import nudged
 from service.registration.label_place import label_place
 from service.registration.pair import Pair
 from service.registration.plausibility import plausibility
-from service.registration.rivals import TURNS, fits
+from service.registration.rivals import AFFINE_STEPS, TURNS, fits
 from service.registration.scouted import Scouted
 from service.registration.volume import Volume
 
@@ -51,6 +52,19 @@ def test_a_flipped_image_fits_better_mirrored(axis: int):
     found = fits(scouted(IMAGE), scouted(np.flip(LIKE, axis)), NOTHING)
     assert found is not None
     assert found.mirrored_fit > 1.2 * found.affine_fit
+
+
+def test_between_contrasts_both_ways_of_the_search_are_tried():
+    """A sine of the values: coarse copies mislead an affine that begins on them."""
+    values = (IMAGE - IMAGE.min()) / np.ptp(IMAGE)
+    other = np.sin(3 * np.pi * values).astype(np.float32)
+    found = fits(scouted(IMAGE), scouted(other), NOTHING)
+    flipped = fits(scouted(IMAGE), scouted(other[::-1]), NOTHING)
+    assert found is not None
+    assert flipped is not None
+    one_way = nudged(scouted(IMAGE), scouted(other), NOTHING, "affine", AFFINE_STEPS)[1]
+    assert found.affine_fit > 1.002 * one_way
+    assert flipped.mirrored_fit > one_way > 1.2 * flipped.affine_fit
 
 
 def test_an_image_turned_by_right_angles_fits_better_turned():

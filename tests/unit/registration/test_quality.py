@@ -86,6 +86,7 @@ WARNINGS = {
     "scaled": {"affine_volume_change": 0.4},
     "few labels": {"mean_dice_before": None, "mean_dice_after": 0.2},
     "nothing shows a match": {"affine_fit": 0.16, "turned_fit": 0.14, "mirrored_fit": 0.14},
+    "a match no better than a turn": {"affine_fit": 0.30, "turned_fit": 0.29},
     "turned, a little": {"affine_fit": 0.25, "turned_fit": 0.28, "mirrored_fit": 0.2},
     "noise": {"affine_fit": 0.05, "turned_fit": 0.02, "mirrored_fit": 0.02},
     "mirrored, hardly": {"affine_fit": 0.290, "mirrored_fit": 0.291, "mirrored_ncc": 0.9603},
