@@ -29,7 +29,7 @@ TRACED, TRACED_MOVING = (8, 9, 10), (14, 15, 17)
 
 
 class RefinementStep(nn.Module):
-    """The next field, and the similarity before the step."""
+    """Climbs local correlation by one step; weights it has none."""
 
     def forward(
         self,
@@ -43,6 +43,8 @@ class RefinementStep(nn.Module):
         at_j: Tensor,
         at_k: Tensor,
         per_voxel: Tensor,
+        acts: Tensor,
+        force_scale: Tensor,
         window: Tensor,
         force_taps: Tensor,
         field_taps: Tensor,
@@ -52,10 +54,29 @@ class RefinementStep(nn.Module):
         counted: Tensor,
         step_mm: Tensor,
     ) -> tuple[Tensor, Tensor]:
+        """The next field, and the similarity before the step.
+
+        Args:
+            fixed: F, of mean 0 and variance 1.
+            mask: 1 where voxels count; 0 in the margin.
+            statistics: Of F in a window around each voxel: 1 / N, mean, variance + epsilon.
+            moving: On a lattice that the field stays on.
+            field: u, voxels.
+            at_i, at_j, at_k, per_voxel: See `_warp`.
+            acts: (1, 1, i, j, 1), 0 in the margin, where the field is moved by nothing.
+            force_scale: (finest spacing / spacing)^2 by axis.
+            window: (3 axes, 5), 1 for what a window holds, else 0.
+            force_taps, field_taps: (3 axes, 5), smoothing.
+            spacing_mm: By axis.
+            evening: By axis, see `_evened`.
+            epsilon: Floor of the variances.
+            counted: Voxels in the mask.
+            step_mm: The largest displacement of this step.
+        """
         warped = _warp(moving, field, (at_i, at_j, at_k), per_voxel)
         derivative, correlation = _climbed((fixed, mask, statistics), warped, window, epsilon)
-        force = _at_rest_outside(_filtered(_force(derivative, warped, spacing_mm), force_taps))
-        force = _compressed(force, spacing_mm)
+        force = _filtered(_force(derivative, warped, force_scale), force_taps)
+        force = _compressed(acts * force, spacing_mm)
         largest_mm = torch.sqrt(_squared_mm(force, spacing_mm).max())
         share = step_mm / torch.clamp(largest_mm, min=TINY)
         composed = _composed(field, share * force)
@@ -110,23 +131,15 @@ def _climbed(
     return derivative, (b * variance).sum(-1).sum(-1).sum()
 
 
-def _force(derivative: Tensor, warped: Tensor, spacing_mm: Tensor) -> Tensor:
+def _force(derivative: Tensor, warped: Tensor, scale: Tensor) -> Tensor:
     """The derivative times the gradient of W, as a shift in voxels of each axis."""
-    scale = (spacing_mm.min() / spacing_mm) ** 2
-    parts = [derivative * scale[axis] * _slope(warped, axis) for axis in range(3)]
-    return torch.cat(parts)
-
-
-def _at_rest_outside(force: Tensor) -> Tensor:
-    """Zero in the margin along i and j, where the kernels have no force; along k it fades out."""
-    inner = _cut(_cut(force, 0, MARGIN, -MARGIN), 1, MARGIN, -MARGIN)
-    return F.pad(inner, (0, 0, MARGIN, MARGIN, MARGIN, MARGIN))
+    return torch.cat([derivative * scale[n] * _slope(warped, n) for n in range(3)])
 
 
 def _slope(x: Tensor, axis: int) -> Tensor:
-    """Central differences along an axis; zero at its ends, which lie in the margin."""
-    inner = _cut(x, axis, 2, None) - _cut(x, axis, 0, -2)
-    return 0.5 * F.pad(inner, _ends(axis, 1, 1))
+    """Central differences along an axis, beyond whose ends x goes on."""
+    x = _longer(x, axis, 1)
+    return 0.5 * (_cut(x, axis, 2, None) - _cut(x, axis, 0, -2))
 
 
 def _squared_mm(force: Tensor, spacing_mm: Tensor) -> Tensor:
@@ -144,8 +157,9 @@ def _composed(field: Tensor, v: Tensor) -> Tensor:
     """v + u(x + v) to first order along each axis, upwind; beyond its ends the field goes on."""
     out = v + field
     for axis in range(3):
-        step = _cut(field, axis, 1, None) - _cut(field, axis, 0, -1)
-        above, below = F.pad(step, _ends(axis, 0, 1)), F.pad(step, _ends(axis, 1, 0))
+        longer = _longer(field, axis, 1)
+        step = _cut(longer, axis, 1, None) - _cut(longer, axis, 0, -1)
+        below, above = _cut(step, axis, 0, -1), _cut(step, axis, 1, None)
         share = v[axis : axis + 1]
         out = out + torch.clamp(share, min=0.0) * above + torch.clamp(share, max=0.0) * below
     return out
@@ -180,20 +194,18 @@ def _inner(x: Tensor) -> Tensor:
 def _extended(x: Tensor) -> Tensor:
     """The outermost values repeated through a margin."""
     for axis in range(3):
-        first, last = _cut(x, axis, 0, 1), _cut(x, axis, -1, None)
-        x = torch.cat((*[first] * MARGIN, x, *[last] * MARGIN), dim=2 + axis)
+        x = _longer(x, axis, MARGIN)
     return x
+
+
+def _longer(x: Tensor, axis: int, by: int) -> Tensor:
+    """The outermost values repeated so often at both ends of an axis."""
+    first, last = _cut(x, axis, 0, 1), _cut(x, axis, -1, None)
+    return torch.cat((*[first] * by, x, *[last] * by), dim=2 + axis)
 
 
 def _cut(x: Tensor, axis: int, start: int, end: int | None) -> Tensor:
     return x[(slice(None),) * (2 + axis) + (slice(start, end),)]
-
-
-def _ends(axis: int, before: int, after: int) -> list[int]:
-    """So many voxels at the beginning and the end of an axis, as `F.pad` reads them."""
-    pads = [0] * 6
-    pads[2 * (2 - axis) : 2 * (2 - axis) + 2] = before, after
-    return pads
 
 
 def made() -> bytes:
@@ -220,22 +232,26 @@ def _example() -> dict[str, Tensor]:
     channels = {"fixed": 1, "mask": 1, "statistics": 3, "field": 3}
     volumes = {name: torch.ones(n, 1, *TRACED) for name, n in channels.items()}
     places = {f"at_{axis}": torch.ones(n) for axis, n in zip("ijk", TRACED, strict=True)}
-    by_axis = {name: torch.ones(3) for name in ("per_voxel", "spacing_mm", "evening")}
+    by_axis = {
+        name: torch.ones(3) for name in ("per_voxel", "spacing_mm", "evening", "force_scale")
+    }
     taps = {name: torch.ones(3, 5) for name in ("window", "force_taps", "field_taps")}
+    acts = {"acts": torch.ones(1, 1, *TRACED[:2], 1)}
     scalars = {name: torch.tensor(1.0) for name in ("epsilon", "counted", "step_mm")}
     moving = {"moving": torch.ones(1, 1, *TRACED_MOVING)}
-    return volumes | moving | places | by_axis | taps | scalars
+    return volumes | moving | places | by_axis | acts | taps | scalars
 
 
 def _sizes(inputs: dict[str, Tensor]) -> dict[str, Any]:
     """Which axes of the inputs may be of any size."""
     ours, theirs = (
-        {2 + n: torch.export.Dim(f"{lattice}_{axis}", min=6) for n, axis in enumerate("ijk")}
+        {2 + n: torch.export.Dim(f"{lattice}_{axis}", min=5) for n, axis in enumerate("ijk")}
         for lattice in ("fixed", "moving")
     )
     volumes = dict.fromkeys(("fixed", "mask", "statistics", "field"), ours)
     places = {f"at_{axis}": {0: ours[2 + n]} for n, axis in enumerate("ijk")}
-    return dict.fromkeys(inputs) | volumes | {"moving": theirs} | places
+    acts = {axis: size for axis, size in ours.items() if axis < 4}
+    return dict.fromkeys(inputs) | volumes | {"moving": theirs, "acts": acts} | places
 
 
 if __name__ == "__main__":

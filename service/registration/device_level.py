@@ -13,6 +13,7 @@ from service.registration.card import Provider
 from service.registration.descent import EVENING, LatticeField, Level, LevelPair, MakeLevel
 from service.registration.engine import Engine
 from service.registration.kernels.descent import EPSILON
+from service.registration.kernels.planes import MARGIN
 from service.registration.providers import onnxruntime, require_provider, start_session
 
 # One step, from `python -m trainer.refinement_step`, which says what goes in and comes out.
@@ -114,6 +115,8 @@ class DeviceLevel(Level):
             **{name: self._as_batch(volume) for name, volume in volumes.items()},
             "moving": self._moving[None, None],
             **self._places(),
+            "acts": self._acts(),
+            "force_scale": (self._spacing.min() / self._spacing) ** 2,
             "window": window,
             "force_taps": _both_sides(self._force_taps),
             "field_taps": _both_sides(self._field_taps),
@@ -122,6 +125,12 @@ class DeviceLevel(Level):
             "epsilon": np.array(EPSILON, np.float32),
             "counted": np.array(self._counted, np.float32),
         }
+
+    def _acts(self) -> np.ndarray:
+        """0 in the margin along i and j, where the kernels have no force; along k it fades out."""
+        acts = np.zeros((1, 1, *self._padded.shape[:2], 1), np.float32)
+        acts[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN] = 1
+        return acts
 
     def _places(self) -> dict[str, np.ndarray]:
         """Where voxels lie on the moving lattice, whose first and last centres are -1 and 1."""

@@ -37,6 +37,7 @@ STEPS = 20
 ALIKE = 0.01  # voxels
 CASES = {
     "coarse slices, left-handed": ("LAS", (33, 31, 14), (1.1, 1.0, 4.5)),
+    "one slice": ("RAS", (33, 40, 1), (1.0, 1.2, 3.0)),
     "oblique": ("oblique", (26, 24, 31), (1.2, 1.3, 0.9)),
     "even": ("RAS", (28, 26, 30), (2.0, 2.0, 2.0)),
 }
@@ -55,7 +56,7 @@ def pair_on(grid: Grid, rng: np.random.Generator, *, masked: bool) -> LevelPair:
     places = np.indices(grid.shape) + waves(grid.shape, 1.5)
     fixed = ndimage.map_coordinates(moving, places, order=1, mode="nearest").astype(np.float32)
     shift = np.eye(4)
-    shift[:3, 3] = grid.affine[:3, :3].sum(axis=1)
+    shift[:3, 3] = grid.affine[:3, :3] @ (np.array(grid.shape) > 1)
     inside = np.ones(grid.shape, np.float32)
     inside[:6] = inside[10:13, 9:14, 3:8] = 0
     masks = (Volume(inside, grid), Volume(inside[::-1].copy(), grid)) if masked else ()
