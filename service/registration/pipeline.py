@@ -12,7 +12,10 @@ from secrets import token_bytes
 from typing import TYPE_CHECKING
 
 from service.registration.alignment import Alignment, align
+from service.registration.card import Provider
 from service.registration.delivery import Writer, deliver, write_all, write_report
+from service.registration.descent import Level
+from service.registration.device_level import level_for
 from service.registration.dicom_results import dicom_writers
 from service.registration.engine import Engine
 from service.registration.files.limits import Limits
@@ -146,17 +149,16 @@ class _Run:
                 pictures, overlay = drawing.result()
                 stage.detail = "beside measuring"
             with self.clock.stage("write") as stage:
-                found = self._told(metrics, verdict, engine)
+                found = self._told(metrics, verdict, _ran_on(engine, alignment))
                 late = dict(self._dicom_writers(pair, products, found, engine, secret))
                 late["overlay.png"] = lambda path: _write(path, overlay)
                 written = writing.result() | write_all(late, self.folder)
                 stage.detail = "beside measuring and drawing"
         return replace(found, written=written), pictures
 
-    def _told(self, metrics: Metrics, verdict: Verdict, engine: Engine) -> _Found:
+    def _told(self, metrics: Metrics, verdict: Verdict, ran_on: Provider) -> _Found:
         """What the report says of them, but for the files."""
         told = VerdictReport(status=verdict.status, reasons=verdict.reasons, codes=verdict.codes)
-        ran_on = engine.provider if engine.has_started else "cpu"
         made = provenance(self.files, self.options, provider=ran_on)
         return _Found(metrics, told, made, {})
 
@@ -172,6 +174,12 @@ class _Run:
         made = found.provenance, _model_used(engine)
         key = _key(self.options, secret)
         return dicom_writers(pair, products, found.metrics, found.verdict, made, key=key)
+
+
+def _ran_on(engine: Engine, alignment: Alignment) -> Provider:
+    """Where the network ran or, where it was spared, the refinement that answered."""
+    refined_there = alignment.answered_by == "refine" and level_for(engine) is not Level
+    return engine.provider if engine.has_started or refined_there else "cpu"
 
 
 def _key(options: RegisterOptions, secret: bytes | None) -> bytes | None:
