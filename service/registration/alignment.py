@@ -42,9 +42,9 @@ RELATED = 0.45
 # ultrasound and MR, .38 and more between images of one organ whose values went through a sine.
 RELATED_BY_CURVE = 0.35
 # Between contrasts a refinement must explain so much of what was left unexplained. Those that bring
-# a pair nearer explain .23 and more of it (brains, livers, lungs and hippocampi with other values;
-# .06 of one person's brain, right already), most that lead away .04 at most (FLAIR, T1; CT, MR).
-MORE_EXPLAINED = 0.05
+# a pair nearer explain .23 and more of it (brains, livers, lungs, hippocampi with other values; .06
+# of one person's brain, right already), most that lead away .06 at most (FLAIR, T1; CT, MR).
+MORE_EXPLAINED = 0.1
 LESS_EXPLAINED = (
     "{} made small windows of the pair more alike, but the images' contrasts differ, and as a "
     "whole either tells {} of the other afterwards: what it found was dropped."
