@@ -26,7 +26,7 @@ import numpy as np
 from service.registration.kernels.launch import device, kernel, prange
 from service.registration.kernels.planes import MARGIN, extend_plane
 
-EPSILON = 2e-3  # of the variance of the whole image, which callers scale to 1
+EPSILON = 1e-3  # of the variance of the whole image, which callers scale to 1
 TINY = 1e-30  # mm^2, below the square of any force that matters
 LANES = 16  # partial sums, so that adding up vectorises in a fixed order
 
