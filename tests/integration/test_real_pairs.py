@@ -17,8 +17,9 @@ from service.registration.options import RegisterOptions
 from service.registration.pipeline import register_files
 from service.registration.points import WorldPoints
 
-# Mean Dice of ANTs' affine + SyN, all by default, on the same pair (benchmarks/README.md).
-ANTS_SYN_DICE = {("1000", "1001"): 0.554, ("1116", "1125"): 0.586, ("1003", "1023"): 0.771}
+# Mean Dice of ANTs' affine + SyN, all by default, on the same pair (benchmarks/peers.jsonl). The
+# last is one person twice, where both end within .002 of the affine alone.
+ANTS_SYN_DICE = {("1000", "1001"): 0.5537, ("1116", "1125"): 0.5861, ("1003", "1023"): 0.7706}
 
 
 @pytest.mark.real_data
