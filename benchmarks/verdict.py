@@ -21,6 +21,7 @@ import json
 import random
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -29,7 +30,8 @@ import numpy as np
 from benchmarks.planted import planted
 from benchmarks.verdict_pairs import Sample, known_motion, samples
 from service.errors import WarplineError
-from service.registration.alignment import align
+from service.registration.alignment import align_prepared, prepare
+from service.registration.baseline import Baseline
 from service.registration.engine import Engine
 from service.registration.evidence import Evidence
 from service.registration.initialise import initialise
@@ -44,6 +46,8 @@ from service.registration.progress import StageClock, unwatched
 from service.registration.quality import judge
 from service.registration.regularity import regularity
 from service.registration.resample import downsample, resample
+from service.registration.scouted import Scouted
+from service.registration.tempering import tempered
 from service.registration.volume import Volume
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -111,9 +115,12 @@ def aligned(pair: Pair) -> Evidence:
     """What the affine alone tells."""
     require_contrast(pair)
     affine = initialise(pair.fixed, pair.moving, "affine")
-    fixed = downsample(pair.fixed, pair.fixed.grid.coarsened(COMPARED_VOXELS))
+    seen = [
+        Scouted(downsample(tempered(image), image.grid.coarsened(COMPARED_VOXELS)))
+        for image in (pair.fixed, pair.moving)
+    ]
     return Evidence(
-        **plausibility(pair, fixed, None, affine),
+        **plausibility(*seen, affine, pair.fixed_labels, pair.moving_labels),
         affine_scales=scales(pair.initial, affine),
         # Nothing is said of what only a deformation shows.
         ncc_before=0.0,
@@ -125,10 +132,14 @@ def register(pair: Pair, engine: Engine) -> Evidence:
     """The stages of the service from the read pair to the evidence, by its defaults."""
     options = RegisterOptions()
     require_contrast(pair)
-    alignment = align(pair, options, engine, StageClock(), [])
-    products = produce(pair, alignment, options)
-    shape = regularity(products.ddf, pair.fixed_mask)
-    metrics = measure(pair, alignment, products, shape, unwatched)
+    prepared = prepare(pair, options, engine)
+    with ThreadPoolExecutor(1) as beside:
+        baseline = Baseline(pair, prepared, options.fill, beside)
+        place = baseline.place
+        alignment = align_prepared(prepared, options, engine, StageClock(), [], placed=place)
+        products = produce(pair, alignment, options)
+        shape = regularity(products.ddf, pair.fixed_mask)
+        metrics = measure(baseline, alignment, products, shape, unwatched)
     return evidence(metrics, pair, alignment.affine)
 
 

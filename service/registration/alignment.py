@@ -1,6 +1,7 @@
 """Where the fixed image's points lie in the moving one: initialise, predict, refine."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -101,11 +102,22 @@ def align(
         NoOverlapError: If the two fields of view do not meet once they are initialised.
         InvalidPairError: If the model needs moving labels or single slices and has none.
     """
+    prepared = prepare(pair, options, engine, fixed)
+    return align_prepared(prepared, options, engine, clock, warnings)
+
+
+def prepare(
+    pair: Pair, options: RegisterOptions, engine: Engine, fixed: PreparedFixed | None = None
+) -> PreparedPair:
+    """A pair as `align_prepared` takes it. `fixed` is its fixed image, if it was made ready before.
+
+    Raises:
+        InvalidPairError: If the model needs moving labels or single slices and has none.
+    """
     require_labels(pair, engine)
     fixed = fixed or PreparedFixed(pair.fixed, pair.fixed_mask, engine, options)
     moving = PreparedMoving(pair.moving, pair.moving_mask, fixed.resolutions, pair.initial)
-    prepared = PreparedPair(fixed, moving, pair.moving_labels)
-    return align_prepared(prepared, options, engine, clock, warnings)
+    return PreparedPair(fixed, moving, pair.moving_labels)
 
 
 def align_prepared(
@@ -114,8 +126,13 @@ def align_prepared(
     engine: Engine,
     clock: StageClock,
     warnings: list[str],
+    *,
+    placed: Callable[[Affine], None] | None = None,
 ) -> Alignment:
-    """As `align`, of images of which one may have been made ready before."""
+    """As `align`, of images of which one may have been made ready before.
+
+    `placed` is told the affine as soon as it is final, before the refinement.
+    """
     plan = None if options.refine == "none" else plan_for(options.refine)
     with clock.stage("initialise") as stage, ThreadPoolExecutor(1) as background:
         if plan is not None:  # the search leaves a core idle half of the time
@@ -123,6 +140,8 @@ def align_prepared(
         start = begun(pair, chosen(options, engine), stage)
     with clock.stage("predict") as stage:
         found, plan = predicted_if_needed(pair, start, Remaining(engine, plan), stage, warnings)
+    if placed is not None:
+        placed(found.affine)
     if plan is None or engine.card.output.kind == "warped_label":
         return found
     with clock.stage("refine") as stage:

@@ -11,7 +11,8 @@ from pathlib import Path
 from secrets import token_bytes
 from typing import TYPE_CHECKING
 
-from service.registration.alignment import Alignment, align
+from service.registration.alignment import Alignment, align_prepared, prepare
+from service.registration.baseline import Baseline
 from service.registration.card import Provider
 from service.registration.delivery import Writer, deliver, write_all, write_report
 from service.registration.descent import Level
@@ -77,10 +78,15 @@ def register_files(
     run = _Run(files, options, folder, StageClock(watch))
     pair, engine = run.read(models, limits or Limits(), kept)
     fixed = None if kept is None else kept.prepared(pair, options, engine)
-    alignment = align(pair, options, engine, run.clock, run.warnings, fixed=fixed)
-    with run.clock.stage("warp"):
-        products = produce(pair, alignment, options)
-    found, pictures = run.finish(pair, alignment, products, engine, secret)
+    prepared = prepare(pair, options, engine, fixed)
+    with ThreadPoolExecutor(1) as beside:
+        baseline = Baseline(pair, prepared, options.fill, beside)
+        alignment = align_prepared(
+            prepared, options, engine, run.clock, run.warnings, placed=baseline.place
+        )
+        with run.clock.stage("warp"):
+            products = produce(pair, alignment, options)
+        found, pictures = run.finish(baseline, alignment, products, engine, secret)
     report = Report(
         job_id=job_id,
         model=_model_used(engine),
@@ -131,19 +137,20 @@ class _Run:
 
     def finish(
         self,
-        pair: Pair,
+        baseline: Baseline,
         alignment: Alignment,
         products: Products,
         engine: Engine,
         secret: bytes | None,
     ) -> "tuple[_Found, Pictures]":
         """Measure and judge; the results are whole, so they are written and drawn meanwhile."""
+        pair = baseline.pair
         with ThreadPoolExecutor(2) as background:
             writing = background.submit(deliver, products, self.folder)
             with self.clock.stage("measure") as stage:
                 shape = regularity(products.ddf, pair.fixed_mask)
-                drawing = background.submit(_drawn, pair, products, shape)
-                metrics = measure(pair, alignment, products, shape, stage.watch)
+                drawing = background.submit(_drawn, baseline, products, shape)
+                metrics = measure(baseline, alignment, products, shape, stage.watch)
                 verdict = judge(evidence(metrics, pair, alignment.affine))
             with self.clock.stage("draw") as stage:
                 pictures, overlay = drawing.result()
@@ -187,11 +194,11 @@ def _key(options: RegisterOptions, secret: bytes | None) -> bytes | None:
     return (secret or token_bytes(32)) if options.deidentify else None
 
 
-def _drawn(pair: Pair, products: Products, shape: Regularity) -> "tuple[Pictures, bytes]":
+def _drawn(baseline: Baseline, products: Products, shape: Regularity) -> "tuple[Pictures, bytes]":
     # What draws is imported meanwhile, too.
     from service.registration.drawing import drawn
 
-    return drawn(pair, products, shape)
+    return drawn(baseline, products, shape)
 
 
 def _write_page(report: Report, pictures: "Pictures", folder: Path) -> None:

@@ -99,6 +99,11 @@ class PreparedFixed:
         return resample(self.mask, self.compared.grid, interpolation="nearest")
 
     @cached_property
+    def glimpsed(self) -> Scouted:
+        """The coarse copy as a search would see it; the verdict asks what else would fit."""
+        return Scouted(self.compared, self.compared_mask)
+
+    @cached_property
     def windows(self) -> Windows:
         """What warped images are compared with."""
         return Windows(self.compared, self.compared_mask)
@@ -145,6 +150,11 @@ class PreparedMoving:
     def compared(self) -> Volume:
         """Coarse, to be warped where answers are compared."""
         return downsample(self._tempered, self.grid.coarsened(COMPARED_VOXELS))
+
+    @cached_property
+    def glimpsed(self) -> Scouted:
+        """The coarse copy as a search would see it, where the header puts it, without its mask."""
+        return Scouted(self.compared)
 
     @cached_property
     def air(self) -> float:

@@ -10,7 +10,6 @@ from service.registration.points import WorldPoints
 from service.registration.resample import (
     compose_affine,
     invert_transform,
-    resample,
     warp,
     warp_both,
 )
@@ -21,18 +20,14 @@ from service.registration.volume import Volume
 class Products:
     """All on the fixed grid, except `inverse_ddf`, which lies on the moving one.
 
-    `before` is the moving image where its header (or the caller's transform) puts it. `ddf` is the
-    whole transform, affine included. `labels_before` are there to be compared with fixed labels.
-    `points` are the fixed points in moving space, `points_in_fixed` the moving points in fixed
-    space.
+    `ddf` is the whole transform, affine included. `points` are the fixed points in moving space,
+    `points_in_fixed` the moving points in fixed space.
     """
 
     affine: Affine
     ddf: DisplacementField
     inverse_ddf: DisplacementField
-    before: Volume
     warped: Volume
-    labels_before: Volume | None = None
     warped_labels: Volume | None = None
     points: WorldPoints | None = None
     points_in_fixed: WorldPoints | None = None
@@ -46,17 +41,12 @@ def produce(pair: Pair, alignment: Alignment, options: RegisterOptions) -> Produ
     """
     ddf = compose_affine(alignment.affine, alignment.field, pair.fixed.grid)
     inverse_ddf = invert_transform(alignment.affine, alignment.field, pair.moving.grid)
-    grid, labels = pair.fixed.grid, pair.moving_labels
     warped, warped_labels = _pulled(pair, alignment, ddf, options)
     return Products(
         affine=alignment.affine,
         ddf=ddf,
         inverse_ddf=inverse_ddf,
-        before=resample(pair.moving, grid, affine=pair.initial, fill=options.fill),
         warped=warped,
-        labels_before=None
-        if labels is None or pair.fixed_labels is None
-        else resample(labels, grid, affine=pair.initial, interpolation="nearest"),
         warped_labels=warped_labels,
         points=None if pair.fixed_points is None else pair.fixed_points.moved(ddf),
         points_in_fixed=None

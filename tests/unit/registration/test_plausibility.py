@@ -1,7 +1,5 @@
 """What the affine alone tells: planted in a phantom that is nowhere like itself."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -11,7 +9,6 @@ from service.registration.fields import Affine
 from service.registration.grid import Grid
 from service.registration.initialise import nudged
 from service.registration.label_place import label_place
-from service.registration.pair import Pair
 from service.registration.plausibility import plausibility
 from service.registration.rivals import AFFINE_STEPS, TURNS, fits
 from service.registration.scouted import Scouted
@@ -130,9 +127,9 @@ def test_labels_fit_where_they_lie_and_not_elsewhere():
 def test_figures_have_the_names_of_the_report():
     fixed, moving = Volume(IMAGE, GRID), Volume(LIKE, GRID)
     labels = Volume((IMAGE != 0).astype(np.uint8), GRID)
-    pair = Pair(fixed, moving)
     names = {"affine_fit", "turned_fit", "mirrored_fit", "affine_ncc", "mirrored_ncc"}
     names |= {"structure_in_view", "structure_met"}
-    assert set(plausibility(pair, fixed, None, NOTHING)) == names
-    found = plausibility(replace(pair, moving_labels=labels), fixed, None, NOTHING)
+    seen = Scouted(fixed), Scouted(moving)
+    assert set(plausibility(*seen, NOTHING)) == names
+    found = plausibility(*seen, NOTHING, moving_labels=labels)
     assert set(found) - names == {"moving_labels_fit", "moving_labels_fit_moved"}

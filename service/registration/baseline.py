@@ -1,0 +1,78 @@
+"""A pair before its deformation: how it looks, how alike it is, how plausible its affine.
+
+None of it needs the deformation, so it is taken beside the search and the refinement, which leave
+a core idle at times.
+"""
+
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+
+from service.registration.fields import Affine
+from service.registration.figures import Figures, of_image, of_labels
+from service.registration.pair import Pair
+from service.registration.plausibility import plausibility
+from service.registration.prepared import PreparedPair
+from service.registration.resample import resample
+from service.registration.volume import Volume
+
+
+@dataclass(frozen=True, eq=False)
+class AsSent:
+    """The moving side on the fixed grid, where its header (or the caller's transform) puts it.
+
+    `image` has values as kernels can take them (see `tempering`); `labels` are there if there are
+    fixed ones to compare them with; `figures` are those of the report that end in `before`.
+    """
+
+    image: Volume
+    labels: Volume | None
+    figures: Figures
+
+
+class Baseline:
+    """What is told of a pair without its deformation; results are waited for."""
+
+    def __init__(self, pair: Pair, prepared: PreparedPair, fill: float, beside: Executor) -> None:
+        """What needs nothing but the pair is begun.
+
+        Args:
+            pair: As it was sent.
+            prepared: The same, made ready.
+            fill: Outside the moving field of view.
+            beside: Does the work.
+        """
+        self.pair = pair
+        self.prepared = prepared
+        self._beside = beside
+        self._as_sent = beside.submit(self._seen_as_sent, fill)
+        self._fit: Future[dict[str, float]] | None = None
+
+    def place(self, affine: Affine) -> None:
+        """Begin what hangs on the affine that was found: is it a pair, the right way round?"""
+        fixed, moving = self.prepared.fixed, self.prepared.moving
+        labels = self.pair.fixed_labels, self.pair.moving_labels
+        self._fit = self._beside.submit(
+            lambda: plausibility(fixed.glimpsed, moving.glimpsed, affine, *labels)
+        )
+
+    @property
+    def as_sent(self) -> AsSent:
+        """The pair where it lay."""
+        return self._as_sent.result()
+
+    @property
+    def figures(self) -> Figures:
+        """All that is known; what hangs on the affine only if it was told."""
+        return self.as_sent.figures | (self._fit.result() if self._fit else {})
+
+    def _seen_as_sent(self, fill: float) -> AsSent:
+        pair, grid = self.pair, self.pair.fixed.grid
+        laid = resample(pair.moving, grid, affine=pair.initial, fill=fill)
+        image, labels = pair.moving_tempering.apply(laid), None
+        figures = of_image(self.prepared.fixed, image, "before")
+        if pair.fixed_labels is not None and pair.moving_labels is not None:
+            labels = resample(
+                pair.moving_labels, grid, affine=pair.initial, interpolation="nearest"
+            )
+            figures |= of_labels(pair.fixed_labels, labels, "before")
+        return AsSent(image, labels, figures)
