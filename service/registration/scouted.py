@@ -12,7 +12,7 @@ from service.registration.volume import Volume
 COARSE_ACROSS = 28  # voxels along the longest axis on the level where candidates are scored
 LEVELS = 3  # each half the spacing of the one before
 
-Planes = tuple[np.ndarray, np.ndarray]  # values, and 1 where they count
+Planes = tuple[np.ndarray, np.ndarray]  # values, and 1 where they count; nothing where all do
 
 
 class Scouted:
@@ -69,7 +69,9 @@ class Scouted:
         """The level's values, and 1 where they count."""
         if level not in self._as_moving:
             volume = self.levels[level]
-            mask = _mask_on(volume.grid, self._mask)
+            mask = np.empty((0, 0, 0), np.float32)
+            if self._mask is not None:
+                mask = _mask_on(volume.grid, self._mask)
             self._as_moving[level] = _standardised(volume.data), mask
         return self._as_moving[level]
 

@@ -12,11 +12,15 @@ x by D (x, 1) changes the sum by g^T D with the Gauss-Newton normal equations
 
 import numpy as np
 
-from service.registration.kernels.launch import device, kernel, prange
+from service.registration.kernels.launch import device, kernel_unless, prange, threads
 from service.registration.kernels.sampling import clamped
 
 EPSILON = 1e-3  # of the variance of the whole image, which callers scale to 1
 MARGIN = 2
+WINDOW = 2 * MARGIN + 1
+PIECE_VOXELS = (
+    50_000  # a candidate's planes are shared out among threads, if there are as many each
+)
 SUMS = 6  # of m, m F, m F^2, m W, m W^2, m F W
 LANES = 16  # partial sums, so that adding up vectorises in a fixed order
 ZERO, HALF, ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
@@ -107,45 +111,55 @@ def _warp_plane(moving, matrix, i, nk, warped, mask):
             _locate(shape, start, step, first, floats, places)
             _sample(flat, strides, floats, places, sampled)
             at = j * nk + first
-            for lane in range(min(LANES, nk - first)):
-                warped[at + lane] = sampled[lane]
-                near = np.uint32(places[LANES + lane])
-                mask[at + lane] *= floats[3 * LANES + lane] * counts[near]
+            if counts.size > 0:
+                for lane in range(LANES):
+                    floats[3 * LANES + lane] *= counts[np.uint32(places[LANES + lane])]
+            if first + LANES <= nk:
+                for lane in range(LANES):
+                    warped[at + lane] = sampled[lane]
+                for lane in range(LANES):
+                    mask[at + lane] *= floats[3 * LANES + lane]
+            else:
+                for lane in range(nk - first):
+                    warped[at + lane] = sampled[lane]
+                    mask[at + lane] *= floats[3 * LANES + lane]
 
 
 @device
-def _sums(images, nk, i, rows, out):
-    """out[0:6, i]: sums over j and k of plane i of what SUMS lists; `rows` is scratch."""
+def _sums(f, w, m, nk, rows, out):
+    """out[0:6]: sums over j and k of a plane of what SUMS lists; `rows` is scratch."""
     product, scratch = rows[0], rows[1]
-    f, w, m = images[0][i], images[1][i], images[2][i]
-    _box_plane(m, nk, scratch, out[0, i])
+    _box_plane(m, nk, scratch, out[0])
     for t in range(product.size):
         product[t] = m[t] * f[t]
-    _box_plane(product, nk, scratch, out[1, i])
+    _box_plane(product, nk, scratch, out[1])
     for t in range(product.size):
         product[t] = product[t] * f[t]
-    _box_plane(product, nk, scratch, out[2, i])
+    _box_plane(product, nk, scratch, out[2])
     for t in range(product.size):
         product[t] = m[t] * w[t]
-    _box_plane(product, nk, scratch, out[3, i])
+    _box_plane(product, nk, scratch, out[3])
     for t in range(product.size):
         product[t] = product[t] * w[t]
-    _box_plane(product, nk, scratch, out[4, i])
+    _box_plane(product, nk, scratch, out[4])
     for t in range(product.size):
         product[t] = m[t] * f[t] * w[t]
-    _box_plane(product, nk, scratch, out[5, i])
+    _box_plane(product, nk, scratch, out[5])
 
 
 @device
-def _moments_of_windows(sums, mask, i, rows):
-    """rows: 1 / N (0 outside the mask), mean F, variance F + eps, mean W, variance W + eps, cov."""
+def _moments_of_windows(sums, m, rows):
+    """rows: 1 / N (0 outside the mask), mean F, variance F + eps, mean W, variance W + eps, cov.
+
+    `sums` are those of five planes, in any order; `m` is the middle one's mask.
+    """
     for q in range(SUMS):
-        s, total = sums[q], rows[q]
-        s0, s1, s2, s3, s4 = s[i - 2], s[i - 1], s[i], s[i + 1], s[i + 2]
+        total = rows[q]
+        s0, s1, s2, s3, s4 = sums[0, q], sums[1, q], sums[2, q], sums[3, q], sums[4, q]
         for t in range(total.size):
             total[t] = s0[t] + s1[t] + s2[t] + s3[t] + s4[t]
     n1, mf, vf, mw, vw, covariance = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5]
-    eps, m = np.float32(EPSILON), mask[i]
+    eps = np.float32(EPSILON)
     for t in range(n1.size):
         n1[t] = (m[t] if m[t] > ZERO else ZERO) / max(n1[t], ONE)
     for t in range(mf.size):
@@ -175,10 +189,9 @@ def _correlation_sum(a, vf, vw):
 
 
 @device
-def _slopes(fixed, warped, i, rows):
-    """From `_moments_of_windows`, rows[0] = d and rows[5] = b on plane i; gives the sum of cc."""
+def _slopes(f, w, rows):
+    """From `_moments_of_windows`, rows[0] = d and rows[5] = b of a plane; gives the sum of cc."""
     mf, vf, mw, vw, a, d = rows[1], rows[2], rows[3], rows[4], rows[5], rows[0]
-    f, w = fixed[i], warped[i]
     for t in range(a.size):
         a[t] = a[t] / (vf[t] * vw[t])
     correlation = _correlation_sum(a, vf, vw)
@@ -259,32 +272,6 @@ def _add_plane(moments, i, normal):
                     normal[4 * p + a, 4 * q + b] = weight * moments[n, ks + int(b == 2)]
 
 
-@device
-def _count(mask):
-    total = ZERO
-    for value in mask:
-        total += value
-    return total
-
-
-@device
-def _total(values):
-    total = 0.0
-    for value in values:
-        total += value
-    return total
-
-
-@device
-def _add_parts(parts, out):
-    """The sum of the planes' shares, always in the same order."""
-    out[:] = 0.0
-    for part in parts:
-        for p in range(12):
-            for q in range(13):
-                out[p, q] += part[p, q]
-
-
 def evaluate(
     fixed: np.ndarray,
     mask: np.ndarray,
@@ -295,39 +282,65 @@ def evaluate(
 ) -> np.ndarray:
     """The mean cc of every candidate; `normals` (n, 12, 13) is filled when it is not empty.
 
-    `fixed`, `mask`: padded planes; `moving`: (values, 1 where they count), 3-D; `matrices`:
-    (n, 3, 4) from padded fixed voxels to moving ones. Of `normals` the last column is the
-    right-hand side.
+    `fixed`, `mask`: padded planes; `moving`: (values, 1 where they count), 3-D, the second empty
+    where all do; `matrices`: (n, 3, 4) from padded fixed voxels to moving ones. Of `normals` the
+    last column is the right-hand side.
     """
-    scores = np.zeros(matrices.shape[0])
-    evaluate_all((fixed, mask), moving, matrices, nk, normals, scores)
-    return scores
+    count, planes = matrices.shape[0], fixed.shape[0]
+    counted = max(1.0, float(mask[MARGIN : planes - MARGIN].sum(dtype=np.float64)))
+    totals = np.zeros((count, planes))
+    parts = np.zeros((count, planes, 12, 13) if len(normals) else (count, 0, 12, 13))
+    pieces = 1 if count >= threads() else max(1, min(threads(), fixed.size // PIECE_VOXELS))
+    evaluate_all((fixed, mask), moving, matrices, (nk, pieces), parts, totals)
+    if len(normals):
+        parts.sum(axis=1, out=normals)
+    return np.asarray(totals.sum(axis=1) / counted)
 
 
-@kernel
-def evaluate_all(planes, moving, matrices, nk, normals, scores):
-    """As `evaluate`, `planes` being (fixed, mask); `scores` (n) is filled."""
-    fixed, mask = planes
-    count, (ni, size) = matrices.shape[0], fixed.shape
-    counted = np.zeros(ni)
-    warped, own = np.empty((ni, size), np.float32), np.empty((ni, size), np.float32)
-    sums, totals = np.empty((SUMS, ni, size), np.float32), np.zeros(ni)
-    parts = np.zeros((ni if normals.shape[0] > 0 else 0, 12, 13))
-    for n in range(count):
-        for i in prange(ni):
-            rows = np.empty((2, size), np.float32)
-            own[i] = mask[i]
-            _warp_plane(moving, matrices[n], np.int64(i), nk, warped[i], own[i])
-            _sums((fixed, warped, own), nk, np.int64(i), rows, sums)
-        for i in prange(MARGIN, ni - MARGIN):
-            rows = np.empty((SUMS, size), np.float32)
-            _moments_of_windows(sums, own, np.int64(i), rows)
-            totals[i] = _slopes(fixed, warped, np.int64(i), rows)
-            counted[i] = _count(mask[i])
-            if parts.shape[0] > 0:
-                three, moments = (warped[i - 1], warped[i], warped[i + 1], nk), np.empty((24, 3))
-                _plane_moments(rows[0], rows[5], three, moments)
-                _add_plane(moments, np.int64(i), parts[i])
-        scores[n] = _total(totals) / max(_total(counted), 1.0)
+def _is_in_one_piece(_images, _moving, matrices, layout, _parts, _totals):
+    return len(matrices) * layout[1] == 1
+
+
+@kernel_unless(_is_in_one_piece)
+def evaluate_all(images, moving, matrices, layout, parts, totals):
+    """What each plane adds to `evaluate`: totals (n, planes), parts (n, planes or 0, 12, 13).
+
+    `images` are (fixed, mask), `layout` is nk and how many pieces a candidate's planes are cut
+    into: candidates and pieces run side by side.
+    """
+    nk, pieces = layout
+    planes = images[0].shape[0] - 2 * MARGIN
+    for task in prange(matrices.shape[0] * pieces):
+        n, piece = np.int64(task) // pieces, np.int64(task) % pieces
+        first, stop = planes * piece // pieces, planes * (piece + 1) // pieces
+        ends = first + MARGIN, stop + MARGIN
+        _evaluate_planes(images, (moving, matrices[n]), nk, ends, parts[n], totals[n])
+
+
+@device
+def _evaluate_planes(images, moved, nk, ends, parts, totals):
+    """Planes from ends[0] on and before ends[1]; five at a time are kept, which fit the cache.
+
+    `moved` is (moving, matrix).
+    """
+    fixed, mask = images
+    moving, matrix = moved
+    size = fixed.shape[1]
+    warped, own = np.empty((WINDOW, size), np.float32), np.empty((WINDOW, size), np.float32)
+    sums, rows = np.empty((WINDOW, SUMS, size), np.float32), np.empty((SUMS, size), np.float32)
+    moments = np.empty((24, 3))
+    for last in range(ends[0] - MARGIN, ends[1] + MARGIN):
+        slot = last % WINDOW
+        own[slot] = mask[last]
+        _warp_plane(moving, matrix, last, nk, warped[slot], own[slot])
+        _sums(fixed[last], warped[slot], own[slot], nk, rows, sums[slot])
+        i = last - MARGIN
+        if i < ends[0]:
+            continue
+        before, at, after = (i - 1) % WINDOW, i % WINDOW, (i + 1) % WINDOW
+        _moments_of_windows(sums, own[at], rows)
+        totals[i] = _slopes(fixed[i], warped[at], rows)
         if parts.shape[0] > 0:
-            _add_parts(parts, normals[n])
+            three = warped[before], warped[at], warped[after], nk
+            _plane_moments(rows[0], rows[5], three, moments)
+            _add_plane(moments, i, parts[i])

@@ -64,6 +64,8 @@ def _names_of_python() -> Iterator[tuple[str, int]]:
 class Linker:
     """Links compiled kernels into this process; they stay as long as it runs."""
 
+    may_overlap = True
+
     def __init__(self) -> None:
         """Start LLVM's linker and the threads.
 

@@ -53,6 +53,10 @@ class ThreadPool(Protocol):
     def most(self) -> int:
         """How many there are."""
 
+    @property
+    def may_overlap(self) -> bool:
+        """Whether one thread may launch a kernel, to run there, while another's runs."""
+
     def threads(self) -> int:
         """How many a kernel uses that is launched from this thread."""
 
@@ -83,6 +87,8 @@ def thread_pool() -> ThreadPool:
 
 class _NumbasThreads:
     """Numba's own pool."""
+
+    may_overlap = False  # where it is not OpenMP's, two launches end the process
 
     @property
     def most(self) -> int:

@@ -145,8 +145,7 @@ def test_kernels_of_threads_begun_beside_use_no_more_than_was_granted(
     pool = machine_code.thread_pool()
 
     def threads_of_a_kernel() -> int:
-        image = np.zeros((2, 3, 4), np.float32)
-        measures.correlation_sums(image, image, np.ones(image.shape, bool), np.zeros((2, 6)))
+        launched_on(launch.SMALL_ARRAY)
         return pool.threads()
 
     def beside() -> int:
@@ -158,6 +157,24 @@ def test_kernels_of_threads_begun_beside_use_no_more_than_was_granted(
         assert staying.submit(threads_of_a_kernel).result() == beside() == 1
         granted_threads(None)
         assert staying.submit(threads_of_a_kernel).result() == beside() == pool.most
+
+
+def launched_on(values: int) -> None:
+    image = np.zeros((2, 1, values // 2), np.float32)
+    measures.correlation_sums(image, image, np.ones(image.shape, bool), np.zeros((2, 6)))
+
+
+def test_a_kernel_on_small_arrays_uses_one_thread_and_waits_for_no_other() -> None:
+    pool = machine_code.thread_pool()
+    launched_on(24)  # made, if it was not
+    if not pool.may_overlap:
+        pytest.skip("numba's own pool may not be OpenMP's")
+    with ThreadPoolExecutor(2) as others:
+        with launch._launching:
+            assert others.submit(lambda: launched_on(24) or pool.threads()).result(60) == 1
+            waiting = others.submit(launched_on, launch.SMALL_ARRAY)
+            assert not waiting.done()
+        waiting.result(60)
 
 
 @pytest.mark.parametrize("told", ["0", "", "many", "-1"])
