@@ -12,7 +12,8 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(
 	command -v $(name) >/dev/null 2>&1 && $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
 PYTEST_FLAGS ?=
 # A file of tests stays in one process, since its fixtures start servers; the slow files come first.
-PYTEST_SPREAD := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# tests/conftest.py says how many processes.
+PYTEST_SPREAD := -n auto --dist loadfile --no-loadscope-reorder
 
 help: ## List what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12

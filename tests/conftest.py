@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.cores import usable_cores
 from service.registration.grid import Grid
 
 pytest_plugins = ["tests.servers", "tests.archives"]
+
+MOST_PROCESSES = 4  # each may take four GiB
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -26,6 +29,12 @@ DIRECTIONS = {
     ),  # a rotation with exact entries
     "oblique-left-handed": np.array([[0.36, 0.48, 0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, -0.6]]),
 }
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Two processes a core: those that wait for servers and leases leave cores idle."""
+    return min(MOST_PROCESSES, 2 * usable_cores())
 
 
 @pytest.fixture(scope="session")
