@@ -15,6 +15,7 @@ from service.registration.device_level import level_for
 from service.registration.engine import Engine
 from service.registration.fields import Affine, DisplacementField
 from service.registration.initialise import initialise_scouted
+from service.registration.levels import Levels
 from service.registration.options import Initialise, RegisterOptions
 from service.registration.pair import Pair
 from service.registration.prepared import (
@@ -42,10 +43,6 @@ RELATED = 0.45
 # So much of one's variance must be explained by a curve of the other instead: .29 at most between
 # ultrasound and MR, .38 and more between images of one organ whose values went through a sine.
 RELATED_BY_CURVE = 0.35
-# Between contrasts a refinement must explain so much of what was left unexplained. Those that bring
-# a pair nearer explain .23 and more of it (brains, livers, lungs, hippocampi with other values; .06
-# of one person's brain, right already), most that lead away .06 at most (FLAIR, T1; CT, MR).
-MORE_EXPLAINED = 0.1
 LESS_EXPLAINED = (
     "{} made small windows of the pair more alike, but the images' contrasts differ, and as a "
     "whole either tells {} of the other afterwards: what it found was dropped."
@@ -93,10 +90,10 @@ def align(
     refinement never returns what is less alike, and is left out where the images have too little in
     common. Where contrasts differ, small windows may come to look alike at a wrong place: the
     network is not kept if a curve of grey values then explains less of the images
-    (`is_less_explained`), nor is refinement unless one explains more (`is_better_explained`). Where
-    refinement follows, a network is not run on a pair that is as alike as its card's `spared_from`.
-    A network that segments gives labels and leaves the transform as it was initialised. `fixed` is
-    the pair's fixed image, if it was made ready before.
+    (`is_less_explained`), nor is refinement unless it explains more (`Climbed.explains_more`).
+    Where refinement follows, a network is not run on a pair that is as alike as its card's
+    `spared_from`. A network that segments gives labels and leaves the transform as it was
+    initialised. `fixed` is the pair's fixed image, if it was made ready before.
 
     Raises:
         NoOverlapError: If the two fields of view do not meet once they are initialised.
@@ -152,11 +149,7 @@ def align_prepared(
         climbed = refined(pair, found, plan, stage.watch, level_for(engine))
         stage.detail = str(options.refine)
         end = found.climbed_to(climbed)
-        if (
-            climbed.contrasts_differ
-            and end is not found
-            and not is_better_explained(pair, found, end)
-        ):
+        if end is not found and not climbed.explains_more:
             stage.detail = f"{options.refine}, dropped"
             warnings.append(LESS_EXPLAINED.format("Refinement", "no more"))
             return found
@@ -180,15 +173,6 @@ def is_less_explained(pair: PreparedPair, start: Alignment, found: Alignment) ->
     if not before.contrasts_differ:
         return False
     return _samples(pair, found).correlation_ratio < before.correlation_ratio
-
-
-def is_better_explained(pair: PreparedPair, start: Alignment, found: Alignment) -> bool:
-    """Whether contrasts are alike, or a curve explains more than before, by `MORE_EXPLAINED`."""
-    before = _samples(pair, start)
-    if not before.contrasts_differ:
-        return True
-    gain = _samples(pair, found).correlation_ratio - before.correlation_ratio
-    return gain >= MORE_EXPLAINED * (1 - before.correlation_ratio)
 
 
 def _samples(pair: PreparedPair, found: Alignment) -> Samples:
@@ -359,7 +343,9 @@ def refined(
     pairs = [LevelPair(f, m, start.affine, *masks) for f, m in levels]
     spacings = pair.fixed.resolutions.refined_mm[-count:]
     plan = replace(plan, budget_s=plan.budget_s - (time.perf_counter() - started))
-    return climb(pairs, spacings, start.field, plan=plan, watch=watch, make_level=make_level)
+    whole = LevelPair(pair.fixed.image, pair.moving.tempered, start.affine, *masks)
+    seen = Levels(pairs, spacings, whole)
+    return climb(seen, start.field, plan=plan, watch=watch, make_level=make_level)
 
 
 def _gain(pair: PreparedPair, initial: Affine, found: Alignment) -> float:

@@ -38,6 +38,10 @@ CLEARLY_MORE = 0.1
 # much as the other.
 LEAST_EXPLAINED, CLEARLY_BETTER = 0.15, 1.25
 RADIUS = 2  # voxels; of the windows of that variance
+# A table is learned where the fixed image is even: at edges what lies on each other belongs
+# together only once the pair is aligned. A voxel counts half where the square of the gradient is
+# this share of its mean.
+HALF_AT = 0.05
 
 Flat = Float[np.ndarray, "n"]
 
@@ -51,7 +55,7 @@ class Lookup:
     table: Float32[np.ndarray, "bins"]
 
     @classmethod
-    def learn(cls, values: Flat, targets: Flat) -> "Lookup":
+    def learn(cls, values: Flat, targets: Flat, weights: Flat | None = None) -> "Lookup":
         """The mean target of each value: E[target | value], smooth.
 
         Sums and counts of `BINS` bins are smoothed by a Gaussian and divided, so a bin counts by
@@ -59,8 +63,9 @@ class Lookup:
         """
         low, high = _range(values)
         bin_of = _bins(values, low, high)
-        counts = _smoothed(np.bincount(bin_of, minlength=BINS))
-        sums = _smoothed(np.bincount(bin_of, weights=targets, minlength=BINS))
+        weights = np.ones_like(targets) if weights is None else weights
+        counts = _smoothed(np.bincount(bin_of, weights=weights, minlength=BINS))
+        sums = _smoothed(np.bincount(bin_of, weights=weights * targets, minlength=BINS))
         seen = counts > LEAST_SHARE * counts.sum()
         entries = np.arange(BINS)
         means = np.interp(entries, entries[seen], sums[seen] / counts[seen])
@@ -78,18 +83,23 @@ class Lookup:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Values that lie on each other: fixed, and moving as it is carried over."""
+    """Values that lie on each other: fixed, and moving as it is carried over.
+
+    `weights` are what each counts in a table, where they were asked for.
+    """
 
     fixed: Flat
     moving: Flat
+    weights: Flat | None = None
 
     @classmethod
-    def of(cls, pair: LevelPair, field: LatticeField) -> "Samples":
+    def of(cls, pair: LevelPair, field: LatticeField, *, weighed: bool = False) -> "Samples":
         """On every few voxels of the fixed grid, inside both fields of view and masks."""
-        step = int(np.ceil((pair.fixed.grid.voxel_count / SAMPLED_VOXELS) ** (1 / 3)))
-        fixed = _strided(pair.fixed, max(1, step))
+        step = max(1, int(np.ceil((pair.fixed.grid.voxel_count / SAMPLED_VOXELS) ** (1 / 3))))
+        fixed = _strided(pair.fixed, step)
         warped, kept = _carried(pair, field, fixed.grid)
-        return cls(fixed.data[kept].astype(np.float64), warped[kept].astype(np.float64))
+        weights = _evenness(_steepness(pair.fixed, step)[kept]) if weighed else None
+        return cls(fixed.data[kept].astype(np.float64), warped[kept].astype(np.float64), weights)
 
     @property
     def squared_correlation(self) -> float:
@@ -124,13 +134,13 @@ def matched(pair: LevelPair, field: LatticeField, mapped: Mapped) -> LevelPair:
 
     As it is, where next to nothing lies on each other or one image is constant there.
     """
-    samples = Samples.of(pair, field)
+    samples = Samples.of(pair, field, weighed=True)
     if samples.is_flat:
         return pair
     if mapped == "fixed":
-        table = Lookup.learn(samples.fixed, samples.moving)
+        table = Lookup.learn(samples.fixed, samples.moving, samples.weights)
         return replace(pair, fixed=table.apply(pair.fixed))
-    table = Lookup.learn(samples.moving, samples.fixed)
+    table = Lookup.learn(samples.moving, samples.fixed, samples.weights)
     return replace(pair, moving=table.apply(pair.moving))
 
 
@@ -206,6 +216,27 @@ def _strided(volume: Volume, step: int) -> Volume:
     affine[:3, :3] *= step
     data = np.ascontiguousarray(volume.data[::step, ::step, ::step])
     return Volume(data, Grid((data.shape[0], data.shape[1], data.shape[2]), affine))
+
+
+def _steepness(volume: Volume, step: int) -> np.ndarray:
+    """The square of the gradient at every few voxels of each axis, per mm; flat at the border."""
+    places = [np.arange(0, count, step) for count in volume.grid.shape]
+    square = np.zeros([len(place) for place in places])
+    for axis, spacing_mm in enumerate(volume.grid.spacing_mm):
+        last = volume.grid.shape[axis] - 1
+        ends = [np.clip(places[axis] + side, 0, last) for side in (1, -1)]
+        after, before = (
+            volume.data[np.ix_(*places[:axis], end, *places[axis + 1 :])].astype(np.float64)
+            for end in ends
+        )
+        square += ((after - before) / (2 * spacing_mm)) ** 2
+    return square
+
+
+def _evenness(steepness: Flat) -> Flat:
+    """1 where nothing is steep, 1/2 at `HALF_AT` of the mean."""
+    half = HALF_AT * float(steepness.mean()) if len(steepness) else 0.0
+    return half / (half + steepness) if half > 0 else np.ones_like(steepness)
 
 
 def _carried(pair: LevelPair, field: LatticeField, grid: Grid) -> tuple[np.ndarray, np.ndarray]:

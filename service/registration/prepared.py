@@ -12,16 +12,11 @@ import numpy as np
 from service.registration.engine import Engine, Seen
 from service.registration.fields import Affine, DisplacementField
 from service.registration.grid import Grid
+from service.registration.levels import fixed_levels, moving_levels
 from service.registration.metrics import Windows, ncc
 from service.registration.model_grid import no_finer
 from service.registration.options import RegisterOptions
-from service.registration.refine import (
-    FAST,
-    fixed_levels,
-    level_spacings,
-    moving_levels,
-    plan_for,
-)
+from service.registration.refine import FAST, level_spacings, plan_for
 from service.registration.resample import downsample, resample, warp
 from service.registration.scouted import Scouted
 from service.registration.tempering import tempered
@@ -129,7 +124,7 @@ class PreparedMoving:
             initial: Where the pair lies to begin with: fixed world to moving world.
         """
         self.image = image.as_float32()
-        self._tempered = tempered(image)
+        self.tempered = tempered(image)
         self.mask = mask
         self.grid = image.grid
         self.resolutions = resolutions
@@ -139,17 +134,17 @@ class PreparedMoving:
     def scouted(self) -> Scouted:
         """As the search for a start sees it, where `initial` puts it in fixed space."""
         mask = None if self.mask is None else _placed(self.mask, self.initial)
-        return Scouted(_placed(self._tempered, self.initial), mask)
+        return Scouted(_placed(self.tempered, self.initial), mask)
 
     @cached_property
     def seen(self) -> Volume:
         """Ready to be laid on the model grid."""
-        return no_finer(self._tempered, self.resolutions.network)
+        return no_finer(self.tempered, self.resolutions.network)
 
     @cached_property
     def compared(self) -> Volume:
         """Coarse, to be warped where answers are compared."""
-        return downsample(self._tempered, self.grid.coarsened(COMPARED_VOXELS))
+        return downsample(self.tempered, self.grid.coarsened(COMPARED_VOXELS))
 
     @cached_property
     def glimpsed(self) -> Scouted:
@@ -166,7 +161,7 @@ class PreparedMoving:
     @cached_property
     def levels(self) -> list[Volume]:
         """As refinement sees it, coarse to fine."""
-        return moving_levels(self._tempered, self.resolutions.refined_mm)
+        return moving_levels(self.tempered, self.resolutions.refined_mm)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,10 @@
 """How a climb sees its pair: as it is, or one image in the contrast of the other."""
 
-from service.registration.contrast import Mapped, Samples, better_mapped, matched
+import numpy as np
+
+from service.registration.contrast import Mapped, Samples, better_mapped
 from service.registration.descent import LatticeField, Level, LevelPair, MakeLevel
+from service.registration.levels import Levels
 
 # Between contrasts a level is climbed in so many parts, of no fewer steps than these.
 PARTS, LEAST_STEPS = 4, 5
@@ -16,21 +19,25 @@ class Sight:
     they take turns. Where contrasts are the same, nothing is changed.
     """
 
-    def __init__(self, coarsest: LevelPair, evening: float, make_level: MakeLevel = Level) -> None:
+    def __init__(self, levels: Levels, evening: float, make_level: MakeLevel = Level) -> None:
         """Nothing is looked at yet; `evening` is for the levels."""
         self._make_level = make_level
-        self._coarsest = self._pair = coarsest
+        self._levels, self._number = levels, 0
         self._evening = evening
         self._mapped: Mapped | None = None
         self._turn = 0
         self.contrasts_differ = False
 
-    def turn_to(self, pair: LevelPair, reached: LatticeField) -> None:
+    def turn_to(self, number: int, reached: LatticeField) -> None:
         """Look at another level, from where the one before ended."""
-        self._pair = pair
-        self.contrasts_differ = Samples.of(pair, reached).contrasts_differ
+        self._number = number
+        self.contrasts_differ = Samples.of(self._pair, reached).contrasts_differ
         if self.contrasts_differ:
-            self._mapped = better_mapped(self._coarsest, reached)
+            self._mapped = better_mapped(self._levels.pairs[0], reached)
+
+    @property
+    def _pair(self) -> LevelPair:
+        return self._levels.pairs[self._number]
 
     def parts(self, steps: int) -> int:
         """How often the level is seen anew in so many steps."""
@@ -42,20 +49,22 @@ class Sight:
             return self._make_level(self._pair, reached, self._evening)
         mapped = self._mapped or BOTH[self._turn % 2]
         self._turn += 1
-        pair = matched(self._pair, reached, mapped)
+        pair = self._levels.matched(self._number, reached, mapped)
         return self._make_level(pair, reached, self._evening)
 
-    def alike(self, field: LatticeField, placed: LatticeField) -> float:
-        """LNCC under a field, in the contrast learned under it, over the voxels of `placed`.
+    def alike(self, field: LatticeField, placed: LatticeField) -> tuple[float, float]:
+        """LNCC under a field, over the voxels of `placed`, and what explains of the whole image.
 
-        So that each of two fields is given the table that suits it. Without a direction, the mean
-        of both.
+        In the contrast learned under the field, so that each of two is given the table that suits
+        it. Without a direction, the mean of both.
         """
         if not self.contrasts_differ:
-            return self._likeness(self._pair, field, placed)
-        ways = BOTH if self._mapped is None else (self._mapped,)
-        seen = (matched(self._pair, field, mapped) for mapped in ways)
-        return sum(self._likeness(pair, field, placed) for pair in seen) / len(ways)
-
-    def _likeness(self, pair: LevelPair, field: LatticeField, placed: LatticeField) -> float:
-        return self._make_level(pair, placed, self._evening).similarity_of(field)
+            pairs = [self._pair]
+        else:
+            ways = BOTH if self._mapped is None else (self._mapped,)
+            pairs = [self._levels.matched(self._number, field, mapped) for mapped in ways]
+        likeness = [
+            self._make_level(pair, placed, self._evening).similarity_of(field) for pair in pairs
+        ]
+        explained = [Samples.of(pair, field).squared_correlation for pair in pairs]
+        return float(np.mean(likeness)), float(np.mean(explained))

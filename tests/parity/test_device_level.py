@@ -22,12 +22,15 @@ from service.registration.files.limits import Limits  # noqa: E402
 from service.registration.files.volume_file import read_volume  # noqa: E402
 from service.registration.grid import Grid  # noqa: E402
 from service.registration.initialise import initialise  # noqa: E402
+from service.registration.levels import (  # noqa: E402
+    Levels,
+    fixed_levels,
+    moving_levels,
+)
 from service.registration.options import Refine  # noqa: E402
 from service.registration.refine import (  # noqa: E402
     climb,
-    fixed_levels,
     level_spacings,
-    moving_levels,
     plan_for,
     refine,
 )
@@ -224,7 +227,12 @@ def test_real_pairs_are_refined_alike(name: str, effort: Refine, shared_data: Pa
     pairs = [LevelPair(f, m, affine) for f, m in zip(*levels, strict=True)]
     start = DisplacementField.zero(fixed.grid)
     ours, theirs = (
-        climb(pairs, spacings, start, plan=plan_for(effort), make_level=make_level)
+        climb(
+            Levels(pairs, spacings, LevelPair(fixed, moving, affine)),
+            start,
+            plan=plan_for(effort),
+            make_level=make_level,
+        )
         for make_level in (partial(DeviceLevel, provider="cpu"), Level)
     )
     assert ours.steps == theirs.steps

@@ -11,7 +11,6 @@ from service.registration.alignment import (
     Alignment,
     align,
     begun,
-    is_better_explained,
     is_less_explained,
 )
 from service.registration.engine import Engine
@@ -95,10 +94,6 @@ def test_between_contrasts_what_explains_less_of_the_pair_is_known(
     assert is_less_explained(pair, right, wrong) == differ
     assert not is_less_explained(pair, right, right)
     assert not is_less_explained(pair, wrong, right)
-    assert is_better_explained(pair, wrong, right)
-    assert is_better_explained(pair, right, right) == (not differ)
-    nearly = Alignment(shift(3.95), nothing, "refine")
-    assert is_better_explained(pair, wrong, nearly) == (not differ)
 
 
 def test_what_has_nothing_in_common_is_not_refined(

@@ -10,6 +10,7 @@ from service.registration.contrast import (
     BINS,
     SIGMA_BINS,
     Lookup,
+    Mapped,
     Samples,
     better_mapped,
     matched,
@@ -17,7 +18,9 @@ from service.registration.contrast import (
 from service.registration.descent import LatticeField, LevelPair
 from service.registration.fields import Affine, DisplacementField
 from service.registration.grid import Grid
-from service.registration.refine import FAST, climb, refine
+from service.registration.levels import Levels
+from service.registration.pyramid import coarser
+from service.registration.refine import FAST, Climbed, climb, refine
 from service.registration.regularity import regularity
 from service.registration.sight import Sight
 from service.registration.volume import Volume
@@ -213,10 +216,76 @@ def test_a_start_that_is_right_stays(
     image = Volume(texture(SHAPE, rng), grid)
     waved = Volume(REMAPS["a wave"](image.data), grid)
     pair, right = LevelPair(image, waved, Affine.identity()), nowhere(grid)
-    found = climb([pair], [2.0], DisplacementField.zero(grid), plan=FAST)
+    levels = Levels([pair], [2.0], pair)
+    found = climb(levels, DisplacementField.zero(grid), plan=FAST)
     assert np.linalg.norm(found.field.vectors_mm, axis=-1).mean() < 0.1 * 2.0
+    assert not found.explains_more
     wrong = LatticeField(np.full_like(right.along_mm, 2.0), grid)
-    sight = Sight(pair, FAST.evening)
-    sight.turn_to(pair, wrong)
+    sight = Sight(levels, FAST.evening)
+    sight.turn_to(0, wrong)
     assert sight.contrasts_differ
-    assert sight.alike(right, wrong) > sight.alike(wrong, wrong)
+    likeness, explained = zip(sight.alike(right, wrong), sight.alike(wrong, wrong), strict=True)
+    assert likeness[0] > likeness[1]
+    assert explained[0] > 1.5 * explained[1]
+
+
+def test_what_comes_nearer_explains_more(
+    make_grid: Callable[..., Grid], rng: np.random.Generator
+) -> None:
+    """Of what the start left; in one contrast nobody asks."""
+    grid = make_grid("RAS", SHAPE, (2.0, 2.0, 2.0))
+    image = Volume(texture(SHAPE, rng), grid)
+
+    def climbed(values: np.ndarray) -> Climbed:
+        away = Volume(np.roll(values, 1, axis=0).astype(np.float32), grid)
+        pair = LevelPair(image, away, Affine.identity())
+        return climb(Levels([pair], [2.0], pair), DisplacementField.zero(grid), plan=FAST)
+
+    other = climbed(REMAPS["a hill"](image.data))
+    assert other.explained is not None
+    assert 0.3 < other.explained < 1
+    assert other.explains_more
+    same = climbed(image.data)
+    assert same.explained is None
+    assert same.explains_more
+
+
+@pytest.mark.parametrize("mapped", ["fixed", "moving"])
+def test_a_curve_is_put_on_before_an_image_is_made_coarse(
+    make_grid: Callable[..., Grid], rng: np.random.Generator, mapped: Mapped
+) -> None:
+    """A coarse voxel of fine detail is the mean of what comes out, not what the mean becomes."""
+    fine = make_grid("oblique", SHAPE, (1.0, 1.0, 1.0))
+    image = Volume(ndimage.gaussian_filter(rng.standard_normal(SHAPE), 0.8).astype("f4"), fine)
+    other = Volume(np.sin(25 * image.data), fine)
+    both = (image, other) if mapped == "fixed" else (other, image)
+    whole = LevelPair(*both, Affine.identity())
+    seen, there = (coarser(one, 2.0) for one in both)
+    pair = LevelPair(seen, there, Affine.identity())
+    levels = Levels([pair], [2.0], whole)
+    exact, rough = (
+        Samples.of(found, nowhere(fine)).squared_correlation
+        for found in (
+            levels.matched(0, nowhere(fine), mapped),
+            matched(pair, nowhere(fine), mapped),
+        )
+    )
+    assert exact > 0.8
+    assert rough < 0.5
+
+
+def test_a_table_is_learned_where_the_fixed_image_is_even(
+    make_grid: Callable[..., Grid], rng: np.random.Generator
+) -> None:
+    """Blocks of a few values, a voxel off: at their borders each lies on its neighbours' too."""
+    grid = make_grid("LPS", SHAPE, (2.0, 2.0, 3.0))
+    blocks = rng.integers(0, 8, (10, 9, 9)).repeat(4, 0).repeat(4, 1).repeat(4, 2)
+    values = blocks[: SHAPE[0], : SHAPE[1], : SHAPE[2]].astype(np.float32)
+    hill = 16 - (values - 4) ** 2
+    pair = LevelPair(
+        Volume(values, grid), Volume(np.roll(hill, 1, axis=0), grid), Affine.identity()
+    )
+    found = matched(pair, nowhere(grid), "fixed").fixed.data
+    samples = Samples.of(pair, nowhere(grid))
+    plain = Lookup.learn(samples.fixed, samples.moving).apply(pair.fixed).data
+    assert np.abs(found - hill).mean() < 0.5 * np.abs(plain - hill).mean()

@@ -15,7 +15,7 @@ from service.registration.descent import (
 )
 from service.registration.fields import Affine
 from service.registration.grid import Grid
-from service.registration.refine import fixed_levels, moving_levels
+from service.registration.levels import fixed_levels, moving_levels
 from service.registration.volume import Volume
 
 MakeGrid = Callable[..., Grid]

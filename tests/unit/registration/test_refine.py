@@ -15,13 +15,13 @@ from service.registration.files.volume_file import read_volume
 from service.registration.grid import Grid
 from service.registration.initialise import initialise
 from service.registration.kernels import descent as kernels
+from service.registration.levels import Levels, fixed_levels
 from service.registration.pyramid import coarser
 from service.registration.refine import (
     BEST,
     FAST,
     Plan,
     climb,
-    fixed_levels,
     level_spacings,
     plan_for,
     refine,
@@ -330,7 +330,7 @@ def test_short_steps_and_more_evening_out_make_a_field_even_on_every_level(
         spreads = []
         for plan in (rough, even):
             nothing = DisplacementField.zero(coarse)
-            found = climb(pairs[:count], (2.0, 1.0)[:count], nothing, plan=plan)
+            found = climb(Levels(pairs[:count], (2.0, 1.0)[:count], pairs[-1]), nothing, plan=plan)
             spreads.append(regularity(found.field).sdlogj)
         assert 0.02 < spreads[1] < 0.85 * spreads[0]
 
@@ -350,7 +350,9 @@ def test_the_more_alike_a_pair_is_the_less_of_its_noise_is_followed(
     moved = []
     for alike in (0.0, 0.6, 0.95):
         plan = Plan(10**6, (8,)).from_further(alike)
-        found = climb(pairs, (2.0, 1.0), DisplacementField.zero(coarse), plan=plan)
+        found = climb(
+            Levels(pairs, (2.0, 1.0), pairs[-1]), DisplacementField.zero(coarse), plan=plan
+        )
         moved.append(float(np.linalg.norm(found.field.vectors_mm, axis=-1).mean()))
     assert moved[0] == moved[1] > 1.05 * moved[2] > 0
 
