@@ -40,9 +40,10 @@ SAME_CONTRAST = 0.92
 # Aligned as well as may be, two images that correlate less than this, either way, show so little in
 # common (ultrasound and MR) that local correlation follows what is not there.
 RELATED = 0.45
-# So much of one's variance must be explained by a curve of the other instead: .29 at most between
-# ultrasound and MR, .38 and more between images of one organ whose values went through a sine.
-RELATED_BY_CURVE = 0.35
+# So much of one's variance must be explained by a curve of the other instead, where the fixed image
+# is even: .38 at most between ultrasound and MR (one of the eight), .41 and more between images of
+# one organ whose values went through a sine (.51 of the 18 hippocampi on the median).
+RELATED_BY_CURVE = 0.4
 LESS_EXPLAINED = (
     "{} made small windows of the pair more alike, but the images' contrasts differ, and as a "
     "whole either tells {} of the other afterwards: what it found was dropped."
@@ -159,12 +160,13 @@ def align_prepared(
 def is_refinable(pair: PreparedPair, found: Alignment) -> bool:
     """Whether the images are related enough, as they lie, for local correlation to lead on.
 
-    By a line, rising or falling, or else by a curve: contrasts may differ.
+    By a line, rising or falling, or else by a curve: contrasts may differ. Edges say little of that
+    before they lie on each other.
     """
     whole = pair.correlation(found.affine, found.field)
     if not abs(whole) < RELATED:
         return True
-    return _samples(pair, found).correlation_ratio >= RELATED_BY_CURVE
+    return _samples(pair, found, weighed=True).correlation_ratio >= RELATED_BY_CURVE
 
 
 def is_less_explained(pair: PreparedPair, start: Alignment, found: Alignment) -> bool:
@@ -175,12 +177,13 @@ def is_less_explained(pair: PreparedPair, start: Alignment, found: Alignment) ->
     return _samples(pair, found).correlation_ratio < before.correlation_ratio
 
 
-def _samples(pair: PreparedPair, found: Alignment) -> Samples:
+def _samples(pair: PreparedPair, found: Alignment, *, weighed: bool = False) -> Samples:
     """Grey values that lie on each other, of coarse copies."""
     fixed, moving = pair.fixed, pair.moving
     masks = fixed.compared_mask, moving.mask
     lying = LevelPair(fixed.compared, moving.compared, found.affine, *masks)
-    return Samples.of(lying, LatticeField.of(found.field, fixed.compared.grid))
+    field = LatticeField.of(found.field, fixed.compared.grid)
+    return Samples.of(lying, field, weighed=weighed)
 
 
 def begun(pair: PreparedPair, how: Initialise, stage: RunningStage) -> Alignment:

@@ -85,7 +85,7 @@ class Lookup:
 class Samples:
     """Values that lie on each other: fixed, and moving as it is carried over.
 
-    `weights` are what each counts in a table, where they were asked for.
+    `weights` are what each counts in a table and in what a curve explains, if they were asked for.
     """
 
     fixed: Flat
@@ -113,8 +113,9 @@ class Samples:
         """The larger share of one's variance that a curve of the other explains; eta squared."""
         if self.is_flat:
             return 0.0
-        both = _explained(self.fixed, self.moving), _explained(self.moving, self.fixed)
-        return max(both)
+        weights = np.ones_like(self.fixed) if self.weights is None else self.weights
+        ways = (self.fixed, self.moving), (self.moving, self.fixed)
+        return max(_explained(*way, weights) for way in ways)
 
     @property
     def contrasts_differ(self) -> bool:
@@ -177,18 +178,21 @@ def _locally_explained(first: Volume, second: Volume, kept: np.ndarray) -> float
     return float(a @ b) ** 2 / both if both > 0 else 0.0
 
 
-def _explained(values: Flat, targets: Flat) -> float:
+def _explained(values: Flat, targets: Flat, weights: Flat) -> float:
     """Share of the targets' variance that the mean of each bin of values explains.
 
-    Less what as many means would explain of noise; not below 0.
+    Less what as many means would explain of noise; not below 0. Samples of unequal weights count as
+    fewer of equal ones.
     """
     bin_of = _bins(values, *_range(values))
-    counts = np.bincount(bin_of, minlength=BINS)
-    sums = np.bincount(bin_of, weights=targets - targets.mean(), minlength=BINS)
-    between = float((sums**2 / np.maximum(counts, 1)).sum())
-    share = between / float(targets.var() * len(targets))
-    spare = len(targets) - np.count_nonzero(counts)
-    return max(0.0, 1 - (1 - share) * (len(targets) - 1) / spare) if spare > 0 else 0.0
+    held, total = np.bincount(bin_of, weights=weights, minlength=BINS), weights.sum()
+    apart = targets - weights @ targets / total
+    sums = np.bincount(bin_of, weights=weights * apart, minlength=BINS)
+    between = float((sums[held > 0] ** 2 / held[held > 0]).sum())
+    share = between / float(weights @ apart**2)
+    count = float(total**2 / (weights @ weights))
+    spare = count - np.count_nonzero(held)
+    return max(0.0, 1 - (1 - share) * (count - 1) / spare) if spare > 0 else 0.0
 
 
 def _range(values: Flat) -> tuple[float, float]:

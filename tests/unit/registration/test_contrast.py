@@ -143,7 +143,8 @@ def test_a_curve_explains_no_noise(rng: np.random.Generator) -> None:
     """However few the samples: as many means as bins explain something of anything."""
     for count in (BINS, 300, 5000):
         ratios = [
-            Samples(rng.normal(size=count), rng.normal(size=count)).correlation_ratio
+            Samples(*rng.normal(size=(2, count)), weights).correlation_ratio
+            for weights in (None, rng.uniform(0.1, 1.0, count))
             for _ in range(20)
         ]
         assert np.mean(ratios) < 0.15
