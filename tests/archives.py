@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ import pytest
 
 from tests.servers import free_port, missing, wait_for_port
 
+# Else DCMTK, which Orthanc has inside, waits for 40 ms between a command and its data.
+os.environ["TCP_NODELAY"] = "1"
 PLUGIN = "libOrthancDicomWeb.so"
 # pynetdicom leaves sockets of refused connections, and files of aborted objects, to the collector.
 LEFT_OPEN = "ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning"

@@ -17,6 +17,7 @@ from pynetdicom.presentation import build_context
 
 from service.errors import LimitError, StorageFullError, WarplineError
 from service.pacs.association import (
+    AT_ONCE,
     CANNOT_UNDERSTAND,
     OUT_OF_RESOURCES,
     SUCCESS,
@@ -83,6 +84,7 @@ class Receiver:
                 (evt.EVT_DATA_RECV, self._weighed),
                 (evt.EVT_RELEASED, self._released),
                 (evt.EVT_CONN_CLOSE, self._gone),
+                AT_ONCE,
             ],
         )
         return int(self._server.socket.getsockname()[1])
