@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test check lint format docs proto bench clean
+.PHONY: help setup setup-dev demo test check covered lint format docs proto bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -28,7 +28,9 @@ demo: setup ## Register a real brain pair on the embedded stack and show the res
 test: setup-dev ## Run every test; those that need a missing server are skipped
 	$(BIN)/python -m pytest $(PYTEST_SPREAD) $(PYTEST_FLAGS)
 
-check: lint ## What CI runs: lint, types, import contracts, tests with coverage
+check: lint covered ## What CI runs: lint, types, import contracts, tests with coverage
+
+covered: setup-dev
 	@$(MAKE) --no-print-directory test PYTEST_FLAGS="--cov --cov-report=term:skip-covered $(PYTEST_FLAGS)"
 
 lint: setup-dev ## Formatting, lint, types and import contracts
