@@ -174,8 +174,8 @@ def _locally_explained(first: Volume, second: Volume, kept: np.ndarray) -> float
         (volume.data - box_mean(volume.as_float32().data, RADIUS))[kept].astype(np.float64)
         for volume in (first, second)
     )
-    both = float(a @ a) * float(b @ b)
-    return float(a @ b) ** 2 / both if both > 0 else 0.0
+    both = _dot(a, a) * _dot(b, b)
+    return _dot(a, b) ** 2 / both if both > 0 else 0.0
 
 
 def _explained(values: Flat, targets: Flat, weights: Flat) -> float:
@@ -186,13 +186,18 @@ def _explained(values: Flat, targets: Flat, weights: Flat) -> float:
     """
     bin_of = _bins(values, *_range(values))
     held, total = np.bincount(bin_of, weights=weights, minlength=BINS), weights.sum()
-    apart = targets - weights @ targets / total
+    apart = targets - _dot(weights, targets) / total
     sums = np.bincount(bin_of, weights=weights * apart, minlength=BINS)
     between = float((sums[held > 0] ** 2 / held[held > 0]).sum())
-    share = between / float(weights @ apart**2)
-    count = float(total**2 / (weights @ weights))
+    share = between / _dot(weights, apart**2)
+    count = float(total**2 / _dot(weights, weights))
     spare = count - np.count_nonzero(held)
     return max(0.0, 1 - (1 - share) * (count - 1) / spare) if spare > 0 else 0.0
+
+
+def _dot(a: Flat, b: Flat) -> float:
+    """The sum of products: for `@` numpy wakes the threads of its BLAS, which then spin."""
+    return float((a * b).sum())
 
 
 def _range(values: Flat) -> tuple[float, float]:
