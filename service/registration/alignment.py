@@ -163,7 +163,8 @@ def is_refinable(pair: PreparedPair, found: Alignment) -> bool:
     By a line, rising or falling, or else by a curve: contrasts may differ. Edges say little of that
     before they lie on each other.
     """
-    whole = pair.correlation(found.affine, found.field)
+    field = None if found.answered_by == "initialise" else found.field
+    whole = pair.correlation(found.affine, field)
     if not abs(whole) < RELATED:
         return True
     return _samples(pair, found, weighed=True).correlation_ratio >= RELATED_BY_CURVE

@@ -11,7 +11,7 @@ from service.registration.fields import Affine
 from service.registration.figures import Figures, of_image, of_labels
 from service.registration.pair import Pair
 from service.registration.plausibility import plausibility
-from service.registration.prepared import PreparedPair
+from service.registration.prepared import PreparedMoving, PreparedPair
 from service.registration.resample import resample
 from service.registration.volume import Volume
 
@@ -42,18 +42,16 @@ class Baseline:
             beside: Does the work.
         """
         self.pair = pair
-        self.prepared = prepared
+        self.fixed = prepared.fixed
+        # Let go as soon as it was looked at: with its levels it is as large as the field.
+        self._moving: PreparedMoving | None = prepared.moving
         self._beside = beside
         self._as_sent = beside.submit(self._seen_as_sent, fill)
         self._fit: Future[dict[str, float]] | None = None
 
     def place(self, affine: Affine) -> None:
         """Begin what hangs on the affine that was found: is it a pair, the right way round?"""
-        fixed, moving = self.prepared.fixed, self.prepared.moving
-        labels = self.pair.fixed_labels, self.pair.moving_labels
-        self._fit = self._beside.submit(
-            lambda: plausibility(fixed.glimpsed, moving.glimpsed, affine, *labels)
-        )
+        self._fit = self._beside.submit(self._fitting, affine)
 
     @property
     def as_sent(self) -> AsSent:
@@ -65,11 +63,18 @@ class Baseline:
         """All that is known; what hangs on the affine only if it was told."""
         return self.as_sent.figures | (self._fit.result() if self._fit else {})
 
+    def _fitting(self, affine: Affine) -> dict[str, float]:
+        moving, self._moving = self._moving, None
+        if moving is None:
+            raise RuntimeError("A pair has one affine.")
+        labels = self.pair.fixed_labels, self.pair.moving_labels
+        return plausibility(self.fixed.glimpsed, moving.glimpsed, affine, *labels)
+
     def _seen_as_sent(self, fill: float) -> AsSent:
         pair, grid = self.pair, self.pair.fixed.grid
         laid = resample(pair.moving, grid, affine=pair.initial, fill=fill)
         image, labels = pair.moving_tempering.apply(laid), None
-        figures = of_image(self.prepared.fixed, image, "before")
+        figures = of_image(self.fixed, image, "before")
         if pair.fixed_labels is not None and pair.moving_labels is not None:
             labels = resample(
                 pair.moving_labels, grid, affine=pair.initial, interpolation="nearest"

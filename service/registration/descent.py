@@ -158,6 +158,7 @@ class Level:
         self._counted = max(1.0, float(self._mask.sum(dtype=np.float64)))
         self._warped = np.empty_like(self._fixed)
         self._similarity: float | None = None
+        self._other: tuple[LatticeField, float] | None = None  # compared with last
 
     @property
     def field(self) -> LatticeField:
@@ -182,11 +183,13 @@ class Level:
 
     def similarity_of(self, field: LatticeField) -> float:
         """The same measure, over the same voxels, of another field."""
+        if self._other is not None and self._other[0] is field:
+            return self._other[1]
         own = self._field
         self._field = self._in_voxels(field).reshape(own.shape)
-        similarity = self._measured()
+        self._other = field, self._measured()
         self._field, self._similarity = own, None  # the buffers are of the other field
-        return similarity
+        return self._other[1]
 
     def step(self, step_mm: float) -> float:
         """One step uphill, its largest displacement `step_mm`; gives the similarity before it.

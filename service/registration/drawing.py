@@ -16,7 +16,7 @@ def _scene(baseline: Baseline, products: Products, shape: Regularity) -> Scene:
     pair, as_sent = baseline.pair, baseline.as_sent
     labels, before, after = pair.fixed_labels, as_sent.labels, products.warped_labels
     return Scene(
-        fixed=baseline.prepared.fixed.image,
+        fixed=baseline.fixed.image,
         before=as_sent.image.data,
         warped=pair.moving_tempering.apply(products.warped).data,
         displacement_mm=products.ddf.vectors_mm,

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from service.registration.label_metrics import dice
-from service.registration.metrics import lncc, ncc, nmi
+from service.registration.metrics import ncc, nmi
 from service.registration.prepared import PreparedFixed
 from service.registration.resample import downsample
 from service.registration.volume import Volume
@@ -26,7 +26,7 @@ def of_image(fixed: PreparedFixed, image: Volume, when: When) -> Figures:
     coarse = downsample(image, fixed.compared.grid)
     return {
         f"ncc_{when}": ncc(fixed.image, image, fixed.mask),
-        f"lncc_{when}": lncc(fixed.compared, coarse, fixed.compared_mask),
+        f"lncc_{when}": fixed.windows.lncc(coarse),
         f"nmi_{when}": nmi(fixed.compared, coarse, fixed.compared_mask),
     }
 

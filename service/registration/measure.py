@@ -50,7 +50,7 @@ def measure(
     }
     watch("measure", 0.2)
     warped = pair.moving_tempering.apply(products.warped)
-    figures |= of_image(baseline.prepared.fixed, warped, "after")
+    figures |= of_image(baseline.fixed, warped, "after")
     watch("measure", 0.4)
     figures |= _of_labels(pair.fixed_labels, pair.moving_labels, products.warped_labels)
     figures |= _of_points(pair.fixed_points, pair.moving_points, products.points, pair)

@@ -33,6 +33,8 @@ from service.registration.roles import (
 from service.registration.tempering import Tempering
 from service.registration.volume import Volume, as_label_map, require_same_grid
 
+READ_AT_ONCE = 3  # files; mostly two images and labels, which are smaller
+
 OUTLIERS = (
     "A few voxels lie far beyond the values of all others. They were cut off where images are "
     "compared, and are in the warped image as they came."
@@ -79,7 +81,7 @@ def read_pair(
     known: "Mapping[str, Read] | None" = None,
     tick: Tick = untold,
 ) -> Pair:
-    """Read every file of a pair, two at a time, and check that they belong together.
+    """Read every file of a pair, a few at a time, and check that they belong together.
 
     Args:
         files: Path by role; `fixed` and `moving` are needed, see roles.REGISTER_ROLES.
@@ -141,11 +143,11 @@ def read_files(
     known: "Mapping[str, Read] | None" = None,
     tick: Tick = untold,
 ) -> "dict[str, Read]":
-    """Read files, two at a time, but for those that are known; raises as `read_pair`."""
+    """Read files, a few at a time, but for those that are known; raises as `read_pair`."""
     series = {"fixed": options.fixed_series, "moving": options.moving_series}
     loaded = dict(known or {})
     drawn = {role for role in files if role in LABEL_ROLES and is_dicom_source(files[role])}
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(READ_AT_ONCE) as pool:
         loading = {
             role: pool.submit(_read, role, path, limits, series.get(role), tick)
             for role, path in files.items()

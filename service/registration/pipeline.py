@@ -4,9 +4,9 @@ read -> initialise -> predict -> refine -> warp -> measure -> judge -> draw -> w
 """
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from secrets import token_bytes
 from typing import TYPE_CHECKING
@@ -26,9 +26,10 @@ from service.registration.memory import keep_freed_memory
 from service.registration.models_folder import Models
 from service.registration.options import RegisterOptions
 from service.registration.pair import Pair, read_pair
+from service.registration.prepared import PreparedFixed
 from service.registration.products import Products, produce
 from service.registration.progress import StageClock, Watch, unwatched
-from service.registration.provenance import provenance
+from service.registration.provenance import checksums, provenance
 from service.registration.quality import Verdict, judge
 from service.registration.regularity import Regularity, regularity
 from service.registration.report import (
@@ -75,15 +76,11 @@ def register_files(
     """
     keep_freed_memory()
     folder.mkdir(parents=True, exist_ok=True)
-    run = _Run(files, options, folder, StageClock(watch))
-    pair, engine = run.read(models, limits or Limits(), kept)
-    fixed = None if kept is None else kept.prepared(pair, options, engine)
-    prepared = prepare(pair, options, engine, fixed)
     with ThreadPoolExecutor(1) as beside:
-        baseline = Baseline(pair, prepared, options.fill, beside)
-        alignment = align_prepared(
-            prepared, options, engine, run.clock, run.warnings, placed=baseline.place
-        )
+        run = _Run(files, options, folder, StageClock(watch), beside)
+        pair, engine = run.read(models, limits or Limits(), kept)
+        fixed = None if kept is None else kept.prepared(pair, options, engine)
+        baseline, alignment = run.align(pair, engine, fixed)
         with run.clock.stage("warp"):
             products = produce(pair, alignment, options)
         found, pictures = run.finish(baseline, alignment, products, engine, secret)
@@ -115,13 +112,22 @@ class _Found:
 
 @dataclass(frozen=True)
 class _Run:
-    """What one registration was asked, and what it tells as it goes."""
+    """What one registration was asked, and what it tells as it goes.
+
+    `beside` does what nothing waits for until the report is written.
+    """
 
     files: Mapping[str, Path]
     options: RegisterOptions
     folder: Path
     clock: StageClock
+    beside: Executor
     warnings: list[str] = field(default_factory=list)
+
+    @cached_property
+    def inputs(self) -> "Future[dict[str, str]]":
+        """The checksums of the files, once they are there."""
+        return self.beside.submit(checksums, self.files)
 
     def read(self, models: Models, limits: Limits, kept: KeptFixed | None) -> tuple[Pair, Engine]:
         """The pair, and the model, which is opened meanwhile."""
@@ -133,7 +139,18 @@ class _Run:
                 pair = read_pair(
                     self.files, self.options, limits, self.warnings, known=known, tick=tick
                 )
+            _ = self.inputs  # begun
             return pair, opening.result()
+
+    def align(
+        self, pair: Pair, engine: Engine, fixed: PreparedFixed | None
+    ) -> tuple[Baseline, Alignment]:
+        """Where the pair lies, and what is told of it meanwhile."""
+        prepared = prepare(pair, self.options, engine, fixed)
+        baseline = Baseline(pair, prepared, self.options.fill, self.beside)
+        told = self.clock, self.warnings
+        placed = baseline.place
+        return baseline, align_prepared(prepared, self.options, engine, *told, placed=placed)
 
     def finish(
         self,
@@ -166,7 +183,7 @@ class _Run:
     def _told(self, metrics: Metrics, verdict: Verdict, ran_on: Provider) -> _Found:
         """What the report says of them, but for the files."""
         told = VerdictReport(status=verdict.status, reasons=verdict.reasons, codes=verdict.codes)
-        made = provenance(self.files, self.options, provider=ran_on)
+        made = provenance(self.inputs.result(), self.options, provider=ran_on)
         return _Found(metrics, told, made, {})
 
     def _dicom_writers(

@@ -4,7 +4,7 @@ A cohort registers many moving images to one fixed one, a live session many fram
 what hangs on that one is computed at its first use and kept. What nobody asks for is not computed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -164,6 +164,22 @@ class PreparedMoving:
         return moving_levels(self.tempered, self.resolutions.refined_mm)
 
 
+class _Laid:
+    """The moving image on the fixed one, coarse copies of both, to tell how alike they are."""
+
+    def __init__(self, fixed: PreparedFixed, warped: Volume) -> None:
+        """Nothing is computed yet; `warped` lies on the grid of `fixed.compared`."""
+        self._fixed, self._warped = fixed, warped
+
+    @cached_property
+    def similarity(self) -> float:
+        return self._fixed.windows.lncc(self._warped)
+
+    @cached_property
+    def correlation(self) -> float:
+        return ncc(self._fixed.compared, self._warped, self._fixed.compared_mask)
+
+
 @dataclass(frozen=True, eq=False)
 class PreparedPair:
     """Two images that are made ready for each other."""
@@ -171,6 +187,7 @@ class PreparedPair:
     fixed: PreparedFixed
     moving: PreparedMoving
     moving_labels: Volume | None = None
+    _laid: dict[bytes, _Laid] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def initial(self) -> Affine:
@@ -187,17 +204,23 @@ class PreparedPair:
 
     def similarity(self, affine: Affine, field: DisplacementField | None = None) -> float:
         """Local correlation under a transform, on coarse copies; nan where nothing can be said."""
-        return self.fixed.windows.lncc(self._warped(affine, field))
+        return self._under(affine, field).similarity
 
     def correlation(self, affine: Affine, field: DisplacementField | None = None) -> float:
         """Pearson's, on the same copies: near 1 where contrasts are alike and the pair is near."""
-        return ncc(self.fixed.compared, self._warped(affine, field), self.fixed.compared_mask)
+        return self._under(affine, field).correlation
 
-    def _warped(self, affine: Affine, field: DisplacementField | None) -> Volume:
+    def _under(self, affine: Affine, field: DisplacementField | None) -> _Laid:
+        """The pair under a transform; what an affine alone makes of it is kept."""
         moving, grid = self.moving.compared, self.fixed.compared.grid
-        if field is None:
-            return resample(moving, grid, affine=affine, fill=self.moving.air)
-        return warp(moving, field, grid, affine=affine, fill=self.moving.air)
+        if field is not None:
+            warped = warp(moving, field, grid, affine=affine, fill=self.moving.air)
+            return _Laid(self.fixed, warped)
+        key = affine.matrix.tobytes()
+        if key not in self._laid:
+            warped = resample(moving, grid, affine=affine, fill=self.moving.air)
+            self._laid[key] = _Laid(self.fixed, warped)
+        return self._laid[key]
 
 
 def _placed(moving: Volume, initial: Affine) -> Volume:

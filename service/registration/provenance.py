@@ -9,12 +9,17 @@ from service.registration.options import RegisterOptions, WarpOptions
 from service.registration.report import Provenance
 
 
+def checksums(files: Mapping[str, Path]) -> dict[str, str]:
+    """Of the input files, by role; reads each once more."""
+    return {role: sha256_of(path) for role, path in files.items()}
+
+
 def provenance(
-    files: Mapping[str, Path], options: RegisterOptions | WarpOptions, *, provider: str
+    inputs: dict[str, str], options: RegisterOptions | WarpOptions, *, provider: str
 ) -> Provenance:
-    """The report's provenance; reads every input file once more for its checksum."""
+    """The report's provenance, with the checksums of the inputs."""
     return Provenance(
-        inputs={role: sha256_of(path) for role, path in files.items()},
+        inputs=inputs,
         software=f"warpline {version('warpline')}",
         provider=provider,
         seed=getattr(options, "seed", 0),

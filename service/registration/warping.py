@@ -12,7 +12,7 @@ from service.registration.files.points_file import read_points, write_points
 from service.registration.files.volume_file import read_label_map, read_volume, write_volume
 from service.registration.options import WarpOptions
 from service.registration.progress import StageClock, Watch, unwatched
-from service.registration.provenance import provenance
+from service.registration.provenance import checksums, provenance
 from service.registration.report import WarpReport
 from service.registration.resample import warp, warp_labels
 
@@ -71,7 +71,7 @@ def warp_files(
         stages=clock.stages,
         warnings=warnings,
         files=written,
-        provenance=provenance(files, options, provider="cpu"),
+        provenance=provenance(checksums(files), options, provider="cpu"),
     )
     write_report(report, folder)
     return report
