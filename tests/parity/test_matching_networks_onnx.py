@@ -8,19 +8,16 @@ from pydantic import BaseModel  # noqa: E402
 from torch import nn  # noqa: E402
 
 from trainer.config.matching_networks import (  # noqa: E402
-    CorrelationConfig,
     MatchingPyramidConfig,
     PddConfig,
-    PyramidConfig,
 )
 from trainer.export_graph import Signature, export_graph, parity  # noqa: E402
 from trainer.networks.build import build_network  # noqa: E402
 
+# tests/unit/trainer/test_export.py exports the others, which takes as long again.
 CASES = {
-    "correlation": (CorrelationConfig(channels=(4,), features=3, radius=1), 3, 0.5),
     "pdd": (PddConfig(channels=(4,), features=3, radius=1, control_stride=4, warps=2), 2, 0.5),
     "matching-pyramid": (MatchingPyramidConfig(features=(13, 13), widths=(2, 3)), 3, 0.01),
-    "pyramid": (PyramidConfig(channels=(3, 4), estimator=(4,)), 3, 0.05),
 }
 
 
