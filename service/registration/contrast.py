@@ -93,9 +93,16 @@ class Samples:
     weights: Flat | None = None
 
     @classmethod
-    def of(cls, pair: LevelPair, field: LatticeField, *, weighed: bool = False) -> "Samples":
+    def of(
+        cls,
+        pair: LevelPair,
+        field: LatticeField,
+        *,
+        weighed: bool = False,
+        most: int = SAMPLED_VOXELS,
+    ) -> "Samples":
         """On every few voxels of the fixed grid, inside both fields of view and masks."""
-        step = max(1, int(np.ceil((pair.fixed.grid.voxel_count / SAMPLED_VOXELS) ** (1 / 3))))
+        step = max(1, int(np.ceil((pair.fixed.grid.voxel_count / most) ** (1 / 3))))
         fixed = _strided(pair.fixed, step)
         warped, kept = _carried(pair, field, fixed.grid)
         weights = _evenness(_steepness(pair.fixed, step)[kept]) if weighed else None

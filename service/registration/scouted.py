@@ -9,8 +9,10 @@ from service.registration.kernels.affinefit import MARGIN
 from service.registration.pyramid import coarser
 from service.registration.volume import Volume
 
-COARSE_ACROSS = 28  # voxels along the longest axis on the level where candidates are scored
-LEVELS = 3  # each half the spacing of the one before
+# Voxels along the longest axis on each level; candidates are scored on the first. 112 on the last
+# would take the affine .02 mm nearer between two visits of one head, for twice its time there.
+ACROSS = (28, 56, 90)
+LEVELS = len(ACROSS)
 
 Planes = tuple[np.ndarray, np.ndarray]  # values, and 1 where they count; nothing where all do
 
@@ -78,11 +80,10 @@ class Scouted:
 
 def _levels(volume: Volume) -> list[Volume]:
     """The volume on LEVELS levels, coarse to fine."""
-    spacing = float(volume.grid.extent_mm.max()) / COARSE_ACROSS
-    levels = [coarser(volume, spacing / 2 ** (LEVELS - 1))]
-    for level in range(LEVELS - 2, -1, -1):
-        levels.insert(0, coarser(levels[0], spacing / 2**level))
-    return levels
+    longest_mm, levels = float(volume.grid.extent_mm.max()), [volume]
+    for across in ACROSS[::-1]:
+        levels.append(coarser(levels[-1], longest_mm / across))
+    return levels[:0:-1]
 
 
 def _has_contrast(volume: Volume) -> bool:

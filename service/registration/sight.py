@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from service.registration.contrast import Mapped, Samples, better_mapped
+from service.registration.contrast import LOOKED_AT_VOXELS, Mapped, Samples, better_mapped
 from service.registration.descent import LatticeField, Level, LevelPair, MakeLevel
 from service.registration.levels import Levels
 
@@ -31,7 +31,8 @@ class Sight:
     def turn_to(self, number: int, reached: LatticeField) -> None:
         """Look at another level, from where the one before ended."""
         self._number = number
-        self.contrasts_differ = Samples.of(self._pair, reached).contrasts_differ
+        some = Samples.of(self._pair, reached, most=LOOKED_AT_VOXELS)
+        self.contrasts_differ = some.contrasts_differ
         if self.contrasts_differ:
             self._mapped = better_mapped(self._levels.pairs[0], reached)
 

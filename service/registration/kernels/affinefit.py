@@ -205,28 +205,31 @@ def _slopes(f, w, rows):
 
 
 @device
-def _load_products(d, b, planes, at, block):
-    """block: the gradient of W along i, j, k, then b and d, of LANES voxels from `at` on."""
-    before, own, after, nk = planes
-    for lane in range(LANES):
-        block[lane] = HALF * (after[at + lane] - before[at + lane])
-    for lane in range(LANES):
-        block[LANES + lane] = HALF * (own[at + lane + nk] - own[at + lane - nk])
-    for lane in range(LANES):
-        block[2 * LANES + lane] = HALF * (own[at + lane + 1] - own[at + lane - 1])
-    for lane in range(LANES):
-        block[3 * LANES + lane] = b[at + lane]
-    for lane in range(LANES):
-        block[4 * LANES + lane] = d[at + lane]
+def _gradients(before, w, after, nk, rows):
+    """rows[1:4]: the gradient of W along i, j and k on a plane, but for the margin."""
+    size = w.size
+    x, y, z = rows[1], rows[2, nk : size - nk], rows[3, 1 : size - 1]
+    for t in range(size):
+        x[t] = HALF * (after[t] - before[t])
+    left, right = w[: size - 2 * nk], w[2 * nk :]
+    for t in range(y.size):
+        y[t] = HALF * (right[t] - left[t])
+    left, right = w[: size - 2], w[2:]
+    for t in range(z.size):
+        z[t] = HALF * (right[t] - left[t])
 
 
 @device
-def _add_products(block, j, added):
-    """Add b g g^T (6) times 1, j, j^2 to added[0:18], d g (3) times 1, j to added[18:24]."""
-    weight, square = np.float32(j), np.float32(j * j)
+def _add_products(rows, at, j, added):
+    """Of LANES voxels from `at` on, in row j, what `_plane_moments` adds up.
+
+    added[0:18]: b g g^T (6) times 1, j, j^2; added[18:24]: d g (3) times 1, j; g is the gradient.
+    """
+    size = rows.shape[1]
+    flat, weight, square = rows.reshape(-1)[at:], np.float32(j), np.float32(j * j)
     for lane in range(LANES):
-        x, y, z = block[lane], block[LANES + lane], block[2 * LANES + lane]
-        b, d = block[3 * LANES + lane], block[4 * LANES + lane]
+        d, x, y = flat[lane], flat[size + lane], flat[2 * size + lane]
+        z, b = flat[3 * size + lane], flat[5 * size + lane]
         bx, by, bz = b * x, b * y, b * z
         products = (bx * x, bx * y, bx * z, by * y, by * z, bz * z)
         for q, value in enumerate(products):
@@ -239,22 +242,27 @@ def _add_products(block, j, added):
 
 
 @device
-def _plane_moments(d, b, planes, moments):
-    """moments[n, power]: each sum of `_add_products` over the plane, times 1, k, k^2."""
-    nk = planes[3]
-    block, added = np.empty(5 * LANES, np.float32), np.empty(24 * LANES, np.float32)
+def _plane_moments(rows, nk, moments):
+    """moments[n, power]: each sum of `_add_products` over the plane, times 1, k, k^2.
+
+    `rows`: d, the gradient of W along i, j and k, nothing, b.
+    """
+    added = np.empty(24 * LANES, np.float32)
     moments[:] = 0.0
     for first in range(0, nk, LANES):
         added[:] = ZERO
-        for j in range(MARGIN, d.size // nk - MARGIN):
-            _load_products(d, b, planes, j * nk + first, block)
-            _add_products(block, j, added)
+        for j in range(MARGIN, rows.shape[1] // nk - MARGIN):
+            _add_products(rows, j * nk + first, j, added)
         for n in range(24):
+            zeroth = one = two = 0.0
             for lane in range(min(LANES, nk - first)):
                 k, value = np.float64(first + lane), np.float64(added[n * LANES + lane])
-                moments[n, 0] += value
-                moments[n, 1] += value * k
-                moments[n, 2] += value * k * k
+                zeroth += value
+                one += value * k
+                two += value * k * k
+            moments[n, 0] += zeroth
+            moments[n, 1] += one
+            moments[n, 2] += two
 
 
 @device
@@ -341,6 +349,6 @@ def _evaluate_planes(images, moved, nk, ends, parts, totals):
         _moments_of_windows(sums, own[at], rows)
         totals[i] = _slopes(fixed[i], warped[at], rows)
         if parts.shape[0] > 0:
-            three = warped[before], warped[at], warped[after], nk
-            _plane_moments(rows[0], rows[5], three, moments)
+            _gradients(warped[before], warped[at], warped[after], nk, rows)
+            _plane_moments(rows, nk, moments)
             _add_plane(moments, i, parts[i])
