@@ -113,8 +113,13 @@ def prepare(
         InvalidPairError: If the model needs moving labels or single slices and has none.
     """
     require_labels(pair, engine)
-    fixed = fixed or PreparedFixed(pair.fixed, pair.fixed_mask, engine, options)
-    moving = PreparedMoving(pair.moving, pair.moving_mask, fixed.resolutions, pair.initial)
+    if fixed is None:
+        seen = pair.fixed_tempering
+        fixed = PreparedFixed(pair.fixed, pair.fixed_mask, engine, options, tempering=seen)
+    resolutions, seen = fixed.resolutions, pair.moving_tempering
+    moving = PreparedMoving(
+        pair.moving, pair.moving_mask, resolutions, pair.initial, tempering=seen
+    )
     return PreparedPair(fixed, moving, pair.moving_labels)
 
 

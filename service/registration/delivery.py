@@ -34,10 +34,10 @@ def deliver(products: Products, folder: Path) -> dict[str, FileReport]:
         products: What to write.
         folder: An existing one; files of the same names are replaced.
     """
-    jobs: dict[str, Writer] = {
-        "warped.nii.gz": lambda path: write_volume(path, products.warped),
+    jobs: dict[str, Writer] = {  # the longest first
         "ddf.nii.gz": lambda path: write_field(path, products.ddf),
         "inverse_ddf.nii.gz": lambda path: write_field(path, products.inverse_ddf),
+        "warped.nii.gz": lambda path: write_volume(path, products.warped),
         "affine.txt": lambda path: write_affine(path, products.affine),
     }
     if (labels := products.warped_labels) is not None:

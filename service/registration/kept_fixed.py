@@ -63,7 +63,8 @@ class KeptFixed:
         made_for = engine, options.refine
         if self._prepared is not None and self._made_for == made_for:
             return self._prepared
-        made = PreparedFixed(pair.fixed, pair.fixed_mask, engine, options)
+        seen = pair.fixed_tempering
+        made = PreparedFixed(pair.fixed, pair.fixed_mask, engine, options, tempering=seen)
         if pair.fixed.data.size > MOST_KEPT_VOXELS:
             self.forget()
         else:

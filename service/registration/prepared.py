@@ -19,7 +19,7 @@ from service.registration.options import RegisterOptions
 from service.registration.refine import FAST, level_spacings, plan_for
 from service.registration.resample import downsample, resample, warp
 from service.registration.scouted import Scouted
-from service.registration.tempering import tempered
+from service.registration.tempering import Tempering
 from service.registration.volume import Volume
 
 # A field is compared with none on about this many voxels.
@@ -53,7 +53,13 @@ class PreparedFixed:
     """A fixed image and its mask, to which many may be registered."""
 
     def __init__(
-        self, image: Volume, mask: Volume | None, engine: Engine, options: RegisterOptions
+        self,
+        image: Volume,
+        mask: Volume | None,
+        engine: Engine,
+        options: RegisterOptions,
+        *,
+        tempering: Tempering | None = None,
     ) -> None:
         """Nothing is computed yet.
 
@@ -62,15 +68,21 @@ class PreparedFixed:
             mask: On the image's grid; 1 where it counts.
             engine: Whose model grid and intensities are used.
             options: Of which `refine` says how finely the pair is looked at.
+            tempering: Of the image, if it is known.
 
         Raises:
             InvalidPairError: If the model registers slices and the image is not one.
         """
-        self.image = tempered(image)
         self.mask = mask
         self.grid = image.grid
         self.resolutions = Resolutions.of(image.grid, engine, options)
+        self._sent, self._tempering = image, tempering
         self._engine = engine
+
+    @cached_property
+    def image(self) -> Volume:
+        """The image with values as kernels can take them."""
+        return (self._tempering or Tempering.of(self._sent)).apply(self._sent)
 
     @cached_property
     def scouted(self) -> Scouted:
@@ -113,7 +125,13 @@ class PreparedMoving:
     """A moving image and its mask, for fixed grids of the given resolutions."""
 
     def __init__(
-        self, image: Volume, mask: Volume | None, resolutions: Resolutions, initial: Affine
+        self,
+        image: Volume,
+        mask: Volume | None,
+        resolutions: Resolutions,
+        initial: Affine,
+        *,
+        tempering: Tempering | None = None,
     ) -> None:
         """Nothing is computed yet.
 
@@ -122,13 +140,23 @@ class PreparedMoving:
             mask: On the image's grid; 1 where it counts.
             resolutions: Of the fixed image.
             initial: Where the pair lies to begin with: fixed world to moving world.
+            tempering: Of the image, if it is known.
         """
-        self.image = image.as_float32()
-        self.tempered = tempered(image)
+        self._sent, self._tempering = image, tempering
         self.mask = mask
         self.grid = image.grid
         self.resolutions = resolutions
         self.initial = initial
+
+    @cached_property
+    def image(self) -> Volume:
+        """As it was sent, float32."""
+        return self._sent.as_float32()
+
+    @cached_property
+    def tempered(self) -> Volume:
+        """The image with values as kernels can take them."""
+        return (self._tempering or Tempering.of(self._sent)).apply(self._sent)
 
     @cached_property
     def scouted(self) -> Scouted:
@@ -200,7 +228,7 @@ class PreparedPair:
 
     def make_levels(self) -> None:
         """Have both images ready as refinement sees them; what fails here fails again there."""
-        _ = self.fixed.levels, self.moving.levels
+        _ = self.moving.levels, self.fixed.levels
 
     def similarity(self, affine: Affine, field: DisplacementField | None = None) -> float:
         """Local correlation under a transform, on coarse copies; nan where nothing can be said."""
