@@ -65,8 +65,8 @@ def regularity(field: DisplacementField, mask: Volume | None = None) -> Regulari
 
 def max_displacement_mm(field: DisplacementField) -> float:
     """The length of the longest displacement."""
-    squared = np.einsum("ijkc,ijkc->ijk", field.vectors_mm, field.vectors_mm)
-    return float(np.sqrt(squared.max()))
+    x, y, z = np.moveaxis(field.vectors_mm, -1, 0)
+    return float(np.sqrt((x * x + y * y + z * z).max()))
 
 
 def _sampled(field: DisplacementField) -> DisplacementField:

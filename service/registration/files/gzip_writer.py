@@ -54,25 +54,27 @@ class GzipWriter:
         """Compress some more."""
         part = memoryview(data)
         blocks = [part[at : at + BLOCK_BYTES] for at in range(0, len(part), BLOCK_BYTES)]
-        for block, (deflated, crc) in zip(
-            blocks, self._pool.map(self._deflated, blocks), strict=True
-        ):
+        # What is stored costs less than handing it to another thread.
+        made = self._pool.map(self._deflated, blocks) if self._level else map(_stored, blocks)
+        for block, (deflated, crc) in zip(blocks, made, strict=True):
             self._stream.write(deflated)
             self._crc = isal_zlib.crc32_combine(self._crc, crc, len(block))
             self._size += len(block)
 
     def _deflated(self, block: memoryview) -> tuple[bytes, int]:
-        crc = isal_zlib.crc32(block)
-        if not self._level:  # ISA-L's own level 0 makes vectors a quarter larger
-            return _stored(block), crc
         deflate = isal_zlib.compressobj(self._level, wbits=-15)
-        return deflate.compress(block) + deflate.flush(isal_zlib.Z_FULL_FLUSH), crc
+        deflated = deflate.compress(block) + deflate.flush(isal_zlib.Z_FULL_FLUSH)
+        return deflated, isal_zlib.crc32(block)
 
 
-def _stored(block: memoryview) -> bytes:
-    """Deflate's stored blocks: as zlib's level 0 makes them, which copies everything thrice."""
+def _stored(block: memoryview) -> tuple[bytes, int]:
+    """Deflate's stored blocks, and the checksum.
+
+    As zlib's level 0 makes them, which copies everything thrice; ISA-L's makes vectors a quarter
+    larger.
+    """
     pieces: list[bytes | memoryview] = []
     for at in range(0, len(block), STORED_BYTES):
         piece = block[at : at + STORED_BYTES]
         pieces += [b"\0", STORED.pack(len(piece), len(piece) ^ 0xFFFF), piece]
-    return b"".join(pieces)
+    return b"".join(pieces), isal_zlib.crc32(block)
