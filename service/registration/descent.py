@@ -1,6 +1,6 @@
 """One resolution level of a descent: the pair on a lattice, and the steps of its field."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -62,12 +62,16 @@ class LatticeField:
         turned = field.vectors_mm @ axes.directions.astype(np.float32)
         return cls(np.ascontiguousarray(np.moveaxis(turned, -1, 0)), field.grid)
 
-    def on(self, grid: Grid) -> np.ndarray:
-        """The displacements at the voxels of a grid, linear, clamped at the border."""
-        if have_same_axes(self.grid, grid):
-            return np.stack([carried_over(part, self.grid, grid) for part in self.along_mm])
-        parts = [Volume(part, self.grid) for part in self.along_mm]
-        return np.stack([pull(part, grid, Affine.identity()) for part in parts])
+    def on(self, grid: Grid, scales: Sequence[float] = (1.0, 1.0, 1.0)) -> np.ndarray:
+        """The displacements at the voxels of a grid, linear, clamped at the border, scaled."""
+        out = np.empty((3, *grid.shape), np.float32)
+        has_same_axes = have_same_axes(self.grid, grid)
+        for part, scale, to in zip(self.along_mm, scales, out, strict=True):
+            if has_same_axes:
+                carried_over(part, self.grid, grid, scale=scale, out=to)
+            else:
+                to[:] = scale * pull(Volume(part, self.grid), grid, Affine.identity())
+        return out
 
     def in_world(self) -> DisplacementField:
         """Back to RAS+; only for a field on a grid with the axes that it is told along."""
@@ -109,7 +113,7 @@ class Level:
 
     def _in_voxels(self, field: LatticeField) -> np.ndarray:
         """A field on the padded lattice, (3, i, j, k)."""
-        return field.on(self._padded) / self._spacing[:, None, None, None]
+        return field.on(self._padded, (1 / self._spacing).tolist())
 
     def _place_moving(self, pair: LevelPair) -> None:
         """Pull the moving volume through the affine onto a lattice that the field stays on."""

@@ -51,11 +51,22 @@ def even(volume: Volume, spacing_mm: float) -> Volume:
     return Volume(carried_over(volume.data, volume.grid, grid), grid)
 
 
-def carried_over(data: np.ndarray, old: Grid, new: Grid) -> np.ndarray:
-    """Values on one grid at the voxels of another with the same axes, linear, clamped; float32."""
-    for axis in range(3):
+def carried_over(
+    data: np.ndarray,
+    old: Grid,
+    new: Grid,
+    *,
+    scale: float = 1.0,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Values on one grid at the voxels of another with the same axes, linear, clamped; float32.
+
+    Times `scale`, into `out` if it is given.
+    """
+    for axis in (0, 1):
         data = _along(data, axis, *_linear_weights(old, new, axis))
-    return data
+    start, weights = _linear_weights(old, new, 2)
+    return _along(data, 2, start, weights * np.float32(scale), out)
 
 
 def have_same_axes(first: Grid, second: Grid) -> bool:
@@ -93,11 +104,17 @@ def _linear_weights(old: Grid, new: Grid, axis: int) -> tuple[np.ndarray, np.nda
     return start, weights.astype(np.float32)
 
 
-def _along(data: np.ndarray, axis: int, start: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _along(
+    data: np.ndarray,
+    axis: int,
+    start: np.ndarray,
+    weights: np.ndarray,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
     """Weighted sums of a few voxels along one axis."""
     shape = list(data.shape)
     shape[axis] = len(start)
-    out = np.empty(shape, np.float32)
+    out = np.empty(shape, np.float32) if out is None else out
     if axis == 2:
         reduce_last(data.reshape(-1, data.shape[2]), start, weights, out.reshape(-1, len(start)))
     elif axis == 1:
