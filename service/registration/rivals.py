@@ -23,7 +23,7 @@ from service.registration.scouted import Scouted
 LEVEL = 1  # of the images as the search sees them: about 56 voxels along the longest side
 IMPROVED = 2  # of the turns, and of the mirrored ones
 RIGID_STEPS = 6
-AFFINE_STEPS = (4, 6)  # on the coarse level and on LEVEL, where fits are told
+AFFINE_STEPS = (4, 4)  # on the coarse level and on LEVEL, where fits are told
 # Of a second way between contrasts, first rigid: coarse copies mislead an affine, see `initialise`.
 LONGER_STEPS = (0, 6)
 
