@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -137,9 +136,7 @@ def align_prepared(
     `placed` is told the affine as soon as it is final, before the refinement.
     """
     plan = None if options.refine == "none" else plan_for(options.refine)
-    with clock.stage("initialise") as stage, ThreadPoolExecutor(1) as background:
-        if plan is not None:  # the search leaves a core idle half of the time
-            background.submit(pair.make_levels)
+    with clock.stage("initialise") as stage:
         start = begun(pair, chosen(options, engine), stage)
     with clock.stage("predict") as stage:
         found, plan = predicted_if_needed(pair, start, Remaining(engine, plan), stage, warnings)

@@ -147,6 +147,8 @@ class _Run:
     ) -> tuple[Baseline, Alignment]:
         """Where the pair lies, and what is told of it meanwhile."""
         prepared = prepare(pair, self.options, engine, fixed)
+        if self.options.refine != "none":  # the search leaves a core idle half of the time
+            self.beside.submit(prepared.make_levels)
         baseline = Baseline(pair, prepared, self.options.fill, self.beside)
         told = self.clock, self.warnings
         placed = baseline.place
