@@ -12,6 +12,9 @@ from service.registration.grid import Grid
 
 pytest_plugins = ["tests.servers", "tests.archives"]
 
+# Before torch is there: its threads leave their core to another process when they wait.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 MOST_PROCESSES = 4  # each may take four GiB
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
