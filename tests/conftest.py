@@ -40,6 +40,16 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(MOST_PROCESSES, 2 * usable_cores())
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin the long files first, so that at the end none runs alone."""
+    items.sort(key=lambda item: _is_quick(item.path))
+
+
+def _is_quick(path: Path) -> bool:
+    unit = Path(__file__).parent / "unit"
+    return path.is_relative_to(unit) and not path.is_relative_to(unit / "trainer")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real images beside the checkout; skips where it is missing."""
