@@ -213,9 +213,9 @@ REAL = {
     ],
 )
 def test_real_pairs_are_refined_alike(name: str, effort: Refine, shared_data: Path) -> None:
-    """Within a hundredth of a voxel.
+    """Within a hundredth of a voxel, but for a number in a million.
 
-    But for the lung's border under `best`, where a change of the images in their last digits moves
+    And for the lung's border under `best`, where a change of the images in their last digits moves
     the kernels' own field by a tenth.
     """
     fixed, moving = (
@@ -239,7 +239,7 @@ def test_real_pairs_are_refined_alike(name: str, effort: Refine, shared_data: Pa
     assert ours.after == pytest.approx(theirs.after, abs=1e-4)
     assert ours.after > ours.before + 0.1
     apart = np.abs(ours.field.vectors_mm - theirs.field.vectors_mm) / spacings[-1]
-    assert (apart > ALIKE).mean() <= (1e-3 if (name, effort) == ("lung", "best") else 0)
+    assert (apart > ALIKE).mean() <= (1e-3 if (name, effort) == ("lung", "best") else 1e-6)
 
 
 def engine_on(provider: str) -> Engine:
