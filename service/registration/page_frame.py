@@ -5,11 +5,13 @@ pictures, and nothing else.
 """
 
 from base64 import b64encode
+from functools import cache
 from hashlib import sha256
 from html import escape
 from importlib.resources import files
 
 
+@cache
 def sheet(place: str = "page.css") -> str:
     """A style sheet of this package."""
     return files("service.registration").joinpath(place).read_text("utf-8")

@@ -226,9 +226,8 @@ def require_contrast(pair: Pair) -> None:
     Raises:
         NoContrastError: If one is.
     """
-    for role in IMAGE_ROLES:
-        data = getattr(pair, role).data
-        if data.min() == data.max():
+    for role, tempering in (("fixed", pair.fixed_tempering), ("moving", pair.moving_tempering)):
+        if tempering.is_flat:
             raise NoContrastError(
                 f"Every voxel of the {role} image has the same value: there is nothing to align. "
                 "Check that the right file was sent.",

@@ -223,7 +223,8 @@ def _drawn(baseline: Baseline, products: Products, shape: Regularity) -> "tuple[
 def _write_page(report: Report, pictures: "Pictures", folder: Path) -> None:
     from service.registration.page import render_page
 
-    (folder / "report.html").write_text(render_page(report, pictures), encoding="utf-8")
+    # Encoded at once: a text file encodes and copies megabytes of pictures by the piece.
+    (folder / "report.html").write_bytes(render_page(report, pictures).encode())
 
 
 def _write(path: Path, data: bytes) -> None:

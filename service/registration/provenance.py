@@ -1,6 +1,7 @@
 """What is needed to do a registration again: checksums, versions, settings."""
 
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,8 +21,13 @@ def provenance(
     """The report's provenance, with the checksums of the inputs."""
     return Provenance(
         inputs=inputs,
-        software=f"warpline {version('warpline')}",
+        software=_software(),
         provider=provider,
         seed=getattr(options, "seed", 0),
         settings=options.model_dump(mode="json", exclude_none=True),
     )
+
+
+@cache
+def _software() -> str:
+    return f"warpline {version('warpline')}"

@@ -26,7 +26,7 @@ LEAST_EXTENT, MOST_EXTENT, MOST_OFFSET = 1e-6, 1e9, 1e4
 class Tempering:
     """(v - shift) * scale of values cut off at `low` and `high`; nothing of it where v is ordinary.
 
-    `cuts` says whether voxels of the image lie beyond.
+    `cuts` says whether voxels of the image lie beyond, `is_flat` whether all have one value.
     """
 
     low: float
@@ -34,6 +34,7 @@ class Tempering:
     shift: float
     scale: float
     cuts: bool
+    is_flat: bool = False
 
     @classmethod
     def of(cls, volume: Volume) -> "Tempering":
@@ -46,7 +47,7 @@ class Tempering:
         bottom, top = max(least, low), min(most, high)
         extent, reach = top - bottom, max(abs(bottom), abs(top))
         if extent <= 0 or (LEAST_EXTENT <= extent <= MOST_EXTENT and reach <= MOST_OFFSET * extent):
-            return cls(low, high, 0.0, 1.0, cuts)
+            return cls(low, high, 0.0, 1.0, cuts, is_flat=least == most)
         return cls(bottom, top, bottom, 1 / extent, cuts)
 
     def apply(self, volume: Volume) -> Volume:
