@@ -10,6 +10,7 @@ that begins on the middle level is found as well, and the better of both is kept
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -117,23 +118,25 @@ def _shift(fixed_mm: np.ndarray, moving_mm: np.ndarray) -> Affine:
     return Affine(matrix)
 
 
-def _rotations() -> list[np.ndarray]:
-    """Every combination of the angles about the three world axes."""
+@cache
+def _rotations() -> tuple[np.ndarray, ...]:
+    """Every combination of the angles about the three world axes, but for no rotation."""
     angles = np.deg2rad(ANGLES_DEG)
-    return [
+    return tuple(
         _rotation(np.array([0, 0, c]))
         @ _rotation(np.array([0, b, 0]))
         @ _rotation(np.array([a, 0, 0]))
         for a in angles
         for b in angles
         for c in angles
-    ]
+        if a or b or c
+    )
 
 
-def _rotations_in(plane: np.ndarray) -> list[np.ndarray]:
+def _rotations_in(plane: np.ndarray) -> tuple[np.ndarray, ...]:
     """The same angles, in the plane of a slice."""
     normal = np.cross(plane[:, 0], plane[:, 1])
-    return [_rotation(angle * normal) for angle in np.deg2rad(ANGLES_DEG)]
+    return tuple(_rotation(angle * normal) for angle in np.deg2rad(ANGLES_DEG) if angle)
 
 
 def _plane_of(fixed: Grid, moving: Grid) -> np.ndarray | None:
@@ -159,7 +162,6 @@ def _candidates(fixed: Scouted, moving: Scouted) -> list[np.ndarray]:
     plain = [np.eye(4), _about(np.eye(3), *centres), _about(np.eye(3), *masses)]
     plane = _plane_of(fixed.grid, moving.grid)
     turns = _rotations() if plane is None else _rotations_in(plane)
-    turns = [turn for turn in turns if not np.allclose(turn, np.eye(3))]
     turned = [_about(turn, *pair) for turn in turns for pair in (masses, centres)]
     return plain + turned
 
@@ -178,6 +180,7 @@ class _Stage:
 
     fixed: np.ndarray
     mask: np.ndarray
+    counted: float  # voxels in the mask
     moving: Planes
     from_padded: np.ndarray  # padded fixed voxel to fixed world
     to_moving: np.ndarray  # moving world to moving voxel
@@ -190,10 +193,8 @@ class _Stage:
         grid = fixed.levels[level].grid
         to_world = grid.affine.copy()
         to_world[:3, 3] = grid.to_world(np.full(3, -float(MARGIN)))
-        planes, mask = fixed.as_fixed(level)
         return cls(
-            planes,
-            mask,
+            *fixed.as_fixed(level),
             moving.as_moving(level),
             to_world,
             moving.levels[level].grid.inverse_affine,
@@ -215,7 +216,7 @@ class _Stage:
         matrices = np.stack([self.to_moving @ affine @ self.from_padded for affine in affines])
         matrices = np.ascontiguousarray(matrices[:, :3])
         scores: np.ndarray = evaluate(
-            self.fixed, self.mask, self.moving, matrices, self.nk, normals
+            self.fixed, self.mask, self.moving, matrices, self.nk, normals, counted=self.counted
         )
         return scores
 
@@ -335,6 +336,8 @@ def _apart(
     stage: _Stage, affines: list[np.ndarray], scores: np.ndarray, some: np.ndarray
 ) -> np.ndarray:
     """Of some affines those that no better one lies next to."""
+    if len(affines) == 1:
+        return some
     corners = stage.corners(affines)
     kept = []
     for n in some:
@@ -355,8 +358,9 @@ def _moved(
     """The affine after one step; the affine itself when the step leaves what is allowed."""
     left = basis.T @ normal[:, :12] @ basis
     right = basis.T @ normal[:, 12]
-    left += damping * np.diag(np.diag(left)) + 1e-9 * (np.trace(left) + 1e-30) * np.eye(len(left))
-    step = np.einsum("n,nij->ij", np.linalg.solve(left, right), generators)
+    diagonal = left.diagonal().copy()
+    left.flat[:: len(left) + 1] += damping * diagonal + 1e-9 * (diagonal.sum() + 1e-30)
+    step = (np.linalg.solve(left, right) @ generators.reshape(-1, 16)).reshape(4, 4)
     if not np.abs(step[:3, :3]).max() <= LARGEST_TURN:  # nan, too
         return affine
     moved = affine @ _exponential(step)

@@ -24,7 +24,7 @@ class Scouted:
         """Nothing is computed yet."""
         self.grid = volume.grid
         self._volume, self._mask = volume, mask
-        self._as_fixed: dict[int, Planes] = {}
+        self._as_fixed: dict[int, tuple[np.ndarray, np.ndarray, float]] = {}
         self._as_moving: dict[int, Planes] = {}
 
     @property
@@ -57,14 +57,15 @@ class Scouted:
         twin.levels = levels  # voxels are the same, only elsewhere
         return twin
 
-    def as_fixed(self, level: int) -> Planes:
-        """The level as padded planes, and its mask."""
+    def as_fixed(self, level: int) -> tuple[np.ndarray, np.ndarray, float]:
+        """The level as padded planes, its mask, and how many voxels that counts."""
         if level not in self._as_fixed:
             volume = self.levels[level]
             padded = np.pad(_standardised(volume.data), MARGIN, mode="edge")
             mask = np.pad(_mask_on(volume.grid, self._mask), MARGIN)
             planes = (padded.shape[0], padded.shape[1] * padded.shape[2])
-            self._as_fixed[level] = padded.reshape(planes), mask.reshape(planes)
+            counted = float(np.count_nonzero(mask))
+            self._as_fixed[level] = padded.reshape(planes), mask.reshape(planes), counted
         return self._as_fixed[level]
 
     def as_moving(self, level: int) -> Planes:

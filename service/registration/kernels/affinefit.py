@@ -287,22 +287,23 @@ def evaluate(
     matrices: np.ndarray,
     nk: int,
     normals: np.ndarray,
+    *,
+    counted: float,
 ) -> np.ndarray:
     """The mean cc of every candidate; `normals` (n, 12, 13) is filled when it is not empty.
 
     `fixed`, `mask`: padded planes; `moving`: (values, 1 where they count), 3-D, the second empty
     where all do; `matrices`: (n, 3, 4) from padded fixed voxels to moving ones. Of `normals` the
-    last column is the right-hand side.
+    last column is the right-hand side. `counted`: voxels in the mask.
     """
     count, planes = matrices.shape[0], fixed.shape[0]
-    counted = max(1.0, float(mask[MARGIN : planes - MARGIN].sum(dtype=np.float64)))
     totals = np.zeros((count, planes))
     parts = np.zeros((count, planes, 12, 13) if len(normals) else (count, 0, 12, 13))
     pieces = 1 if count >= threads() else max(1, min(threads(), fixed.size // PIECE_VOXELS))
     evaluate_all((fixed, mask), moving, matrices, (nk, pieces), parts, totals)
     if len(normals):
         parts.sum(axis=1, out=normals)
-    return np.asarray(totals.sum(axis=1) / counted)
+    return np.asarray(totals.sum(axis=1) / max(1.0, counted))
 
 
 def _is_in_one_piece(_images, _moving, matrices, layout, _parts, _totals):

@@ -61,3 +61,23 @@ def test_what_one_thread_frees_another_uses() -> None:
     kept, grown_mib = done.stdout.split()
     if kept == "True":  # glibc
         assert int(grown_mib) < 60
+
+
+ADVISED = """
+from pathlib import Path
+from service.registration.memory import keep_freed_memory
+
+kept = keep_freed_memory() and Path("/sys/kernel/mm/transparent_hugepage").exists()
+maps = Path("/proc/self/smaps")
+heaps = maps.read_text().split("[heap]")[1:] if maps.exists() else []
+print(kept, any(" hg" in heap.split("VmFlags:")[1].splitlines()[0] for heap in heaps))
+"""
+
+
+def test_kept_memory_is_asked_for_in_huge_pages() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ADVISED], capture_output=True, text=True, check=True
+    )
+    kept, advised = done.stdout.split()
+    if kept == "True":  # glibc, and a kernel that has them
+        assert advised == "True"
