@@ -84,9 +84,9 @@ def _launched(
     @wraps(function)
     def launch(*args: Inputs.args, **kwargs: Inputs.kwargs) -> Result:
         kind = kind_of(args)
-        executable = executables.get(kind)
+        executable, is_alone = executables.get(kind), is_small(*args)
         result: Result
-        if executable is not None and is_small(*args) and _use_threads(1):
+        if executable is not None and is_alone and _use_threads(1):
             result = executable(*args, **kwargs)
             return result
         with _launching:
@@ -95,7 +95,8 @@ def _launched(
 
                 executable = executables[kind] = machine_code.executable(function, kind, args)
                 _heeded.__dict__.clear()  # compiling tells OpenMP a number of its own
-            _use_threads(_grant.most)
+            # As many the first time as later: the last digits of some sums depend on it.
+            _use_threads(1 if is_alone else _grant.most)
             result = executable(*args, **kwargs)
             return result
 
