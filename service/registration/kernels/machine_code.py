@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -31,6 +32,9 @@ TRIED = ("linux", "x86_64")
 # What changes how numba compiles or runs; see its reference of environment variables.
 FOLDER_VARIABLE = "NUMBA_CACHE_DIR"
 HARMLESS_VARIABLES = {FOLDER_VARIABLE, "NUMBA_NUM_THREADS"}
+
+
+_linking = threading.Lock()  # two threads may ask for the linker before there is one
 
 
 @dataclass(frozen=True)
@@ -107,9 +111,14 @@ class _NumbasThreads:
         numba.set_num_threads(count)
 
 
-@lru_cache(maxsize=1)
 def _linker() -> "Linker | None":
     """None where numba is to do all: elsewhere than tried, or told by its variables how to."""
+    with _linking:
+        return _made_linker()
+
+
+@lru_cache(maxsize=1)
+def _made_linker() -> "Linker | None":
     told = {name for name in os.environ if name.startswith("NUMBA_")} - HARMLESS_VARIABLES
     if (sys.platform, platform.machine()) != TRIED or told:
         return None
