@@ -30,7 +30,7 @@ import numpy as np
 from benchmarks.planted import planted
 from benchmarks.verdict_pairs import Sample, known_motion, samples
 from service.errors import WarplineError
-from service.registration.alignment import align_prepared, prepare
+from service.registration.alignment import align, prepare
 from service.registration.baseline import Baseline
 from service.registration.engine import Engine
 from service.registration.evidence import Evidence
@@ -136,7 +136,7 @@ def register(pair: Pair, engine: Engine) -> Evidence:
     with ThreadPoolExecutor(1) as beside:
         baseline = Baseline(pair, prepared, options.fill, beside)
         place = baseline.place
-        alignment = align_prepared(prepared, options, engine, StageClock(), [], placed=place)
+        alignment = align(prepared, options, engine, StageClock(), [], placed=place)
         products = produce(pair, alignment, options)
         shape = regularity(products.ddf, pair.fixed_mask)
         metrics = measure(baseline, alignment, products, shape, unwatched)

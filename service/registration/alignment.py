@@ -74,39 +74,10 @@ class Alignment:
         return replace(self, field=climbed.field, answered_by="refine")
 
 
-def align(
-    pair: Pair,
-    options: RegisterOptions,
-    engine: Engine,
-    clock: StageClock,
-    warnings: list[str],
-    *,
-    fixed: PreparedFixed | None = None,
-) -> Alignment:
-    """Find the transform of a pair: affine, network, refinement, each no worse than the last.
-
-    What the network says is kept only where it makes the pair more alike than the initial affine
-    alone does, which catches a model outside its training, unless its card says `accept: always`;
-    refinement never returns what is less alike, and is left out where the images have too little in
-    common. Where contrasts differ, small windows may come to look alike at a wrong place: the
-    network is not kept if a curve of grey values then explains less of the images
-    (`is_less_explained`), nor is refinement unless it explains more (`Climbed.explains_more`).
-    Where refinement follows, a network is not run on a pair that is as alike as its card's
-    `spared_from`. A network that segments gives labels and leaves the transform as it was
-    initialised. `fixed` is the pair's fixed image, if it was made ready before.
-
-    Raises:
-        NoOverlapError: If the two fields of view do not meet once they are initialised.
-        InvalidPairError: If the model needs moving labels or single slices and has none.
-    """
-    prepared = prepare(pair, options, engine, fixed)
-    return align_prepared(prepared, options, engine, clock, warnings)
-
-
 def prepare(
     pair: Pair, options: RegisterOptions, engine: Engine, fixed: PreparedFixed | None = None
 ) -> PreparedPair:
-    """A pair as `align_prepared` takes it. `fixed` is its fixed image, if it was made ready before.
+    """A pair as `align` takes it. `fixed` is its fixed image, if it was made ready before.
 
     Raises:
         InvalidPairError: If the model needs moving labels or single slices and has none.
@@ -122,7 +93,7 @@ def prepare(
     return PreparedPair(fixed, moving, pair.moving_labels)
 
 
-def align_prepared(
+def align(
     pair: PreparedPair,
     options: RegisterOptions,
     engine: Engine,
@@ -131,9 +102,20 @@ def align_prepared(
     *,
     placed: Callable[[Affine], None] | None = None,
 ) -> Alignment:
-    """As `align`, of images of which one may have been made ready before.
+    """Find the transform of a pair: affine, network, refinement, each no worse than the last.
 
-    `placed` is told the affine as soon as it is final, before the refinement.
+    What the network says is kept only where it makes the pair more alike than the initial affine
+    alone does, which catches a model outside its training, unless its card says `accept: always`;
+    refinement never returns what is less alike, and is left out where the images have too little in
+    common. Where contrasts differ, small windows may come to look alike at a wrong place: the
+    network is not kept if a curve of grey values then explains less of the images
+    (`is_less_explained`), nor is refinement unless it explains more (`Climbed.explains_more`).
+    Where refinement follows, a network is not run on a pair that is as alike as its card's
+    `spared_from`. A network that segments gives labels and leaves the transform as it was
+    initialised. `placed` is told the affine as soon as it is final, before the refinement.
+
+    Raises:
+        NoOverlapError: If the two fields of view do not meet once they are initialised.
     """
     plan = None if options.refine == "none" else plan_for(options.refine)
     with clock.stage("initialise") as stage:

@@ -113,7 +113,7 @@ class Answering:
         return self.schedule.allows("search", "predict", "refine", afterwards=AFTERWARDS)
 
     def _from_nothing(self) -> Answer:
-        """Search, network, refinement: as `align_prepared` where there is time for all of it."""
+        """Search, network, refinement: as `align` where there is time for all of it."""
         pair, schedule = self._pair, self.schedule
         searches = schedule.allows("search", afterwards=AFTERWARDS)
         with self.stage("initialise", "search" if searches else "placed") as stage:

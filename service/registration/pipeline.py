@@ -11,7 +11,7 @@ from pathlib import Path
 from secrets import token_bytes
 from typing import TYPE_CHECKING
 
-from service.registration.alignment import Alignment, align_prepared, prepare
+from service.registration.alignment import Alignment, align, prepare
 from service.registration.baseline import Baseline
 from service.registration.card import Provider
 from service.registration.delivery import Writer, deliver, write_all, write_report
@@ -71,7 +71,7 @@ def register_files(
         secret: For `deidentify`: with one secret a patient and a UID always become the same.
 
     Raises:
-        InvalidRequestError: If the pair cannot be registered; see `pair.read_pair`, `align`.
+        InvalidRequestError: If the pair cannot be registered; see `read_pair`, `prepare`, `align`.
         ModelNotFoundError: If there is no such model.
     """
     keep_freed_memory()
@@ -152,7 +152,7 @@ class _Run:
         baseline = Baseline(pair, prepared, self.options.fill, self.beside)
         told = self.clock, self.warnings
         placed = baseline.place
-        return baseline, align_prepared(prepared, self.options, engine, *told, placed=placed)
+        return baseline, align(prepared, self.options, engine, *told, placed=placed)
 
     def finish(
         self,

@@ -12,6 +12,7 @@ from service.registration.alignment import (
     align,
     begun,
     is_less_explained,
+    prepare,
 )
 from service.registration.engine import Engine
 from service.registration.fields import Affine, DisplacementField
@@ -107,7 +108,9 @@ def test_what_has_nothing_in_common_is_not_refined(
         moving = Volume(np.roll(values, 1, axis=0).astype(np.float32), image.grid)
         warnings: list[str] = []
         clock = StageClock(lambda *_: None)
-        found = align(Pair(image, moving), options, engine, clock, warnings)
+        found = align(
+            prepare(Pair(image, moving), options, engine), options, engine, clock, warnings
+        )
         return found.answered_by, warnings
 
     assert aligned(-image.data) == ("refine", [])

@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from service.errors import JobCancelledError
-from service.registration.alignment import align, align_prepared
+from service.registration.alignment import align, prepare
 from service.registration.engine import Engine
 from service.registration.fields import Affine, DisplacementField
 from service.registration.grid import Grid
@@ -247,8 +247,8 @@ def test_many_to_one_gives_each_what_a_pair_alone_gives(reference: Volume, engin
     for amount in (0.5, 1.0):
         image = moved(reference, reference.grid, amount)[0]
         moving = PreparedMoving(image, mask, fixed.resolutions, Affine.identity())
-        found = align_prepared(PreparedPair(fixed, moving), OPTIONS, engine, StageClock(), [])
+        found = align(PreparedPair(fixed, moving), OPTIONS, engine, StageClock(), [])
         pair = Pair(reference, image, fixed_mask=mask, moving_mask=mask)
-        alone = align(pair, OPTIONS, engine, StageClock(), [])
+        alone = align(prepare(pair, OPTIONS, engine), OPTIONS, engine, StageClock(), [])
         np.testing.assert_array_equal(found.field.vectors_mm, alone.field.vectors_mm)
         np.testing.assert_array_equal(found.affine.matrix, alone.affine.matrix)
