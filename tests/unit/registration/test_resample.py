@@ -24,6 +24,7 @@ from service.registration.resample import (
 )
 from service.registration.smoothing import smooth
 from service.registration.volume import Volume
+from tests.displacements import constant_field, smooth_field
 
 INTERPOLATIONS = ("nearest", "linear", "cubic")
 
@@ -31,17 +32,6 @@ INTERPOLATIONS = ("nearest", "linear", "cubic")
 def centres(grid):
     index = np.stack(np.meshgrid(*[np.arange(n) for n in grid.shape], indexing="ij"), -1)
     return grid.to_world(index)
-
-
-def smooth_field(grid, rng, size_mm, sigma=3.0):
-    """Random displacements of up to `size_mm`."""
-    noise = [gaussian_filter(rng.standard_normal(grid.shape), sigma) for _ in range(3)]
-    vectors = np.stack(noise, -1)
-    return DisplacementField(vectors * size_mm / np.abs(vectors).max(), grid)
-
-
-def constant_field(grid, vector_mm):
-    return DisplacementField(np.broadcast_to(np.float32(vector_mm), (*grid.shape, 3)), grid)
 
 
 def turned(degrees, shift_mm=(0.0, 0.0, 0.0)):

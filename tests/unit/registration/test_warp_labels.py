@@ -9,17 +9,7 @@ from service.errors import BadLabelsError
 from service.registration.fields import DisplacementField
 from service.registration.resample import warp, warp_both, warp_labels
 from service.registration.volume import Volume
-
-
-def smooth_field(grid, rng, size_mm, sigma=3.0):
-    """Random displacements of up to `size_mm`."""
-    noise = [gaussian_filter(rng.standard_normal(grid.shape), sigma) for _ in range(3)]
-    vectors = np.stack(noise, -1)
-    return DisplacementField(vectors * size_mm / np.abs(vectors).max(), grid)
-
-
-def constant_field(grid, vector_mm):
-    return DisplacementField(np.broadcast_to(np.float32(vector_mm), (*grid.shape, 3)), grid)
+from tests.displacements import constant_field, smooth_field
 
 
 def test_labels_keep_their_set_and_their_type(make_grid, rng):
