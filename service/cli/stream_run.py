@@ -73,7 +73,8 @@ class Run:
         sender = threading.Thread(target=self._send, args=(source, terms), daemon=True)
         sender.start()
         try:
-            while self.session.counters.answered < (self.wish.frames or sys.maxsize):
+            # Answers that were told: others may have come that nobody has seen yet.
+            while self.verdicts.total() < (self.wish.frames or sys.maxsize):
                 answer = self.session.next_answer(POLL_S)
                 self._tell_refusals()
                 if answer is not None:
@@ -164,7 +165,7 @@ def _run(
         write_line(sys.stdout, {"summary": summary_of(counters, dict(made.verdicts))})
     else:
         screen.note(totals(counters))
-    return counters.answered
+    return made.verdicts.total()
 
 
 def _tell_ready(ready: Readiness) -> None:

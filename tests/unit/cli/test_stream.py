@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from service.cli.main import app
+from service.cli.stream_results import FrameFolder
 from tests.live_fakes import AFFINE, FAIL_AT, SHAPE, FakeEngines, image, run, serving
 
 
@@ -126,6 +128,23 @@ def test_a_folder_is_watched(reference, tmp_path):
     assert [line.get("frame") for line in found] == [1, 2, None]
     assert 99 not in [first for _, first in engines.steps]
     assert found[0]["name"].endswith(".nii")
+
+
+def test_as_many_answers_are_told_as_were_asked_for(reference, tmp_path, monkeypatch):
+    """While one is written others come: they count when they are told."""
+    write = FrameFolder.write
+
+    def slowly(folder, name, answer):
+        time.sleep(0.3)
+        return write(folder, name, answer)
+
+    monkeypatch.setattr(FrameFolder, "write", slowly)
+    path, out = series(tmp_path, 11, 12, 13, 14), tmp_path / "out"
+    given = ["--rate", 20, "--every", "--frames", 2, "--out", out, "--json"]
+    result, _ = streamed(reference, "--series", path, *given)
+    assert result.exit_code == 0, result.output
+    assert sum("frame" in line for line in lines(result)) == 2
+    assert len(list(out.glob("000*/affine.txt"))) == 2
 
 
 def test_made_up_frames_need_nothing_but_the_reference(reference):
