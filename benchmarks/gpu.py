@@ -5,7 +5,8 @@
 Fits the metric where the network begins with one, trains, exports and measures; compares the fields
 of the CPU with those of the GPU on pairs that the training never saw; times the network on the
 device, a pair at a time by onnxruntime with its arrays kept there, and in batches by torch; and
-refines a pair with the service's kernels on the CPU and with the same steps on the device. Called
+refines a pair with the service's kernels on the CPU and with the same steps on the device, launched
+one by one and as CUDA graphs, and times single steps on lattices of three sizes both ways. Called
 again it goes on from RUN's newest checkpoint, and a finished training is not trained again (with
 more epochs by --set it goes on). Needs the extras trainer and worker-gpu. Without a GPU,
 `--device cpu` goes through the same steps; its times say nothing of a GPU.
@@ -13,6 +14,7 @@ more epochs by --set it goes on). Needs the extras trainer and worker-gpu. Witho
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,8 +28,8 @@ import torch
 from torch import Tensor, nn
 
 from service.registration.card import Provider
-from service.registration.descent import Level, MakeLevel
-from service.registration.device_level import DeviceLevel
+from service.registration.descent import LatticeField, Level, LevelPair, MakeLevel
+from service.registration.device_level import CAPTURED_VOXELS, DeviceLevel
 from service.registration.fields import Affine, DisplacementField
 from service.registration.grid import Grid
 from service.registration.providers import PROVIDER_NAMES, PROVIDER_SETTINGS, require_provider
@@ -64,11 +66,25 @@ class Found:
 
 @dataclass(frozen=True)
 class Refined:
-    """`refine: fast` of one pair by the kernels on the CPU and on the device, ms; voxels apart."""
+    """`refine: fast` of one pair, ms: by the kernels on the CPU, on the device, and in CUDA graphs.
+
+    `difference` from the kernels, voxels; `steps` by lattice.
+    """
 
     cpu_ms: float
     device_ms: float
+    captured_ms: float
     difference: float
+    steps: "tuple[Step, ...]"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step on a lattice of so many voxels, ms: launched kernel by kernel, and as a CUDA graph."""
+
+    voxels: int
+    launched_ms: float
+    captured_ms: float
 
 
 def trained(config: TrainConfig, out: Path, pairs: int) -> Path:
@@ -181,11 +197,37 @@ def refined(size: Sequence[int], device: str, repeats: int) -> Refined:
         )
         return found.vectors_mm
 
-    on_device = partial(DeviceLevel, provider="cuda" if device == "cuda" else "cpu")
+    provider = "cuda" if device == "cuda" else "cpu"
+    ways: tuple[MakeLevel, ...] = (
+        Level,
+        partial(DeviceLevel, provider=provider),
+        partial(DeviceLevel, provider=provider, captured_voxels=CAPTURED_VOXELS),
+    )
+    kernels, *others = (run(way) for way in ways)
     return Refined(
-        median_ms(lambda: run(Level), repeats),
-        median_ms(lambda: run(on_device), repeats),
-        float(np.abs(run(Level) - run(on_device)).max()),
+        *(median_ms(partial(run, way), repeats) for way in ways),
+        max(float(np.abs(kernels - other).max()) for other in others),
+        tuple(stepped([int(n * by) for n in size], provider, repeats) for by in (0.5, 1.0, 1.5)),
+    )
+
+
+def stepped(size: Sequence[int], provider: Provider, repeats: int) -> Step:
+    """The time of a step both ways, without getting the lattice ready or capturing."""
+    fixed, moving = bent(size)
+    nothing = LatticeField(np.zeros((3, *fixed.grid.shape), np.float32), fixed.grid)
+    launched, captured = (
+        DeviceLevel(
+            LevelPair(fixed, moving, Affine.identity()),
+            nothing,
+            provider=provider,
+            captured_voxels=voxels,
+        )
+        for voxels in (0, sys.maxsize)
+    )
+    return Step(
+        fixed.grid.voxel_count,
+        median_ms(lambda: launched.step(0.1), repeats),
+        median_ms(lambda: captured.step(0.1), repeats),
     )
 
 
@@ -227,9 +269,16 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"batches of {chosen.batch}: {figures.batch_pairs_per_s:.1f} pairs a second")
     print(
         f"refined (fast): {figures.refined.device_ms:.1f} ms on {chosen.device}, "
+        f"{figures.refined.captured_ms:.1f} ms with lattices of up to {CAPTURED_VOXELS} voxels as "
+        "CUDA graphs, "
         f"{figures.refined.cpu_ms:.1f} ms by the kernels on the CPU, "
         f"{figures.refined.difference:.1e} voxels apart"
     )
+    for step in figures.refined.steps:
+        print(
+            f"a step on {step.voxels} voxels: {step.launched_ms:.2f} ms launched kernel by kernel, "
+            f"{step.captured_ms:.2f} ms as a CUDA graph"
+        )
     return 0 if max(figures.difference, figures.refined.difference) <= ALIKE else 1
 
 

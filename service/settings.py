@@ -157,6 +157,11 @@ class Settings(BaseSettings):
         "auto",
         description="Execution provider; `auto` takes CUDA, OpenVINO, CPU, what is installed.",
     )
+    cuda_graphs: bool = Field(
+        False,
+        description="Workers on CUDA capture refinement's steps on small lattices as CUDA graphs. "
+        "Not tried on a GPU yet: run `python -m benchmarks.gpu` before.",
+    )
     max_engines: int = Field(
         4, ge=1, description="Models that a worker keeps in memory, those it used last."
     )

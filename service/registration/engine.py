@@ -72,6 +72,7 @@ class Engine:
         provider: ProviderChoice = "auto",
         threads: int | None = None,
         is_late: bool = False,
+        cuda_graphs: bool = False,
     ) -> None:
         """Start a session.
 
@@ -81,6 +82,7 @@ class Engine:
             provider: `auto` takes the first of the card's providers that is installed.
             threads: By default all cores.
             is_late: Start at the first run only, which then raises what else this does.
+            cuda_graphs: Whether refinement beside it captures its steps; see `device_level`.
 
         Raises:
             ModelInvalidError: If the graph does not load or differs from the card.
@@ -89,6 +91,7 @@ class Engine:
             MissingExtraError: If onnxruntime is not installed.
         """
         self.card = card
+        self.cuda_graphs = cuda_graphs
         self._wanted = provider
         self._graph = graph
         self._threads = threads or usable_cores()

@@ -238,6 +238,7 @@ def open_engine(
     threads: int | None,
     *,
     is_late: bool = False,
+    cuda_graphs: bool = False,
 ) -> "Engine":
     """Check the checksum, then make the engine, which checks the rest.
 
@@ -258,4 +259,6 @@ def open_engine(
             f"The graph of model {card.name}/{card.version} is not the one its card describes "
             "(sha256 differs). Install the model again."
         )
-    return Engine(card, graph, provider=provider, threads=threads, is_late=is_late)
+    return Engine(
+        card, graph, provider=provider, threads=threads, is_late=is_late, cuda_graphs=cuda_graphs
+    )

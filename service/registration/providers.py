@@ -17,6 +17,7 @@ PROVIDER_SETTINGS: Final[dict[Provider, dict[str, str]]] = {
     "openvino": {},
     "cpu": {},
 }
+CAPTURING: Final[dict[Provider, dict[str, str]]] = {"cuda": {"enable_cuda_graph": "1"}}
 # Shape arithmetic belongs on the CPU; these do the work, and on a GPU must run there.
 HEAVY_OPS: Final = {
     "AveragePool",
@@ -49,8 +50,21 @@ def onnxruntime() -> Any:
     return module
 
 
-def start_session(graph: Path, provider: Provider, threads: int) -> Any:
+def settings_of(provider: Provider, *, cuda_graphs: bool = False) -> dict[str, str]:
+    """What a provider is told; `cuda_graphs` only says something to CUDA."""
+    return PROVIDER_SETTINGS[provider] | (CAPTURING.get(provider, {}) if cuda_graphs else {})
+
+
+def start_session(
+    graph: Path, provider: Provider, threads: int, *, cuda_graphs: bool = False
+) -> Any:
     """A session of a graph where it was asked for, nowhere else; see `require_provider`.
+
+    Args:
+        graph: The file.
+        provider: Where it runs.
+        threads: Of the CPU.
+        cuda_graphs: Whether runs may be captured and played again; only CUDA takes notice.
 
     Raises:
         ModelInvalidError: If the graph does not load.
@@ -64,7 +78,7 @@ def start_session(graph: Path, provider: Provider, threads: int) -> Any:
     # The kernels between two runs need the cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    chosen = (PROVIDER_NAMES[provider], PROVIDER_SETTINGS[provider])
+    chosen = (PROVIDER_NAMES[provider], settings_of(provider, cuda_graphs=cuda_graphs))
     try:
         return ort.InferenceSession(str(graph), options, providers=[chosen])
     except Exception as error:  # onnxruntime's own have no common base

@@ -39,6 +39,7 @@ class LibraryEngines:
         provider: ProviderChoice = "auto",
         threads: int | None = None,
         most: int = 4,
+        cuda_graphs: bool = False,
     ) -> None:
         """Nothing is read yet.
 
@@ -49,6 +50,7 @@ class LibraryEngines:
             provider: Where engines run.
             threads: Of each engine; by default all cores.
             most: Engines in memory.
+            cuda_graphs: See `Engine`.
         """
         self.library = library
         self._blobs = blobs
@@ -56,6 +58,7 @@ class LibraryEngines:
         self._provider = provider
         self._threads = threads
         self._most = most
+        self._cuda_graphs = cuda_graphs
         self._engines: OrderedDict[tuple[str, str], Engine] = OrderedDict()
         self._lock = Lock()
 
@@ -90,14 +93,17 @@ class LibraryEngines:
     def _open(self, model: LibraryModel) -> "Engine":
         graph = self._folder(model) / GRAPH
         try:
-            return open_engine(model.card, graph, self._provider, self._threads)
+            return self._opened(model, graph)
         except ModelInvalidError:
             if graph.is_file():
                 raise
             # Another process of this machine has just tidied the cache: once more.
-            return open_engine(
-                model.card, self._folder(model) / GRAPH, self._provider, self._threads
-            )
+            return self._opened(model, self._folder(model) / GRAPH)
+
+    def _opened(self, model: LibraryModel, graph: Path) -> "Engine":
+        return open_engine(
+            model.card, graph, self._provider, self._threads, cuda_graphs=self._cuda_graphs
+        )
 
     def _fetched(self, model: RegisteredModel) -> Path:
         """The model's folder in the cache, fetched if it is not there whole."""

@@ -26,6 +26,7 @@ def models_of(config: Settings, stores: Stores) -> LibraryEngines:
         provider=config.provider,
         threads=config.threads,
         most=config.max_engines,
+        cuda_graphs=config.cuda_graphs,
     )
 
 

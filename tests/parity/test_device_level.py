@@ -15,7 +15,12 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 from service.errors import ProviderUnavailableError  # noqa: E402
 from service.registration.descent import LatticeField, Level, LevelPair  # noqa: E402
-from service.registration.device_level import GRAPH, DeviceLevel, level_for  # noqa: E402
+from service.registration.device_level import (  # noqa: E402
+    CAPTURED_VOXELS,
+    GRAPH,
+    DeviceLevel,
+    level_for,
+)
 from service.registration.engine import Engine  # noqa: E402
 from service.registration.fields import Affine, DisplacementField  # noqa: E402
 from service.registration.files.limits import Limits  # noqa: E402
@@ -242,14 +247,18 @@ def test_real_pairs_are_refined_alike(name: str, effort: Refine, shared_data: Pa
     assert (apart > ALIKE).mean() <= (1e-3 if (name, effort) == ("lung", "best") else 1e-6)
 
 
-def engine_on(provider: str) -> Engine:
+def engine_on(provider: str, *, cuda_graphs: bool = False) -> Engine:
     engine: Engine = object.__new__(Engine)
-    engine.__dict__["provider"] = provider
+    engine.__dict__.update(provider=provider, cuda_graphs=cuda_graphs)
     return engine
 
 
 def test_refinement_is_on_a_gpu_where_the_network_is() -> None:
-    made = level_for(engine_on("cuda"))
-    assert isinstance(made, partial)
-    assert (made.func, made.keywords) == (DeviceLevel, {"provider": "cuda"})
+    for asked in (False, True):
+        made = level_for(engine_on("cuda", cuda_graphs=asked))
+        assert isinstance(made, partial)
+        assert (made.func, made.keywords) == (
+            DeviceLevel,
+            {"provider": "cuda", "captured_voxels": CAPTURED_VOXELS if asked else 0},
+        )
     assert level_for(engine_on("cpu")) is level_for(engine_on("openvino")) is Level

@@ -31,6 +31,7 @@ def test_a_dry_run_trains_goes_on_exports_and_times(tmp_path, capfd):
     assert told.count("largest difference of CPU and cpu: 0.0e+00 voxels") == 2
     assert "pairs a second" in told
     assert told.count("by the kernels on the CPU") == 2
+    assert told.count("ms as a CUDA graph") == 6
     lines = (tmp_path / "run" / "metrics.jsonl").read_text("utf-8").splitlines()
     steps = [row["step"] for row in map(json.loads, lines) if row["kind"] == "step"]
     assert steps == [1, 2], "the second call went on"

@@ -14,6 +14,7 @@ from service.stores import promotion
 from service.stores.build import Stores, open_stores
 from service.stores.engines import LibraryEngines
 from service.stores.library import ModelLibrary
+from service.worker.registration import models_of
 from tests.made_models import FakeTraining, card_for, publish, shift_graph
 
 TOY = NewModel(name="toy")
@@ -57,6 +58,15 @@ def test_a_published_model_is_there_at_once_on_every_host(stores: Stores, tmp_pa
             "card.json",
             "model.onnx",
         ]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_engines_are_told_of_cuda_graphs(stores: Stores, tmp_path: Path, asked: bool) -> None:
+    ship(tmp_path, "1")
+    settings = Settings(
+        models_dir=tmp_path / "shipped", data_dir=tmp_path, provider="cpu", cuda_graphs=asked
+    )
+    assert models_of(settings, stores).load("toy").cuda_graphs is asked
 
 
 def test_a_bare_name_follows_production_from_the_next_job_on(
