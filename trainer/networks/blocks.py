@@ -137,6 +137,11 @@ class Doubling(nn.Module):
 
     The resized input is linear by position, its channels summed in halves.
 
+    The convolution spreads cell c about voxel 2 c of the finer grid, not about 2 c + 1/2, its
+    middle: half a voxel too low, which the convolutions behind it have to learn away. MONAI's is
+    the same, so that its weights may be taken; that of DeepReg and label-reg, by TensorFlow's way
+    of padding, is half a voxel too high.
+
     Source: Hu et al., Weakly-supervised convolutional neural networks for multimodal image
     registration, Medical Image Analysis 2018 (additive upsampling).
     """

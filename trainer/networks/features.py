@@ -12,25 +12,40 @@ SLOPE = 0.2  # of the leaky rectifier below zero
 
 
 def convolution(
-    ndim: int, channels: tuple[int, int], *, kernel: int = 3, stride: int = 1, dilation: int = 1
+    ndim: int, channels: tuple[int, int], *, kernel: int = 3, dilation: int = 1
 ) -> nn.Module:
-    """A convolution that keeps the size up to its stride; zeros beyond the border."""
+    """A convolution that keeps the size; zeros beyond the border."""
     padding = dilation * (kernel // 2)
-    return CONVOLUTIONS[ndim](*channels, kernel, stride=stride, padding=padding, dilation=dilation)
+    return CONVOLUTIONS[ndim](*channels, kernel, padding=padding, dilation=dilation)
 
 
-def block(ndim: int, channels: tuple[int, int], *, stride: int = 1, dilation: int = 1) -> nn.Module:
+def halving(ndim: int, channels: tuple[int, int]) -> nn.Module:
+    """A convolution over four voxels along each axis that halves the size; zeros beyond the border.
+
+    Cell c sees voxels 2 c - 1 ... 2 c + 2, whose middle is that of its own two. A kernel of three
+    is centred at 2 c: each halving then puts features, and with them the field, half a voxel of
+    the finer grid higher than what they were seen at.
+    """
+    return CONVOLUTIONS[ndim](*channels, 4, stride=2, padding=1)
+
+
+def block(ndim: int, channels: tuple[int, int], *, dilation: int = 1) -> nn.Module:
     """A 3**d convolution, instance normalisation, a leaky rectifier."""
-    return nn.Sequential(
-        convolution(ndim, channels, stride=stride, dilation=dilation),
-        InstanceNorm(channels[1]),
-        nn.LeakyReLU(SLOPE),
-    )
+    return _normed(convolution(ndim, channels, dilation=dilation), channels[1])
 
 
-def blocks(ndim: int, channels: Sequence[int], *, stride: int = 1) -> nn.Sequential:
+def halving_block(ndim: int, channels: tuple[int, int]) -> nn.Module:
+    """The same to half the size, by a convolution of 4**d."""
+    return _normed(halving(ndim, channels), channels[1])
+
+
+def _normed(layer: nn.Module, channels: int) -> nn.Module:
+    return nn.Sequential(layer, InstanceNorm(channels), nn.LeakyReLU(SLOPE))
+
+
+def blocks(ndim: int, channels: Sequence[int]) -> nn.Sequential:
     """Blocks from channels to channels."""
-    return nn.Sequential(*(block(ndim, pair, stride=stride) for pair in pairwise(channels)))
+    return nn.Sequential(*(block(ndim, pair) for pair in pairwise(channels)))
 
 
 def small_output(ndim: int, channels: tuple[int, int], *, kernel: int, std: float) -> nn.Module:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from trainer.config.matching_networks import CorrelationConfig
 from trainer.networks.cost_volume import displacements, products, squared_differences
-from trainer.networks.features import SLOPE, Streams, block, convolution, small_output
+from trainer.networks.features import SLOPE, Streams, block, halving, halving_block, small_output
 from trainer.networks.mean_field import MeanField
 from trainer.networks.spread import expand
 
@@ -21,11 +21,11 @@ class FeatureNetwork(nn.Module):
         super().__init__()
         first, *rest = config.channels
         layers: list[nn.Module] = [
-            convolution(ndim, (channels, first), kernel=5, stride=2),
+            halving(ndim, (channels, first)),
             nn.LeakyReLU(SLOPE),
             block(ndim, (first, first)),
         ]
-        layers += [block(ndim, pair, stride=2) for pair in pairwise((first, *rest))]
+        layers += [halving_block(ndim, pair) for pair in pairwise((first, *rest))]
         layers += [
             block(ndim, (config.channels[-1], config.channels[-1])),
             small_output(ndim, (config.channels[-1], config.features), kernel=1, std=FEATURE_STD),

@@ -7,7 +7,16 @@ from torch import Tensor, nn
 
 from trainer.config.matching_networks import PddConfig
 from trainer.networks.cost_volume import displacements, squared_differences_at
-from trainer.networks.features import SLOPE, Streams, block, chain, convolution, pull, small_output
+from trainer.networks.features import (
+    SLOPE,
+    Streams,
+    block,
+    chain,
+    halving,
+    halving_block,
+    pull,
+    small_output,
+)
 from trainer.networks.learned_correlation import FEATURE_STD
 from trainer.networks.mean_field import MeanField
 from trainer.networks.spread import expand
@@ -23,9 +32,9 @@ class WideFeatures(nn.Module):
         super().__init__()
         last = config.channels[-1]
         self.down = nn.Sequential(
-            convolution(ndim, (channels, config.channels[0]), kernel=5, stride=2),
+            halving(ndim, (channels, config.channels[0])),
             nn.LeakyReLU(SLOPE),
-            *(block(ndim, pair, stride=2) for pair in pairwise(config.channels)),
+            *(halving_block(ndim, pair) for pair in pairwise(config.channels)),
         )
         self.wide = nn.ModuleList(
             block(ndim, (last, last), dilation=dilation) for dilation in config.dilations

@@ -13,6 +13,7 @@ from trainer.networks.features import (
     blocks,
     chain,
     convolution,
+    halving_block,
     pull,
     small_output,
 )
@@ -33,9 +34,9 @@ class Encoder(nn.Module):
     def __init__(self, config: PyramidConfig, ndim: int, channels: int) -> None:
         super().__init__()
         first, *rest = config.channels
-        self.first = block(ndim, (channels, first), stride=2)
+        self.first = halving_block(ndim, (channels, first))
         self.levels = nn.ModuleList(
-            nn.Sequential(block(ndim, (finer, coarser), stride=2), block(ndim, (coarser, coarser)))
+            nn.Sequential(halving_block(ndim, (finer, coarser)), block(ndim, (coarser, coarser)))
             for finer, coarser in pairwise((first, *rest))
         )
         self.finest = (
