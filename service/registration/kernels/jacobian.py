@@ -4,10 +4,13 @@
 after the map is that plus the change of the displacement. Determinants are over those of `edges`,
 so they are det(I + du/dx) in the world, for grids of any direction and handedness.
 
-Voxels are taken in blocks of BLOCK along k. The vectors that a block needs, its own and those of
-its neighbours, lie apart by component in one short buffer whose places are known when this is
-compiled, so that every loop is SIMD: NEAR[row, component] begins at (3 row + component) * WIDE, and
-a voxel's own place there is one further on. Beyond the border the field goes on as it is there.
+Three planes at a time lie apart by component, each row with a voxel more at its ends and each plane
+with a row more, where the field goes on as it is at the border; a plane is then one long line, in
+which a neighbour is so many places away whatever the voxel. Of it BLOCK places are taken at once,
+and what they need, their vectors and their neighbours', comes into one short buffer whose places
+are known when this is compiled, so that every loop is SIMD: NEAR[row, component] begins at
+(3 row + component) * WIDE, and a voxel's own place there is one further on. The compiler may not
+reorder sums, so each place of a block has its own.
 """
 
 import numpy as np
@@ -25,11 +28,16 @@ LEAST_STRAIN_TO_FOLD = np.float32(0.9).view(np.int32)  # its bits
 COUNT, FOLDED, LOG, LOG_SQUARED, LOST, LONGEST = range(6)
 STATISTICS = 6
 
-BLOCK = 64
+# Runs of planes, each on one thread; the planes at a run's ends are split once more.
+RUNS = 16
+BLOCK = 256
 WIDE = BLOCK + 2
 # Rows of the neighbourhood, by the offset along i and j.
 OWN, BEFORE_I, AFTER_I, BEFORE_J, AFTER_J, BEFORE_IJ, AFTER_IJ = range(7)
 NEAR_SIZE = 7 * 3 * WIDE
+# Of a plane, for each place: the weights of differences, whether it counts, what is found.
+ALONG_J, ALONG_K, INSIDE, DETERMINANT = range(4)
+LINES = 4
 
 
 @device
@@ -39,54 +47,45 @@ def _at(row, component):
 
 
 @device
-def _load_row(field, place, start, row, near):
-    """One row of the neighbourhood, split by component, with a voxel more at each end."""
-    ni, nj, nk, _ = field.shape
-    i, j = min(max(place[0], 0), ni - 1), min(max(place[1], 0), nj - 1)
-    line, to = field[i, j].reshape(-1), near[3 * row * WIDE : 3 * (row + 1) * WIDE]
-    first, size = max(start - 1, 0), min(BLOCK + 1, nk - start) + min(start, 1)
-    part, offset = line[3 * first :], 1 - min(start, 1)
-    shifted = to[offset:]
-    for k in range(size):
-        shifted[k] = part[3 * k]
-        shifted[k + WIDE] = part[3 * k + 1]
-        shifted[k + 2 * WIDE] = part[3 * k + 2]
+def _split(field, i, plane):
+    """A plane by component, each as a line of rows."""
+    _, nj, nk, _ = field.shape
+    for row in range(nj + 2):
+        line, first = field[i, min(max(row - 1, 0), nj - 1)], row * (nk + 2)
+        for component in range(3):
+            to = plane[component, first : first + nk + 2]
+            inner = to[1:]
+            for k in range(nk):
+                inner[k] = line[k, component]
+            to[0], to[nk + 1] = to[1], to[nk]
+
+
+@device
+def _copy(source, first, count, target, to):
+    """A loop whose length the compiler knows would be unrolled into single numbers."""
+    from_place, to_place = np.uint64(first), np.uint64(to)
+    for k in range(count):
+        target[to_place + np.uint64(k)] = source[from_place + np.uint64(k)]
+
+
+@device
+def _load_row(plane, first, wide, row, near):
+    """One row of the neighbourhood, with a place more at each end; `wide` is WIDE."""
     for component in range(3):
-        if start == 0:
-            to[component * WIDE] = line[component]
-        # The row's end goes on; past it, nobody looks.
-        for k in range(size + offset, WIDE):
-            to[component * WIDE + k] = line[3 * (nk - 1) + component]
+        _copy(plane[component], first - 1, wide, near, (3 * row + component) * WIDE)
 
 
 @device
-def _load(field, i, j, start, near):
-    _load_row(field, (i, j), start, OWN, near)
-    _load_row(field, (i - 1, j), start, BEFORE_I, near)
-    _load_row(field, (i + 1, j), start, AFTER_I, near)
-    _load_row(field, (i, j - 1), start, BEFORE_J, near)
-    _load_row(field, (i, j + 1), start, AFTER_J, near)
-    _load_row(field, (i - 1, j - 1), start, BEFORE_IJ, near)
-    _load_row(field, (i + 1, j + 1), start, AFTER_IJ, near)
-
-
-@device
-def _copy_row(near, source, target):
-    start, to = 3 * source * WIDE, 3 * target * WIDE
-    for k in range(3 * WIDE):
-        near[to + k] = near[start + k]
-
-
-@device
-def _load_next(field, i, j, start, near):
-    """As `_load`, where the block at j - 1 is loaded: four rows of the seven were there too."""
-    _copy_row(near, OWN, BEFORE_J)
-    _copy_row(near, AFTER_J, OWN)
-    _copy_row(near, BEFORE_I, BEFORE_IJ)
-    _copy_row(near, AFTER_IJ, AFTER_I)
-    _load_row(field, (i, j + 1), start, AFTER_J, near)
-    _load_row(field, (i - 1, j), start, BEFORE_I, near)
-    _load_row(field, (i + 1, j + 1), start, AFTER_IJ, near)
+def _load(planes, first, line, wide, near):
+    """The neighbourhood of the block that begins at a place; `line` places further is j + 1."""
+    before, own, after = planes
+    _load_row(own, first, wide, OWN, near)
+    _load_row(before, first, wide, BEFORE_I, near)
+    _load_row(after, first, wide, AFTER_I, near)
+    _load_row(own, first - line, wide, BEFORE_J, near)
+    _load_row(own, first + line, wide, AFTER_J, near)
+    _load_row(before, first - line, wide, BEFORE_IJ, near)
+    _load_row(after, first + line, wide, AFTER_IJ, near)
 
 
 @device
@@ -115,15 +114,15 @@ def _edge(edge, weight, ahead, behind):
 
 
 @device
-def _central(near, edges, weights, along_k, volume, out):
-    """Determinants by central differences; `weights` 1/2, or 1 at the border, one-sided there."""
-    x, y, z = edges
+def _central(near, edges, weight_i, weights, volume, out):
+    """Determinants by central differences; weights 1/2, or 1 at the border, one-sided there."""
+    (x, y, z), (along_j, along_k) = edges, weights
     for k in range(BLOCK):
         a = _edge(
-            x, weights[0], _vector(near, _at(AFTER_I, 0), k), _vector(near, _at(BEFORE_I, 0), k)
+            x, weight_i, _vector(near, _at(AFTER_I, 0), k), _vector(near, _at(BEFORE_I, 0), k)
         )
         b = _edge(
-            y, weights[1], _vector(near, _at(AFTER_J, 0), k), _vector(near, _at(BEFORE_J, 0), k)
+            y, along_j[k], _vector(near, _at(AFTER_J, 0), k), _vector(near, _at(BEFORE_J, 0), k)
         )
         own = _at(OWN, 0)
         c = _edge(z, along_k[k], _vector(near, own + 1, k), _vector(near, own - 1, k))
@@ -139,14 +138,14 @@ def _change(near, place, k):
 
 
 @device
-def _strains(near, scale, out):
+def _strains(near, scale, inside, out):
     """The largest change of an edge along each axis, over its length, squared; summed."""
     own = _at(OWN, 0)
     for k in range(BLOCK):
         i = max(_change(near, _at(BEFORE_I, 0), k), _change(near, _at(AFTER_I, 0), k))
         j = max(_change(near, _at(BEFORE_J, 0), k), _change(near, _at(AFTER_J, 0), k))
         along = max(_change(near, own - 1, k), _change(near, own + 1, k))
-        out[k] = scale[0] * i + scale[1] * j + scale[2] * along
+        out[k] = inside[k] * (scale[0] * i + scale[1] * j + scale[2] * along)
 
 
 @device
@@ -238,31 +237,30 @@ def _logarithms(mantissas, exponents, out):
 
 
 @device
-def _add_up(determinants, lost, inside, logs, statistics):
-    """Add a block's voxels to the statistics."""
-    count = folded = total = squared = gone = ZERO
-    for k in range(inside.size):
-        m, d, log = inside[k], determinants[k], logs[k]
-        count += m
-        folded += m if d <= ZERO else ZERO
-        total += m * log
-        squared += m * log * log
-        gone += m * lost[k]
-    statistics[COUNT] += count
-    statistics[FOLDED] += folded
-    statistics[LOG] += total
-    statistics[LOG_SQUARED] += squared
-    statistics[LOST] += gone * A_TWELFTH
+def _add_up(determinants, lost, inside, logs, near, sums):
+    """Add a block's voxels to the sums."""
+    count, folded, total, squared = sums[COUNT], sums[FOLDED], sums[LOG], sums[LOG_SQUARED]
+    for k in range(BLOCK):
+        count[k] += inside[k]
+        folded[k] += inside[k] if determinants[k] <= ZERO else ZERO
+    for k in range(BLOCK):
+        total[k] += inside[k] * logs[k]
+        squared[k] += inside[k] * logs[k] * logs[k]
+    gone, longest = sums[LOST], sums[LONGEST]
+    for k in range(BLOCK):
+        u = _vector(near, _at(OWN, 0), k)
+        gone[k] += inside[k] * lost[k]
+        longest[k] = max(longest[k], u[0] * u[0] + u[1] * u[1] + u[2] * u[2])
 
 
 @device
-def _lengths(near, size, statistics):
-    """The longest displacement of a block, squared."""
-    longest = ZERO
-    for k in range(size):
-        u = _vector(near, _at(OWN, 0), k)
-        longest = max(longest, u[0] * u[0] + u[1] * u[1] + u[2] * u[2])
-    statistics[LONGEST] = max(statistics[LONGEST], longest)
+def _tell(sums, statistics):
+    """What a plane's sums come to."""
+    for k in range(BLOCK):
+        for what in range(LONGEST):
+            statistics[what] += sums[what, k]
+        statistics[LONGEST] = max(statistics[LONGEST], sums[LONGEST, k])
+    statistics[LOST] *= A_TWELFTH
 
 
 @device
@@ -297,33 +295,65 @@ def _block_logarithms(determinants, bits, mantissas, mantissa_bits, exponents, o
 
 
 @device
-def _slab(field, edges, mask, i, determinants, statistics):
-    ni, nj, nk, _ = field.shape
+def _weigh(mask, lines):
+    """The weights of differences along j and k; the mask, 0 beyond its rows."""
+    nj, nk = mask.shape
+    for j in range(nj):
+        for k in range(nk):
+            place = j * (nk + 2) + k
+            lines[ALONG_J, place], lines[ALONG_K, place] = _weight(j, nj), _weight(k, nk)
+            lines[INSIDE, place] = ONE if mask[j, k] else ZERO
+
+
+@device
+def _tell_plane(line, determinants):
+    nj, nk = determinants.shape
+    for j in range(nj):
+        row, first = determinants[j], np.uint64(j * (nk + 2))
+        for k in range(nk):
+            row[k] = line[first + np.uint64(k)]
+
+
+@device
+def _plane(planes, edges, weight_i, lines, line, statistics):
+    """The determinants of a plane, into its line, and its statistics."""
     edges, diagonals, scale, volume = _geometry(edges)
-    near, inside = np.empty(NEAR_SIZE, np.float32), np.empty(BLOCK, np.float32)
-    rows, along_k = np.empty((5, BLOCK), np.float32), np.empty(BLOCK, np.float32)
+    near, sums = np.empty(NEAR_SIZE, np.float32), np.zeros((STATISTICS, BLOCK), np.float32)
+    rows = np.empty((8, BLOCK), np.float32)
     own, lost, strains, logs, exponents = rows[0], rows[1], rows[2], rows[3], rows[4]
+    along_j, along_k, inside = rows[5], rows[6], rows[7]
     log_bits, mantissa_bits = logs.view(np.int32), strains.view(np.int32)
-    for start in range(0, nk, BLOCK):
-        size = min(BLOCK, nk - start)
-        for k in range(BLOCK):
-            along_k[k] = _weight(start + k, nk)
-        for j in range(nj):
-            weights = _weight(i, ni), _weight(j, nj)
-            if j == 0:
-                _load(field, i, j, start, near)
-            else:
-                _load_next(field, i, j, start, near)
-            _central(near, edges, weights, along_k, volume, own)
-            _central_simplices(near, diagonals, volume, lost)
-            _strains(near, scale, strains)
-            _add_folds(near, edges, volume, mantissa_bits, lost)
-            _block_logarithms(own, log_bits, strains, mantissa_bits, exponents, logs)
-            for k in range(size):
-                determinants[j, start + k] = own[k]
-                inside[k] = ONE if mask[j, start + k] else ZERO
-            _add_up(own, lost, inside[:size], logs, statistics)
-            _lengths(near, size, statistics)
+    block, wide = min(BLOCK, lines.shape[1]), min(WIDE, lines.shape[1])
+    for start in range(0, lines.shape[1] - BLOCK, BLOCK):
+        _load(planes, start + line + 1, line, wide, near)
+        _copy(lines[ALONG_J], start, block, along_j, 0)
+        _copy(lines[ALONG_K], start, block, along_k, 0)
+        _copy(lines[INSIDE], start, block, inside, 0)
+        _central(near, edges, weight_i, (along_j, along_k), volume, own)
+        _central_simplices(near, diagonals, volume, lost)
+        _strains(near, scale, inside, strains)
+        _add_folds(near, edges, volume, mantissa_bits, lost)
+        _block_logarithms(own, log_bits, strains, mantissa_bits, exponents, logs)
+        _copy(own, 0, block, lines[DETERMINANT], start)
+        _add_up(own, lost, inside, logs, near, sums)
+    _tell(sums, statistics)
+
+
+@device
+def _run(field, edges, mask, run, determinants, statistics):
+    """The planes of a run, one after the other, each split once."""
+    ni, nj, nk, _ = field.shape
+    first, last, line = run[0], run[1], nk + 2
+    planes = np.zeros((3, 3, (nj + 2) * line + BLOCK + 2), np.float32)
+    lines = np.zeros((LINES, nj * line + BLOCK), np.float32)
+    for i in range(first - 1, min(first + 1, last)):
+        _split(field, max(i, 0), planes[(i + 3) % 3])
+    for i in range(first, last):
+        _split(field, min(i + 1, ni - 1), planes[(i + 1) % 3])
+        _weigh(mask[i], lines)
+        near = planes[(i + 2) % 3], planes[i % 3], planes[(i + 1) % 3]
+        _plane(near, edges, _weight(i, ni), lines, line, statistics[i])
+        _tell_plane(lines[DETERMINANT], determinants[i])
 
 
 @kernel
@@ -333,5 +363,7 @@ def jacobian(field, edges, mask, determinants, statistics):
     field: mm (i, j, k, 3); edges (3, 3), row by axis; mask (i, j, k); statistics
     (i, STATISTICS) float64, zero. LONGEST is of all displacements, squared.
     """
-    for i in prange(field.shape[0]):
-        _slab(field, edges, mask[i], np.int64(i), determinants[i], statistics[i])
+    count = field.shape[0]
+    for run in prange(RUNS):
+        planes = run * count // RUNS, (run + 1) * count // RUNS
+        _run(field, edges, mask, planes, determinants, statistics)
