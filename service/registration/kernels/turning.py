@@ -1,9 +1,9 @@
 """Turn arrays from the order that kernels walk, k fastest, to that of files, i fastest, and back.
 
 For one j and COLUMNS voxels along k all i are turned at once: what is read and what is written then
-both lie in the second-level cache, in runs of whole cache lines. Plain loops fetch a line a voxel. Where
-slabs follow each other at a multiple of a large power of two, as those of 256 cubed do, the lines of
-all i compete for a few places of the cache; then ROWS of them are turned at a time.
+both lie in the second-level cache, in runs of whole cache lines. Plain loops fetch a line a voxel.
+Where slabs follow each other at a multiple of a large power of two, as those of 256 cubed do, the
+lines of all i compete for a few places of the cache; then ROWS of them are turned at a time.
 """
 
 import numpy as np
