@@ -12,9 +12,11 @@ from trainer.config.matching_networks import (
 
 torch = pytest.importorskip("torch")
 
+from trainer.networks.blocks import InstanceNorm  # noqa: E402
 from trainer.networks.learned_correlation import Correlation  # noqa: E402
 from trainer.networks.pdd import Pdd  # noqa: E402
 from trainer.networks.pyramid import Pyramid  # noqa: E402
+from trainer.spatial import upsample  # noqa: E402
 
 ADAPTER = TypeAdapter(MatchingNetworkConfig)
 BUILD = {"correlation": Correlation, "pdd": Pdd, "pyramid": Pyramid}
@@ -98,6 +100,33 @@ def test_a_shift_is_learned(options):
         optimiser.step()
         errors.append(error.item())
     assert sum(errors[-10:]) / 10 < 32**0.5 / 2
+
+
+@pytest.mark.parametrize("control_stride", [4, 8, 12])
+def test_a_control_point_lies_amid_what_it_sees(control_stride):
+    """On average over a cell, to whichever of its features the point is put."""
+    network = _build(TINY[2] | {"control_stride": control_stride}, 2)
+    _see_all(network)
+    image, other = (part[:1].requires_grad_() for part in _pair([240, 24]))
+    field, beside = upsample(network(image, other), network.stride, (240, 24))[0, 0, :, 12], []
+    for place in range(120, 120 + control_stride):
+        (slope,) = torch.autograd.grad(field[place], image, retain_graph=True)
+        seen = slope.abs().sum(dim=(0, 1, 3)).nonzero()[:, 0]
+        assert 0 < seen[0]
+        assert seen[-1] < 239
+        beside.append(float(seen[0] + seen[-1]) / 2 - place)
+    assert sum(beside) / control_stride == pytest.approx(0)
+
+
+def _see_all(network) -> None:
+    """No weight hides what it is put on, and no place depends on the whole image."""
+    for part in list(network.modules()):
+        for name, child in part.named_children():
+            if isinstance(child, InstanceNorm):
+                setattr(part, name, torch.nn.Identity())
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.abs_()
 
 
 def test_strides_that_do_not_fit_are_told():
