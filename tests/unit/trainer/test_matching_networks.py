@@ -112,7 +112,7 @@ def test_a_control_point_lies_amid_what_it_sees(control_stride):
     for place in range(120, 120 + control_stride):
         (slope,) = torch.autograd.grad(field[place], image, retain_graph=True)
         seen = slope.abs().sum(dim=(0, 1, 3)).nonzero()[:, 0]
-        assert 0 < seen[0]
+        assert seen[0] > 0
         assert seen[-1] < 239
         beside.append(float(seen[0] + seen[-1]) / 2 - place)
     assert sum(beside) / control_stride == pytest.approx(0)
