@@ -9,6 +9,7 @@ import pytest
 
 from service.cores import usable_cores
 from service.registration.grid import Grid
+from tests.untraced import spare_the_long
 
 pytest_plugins = ["tests.servers", "tests.archives"]
 
@@ -43,6 +44,10 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin the long files first, so that at the end none runs alone."""
     items.sort(key=lambda item: _is_quick(item.path))
+
+
+def pytest_collection_finish() -> None:
+    spare_the_long()
 
 
 def _is_quick(path: Path) -> bool:

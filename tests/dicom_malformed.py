@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from functools import cache
 from typing import Any
 
 from tests.dicom_bytes import (
@@ -120,7 +121,7 @@ def many() -> Cases:
     tags = b"".join(
         explicit((0x0009, n & 0xFFFF), b"SH", b"") for n in range(0x1000, 0x1000 + 61_000)
     )
-    words = b"".join(explicit((0x0011, 0x1001), b"SH", b"") for _ in range(450_000))
+    words = explicit((0x0011, 0x1001), b"SH", b"") * 450_000
     return {
         "items-500k": (
             file_of({SEQUENCE: explicit(SEQUENCE, b"SQ", item * 500_000)}), "dicom-too-complex"),
@@ -353,6 +354,7 @@ def values() -> Cases:
     return cases
 
 
+@cache
 def all_files() -> Cases:
     """Every case by name. A code of "" means that the file is read all the same."""
     made: Cases = {}

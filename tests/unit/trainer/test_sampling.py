@@ -103,3 +103,19 @@ def test_the_parts_cover_every_slab_once_and_all_that_they_draw_on() -> None:
 def test_a_field_of_another_batch_is_refused() -> None:
     with pytest.raises(ValueError, match="cannot warp"):
         spatial.warp(torch.zeros(2, 1, 4, 4), torch.zeros(1, 2, 4, 4))
+
+
+class _Moved(torch.nn.Module):
+    def forward(self, values: torch.Tensor, velocity: torch.Tensor) -> torch.Tensor:
+        return spatial.warp(values, spatial.integrate(velocity, 2))
+
+
+def test_a_graph_is_made_of_torchs_own_operations() -> None:
+    """No kernel of ours could be written into it."""
+    inputs = torch.rand(2, 1, 6, 7, 5), _smooth((6, 7, 5), 2, seed=6)
+    assert is_for_kernels(*inputs)
+    program = torch.export.export(_Moved(), inputs)
+    calls = [node.target for node in program.graph.nodes if node.op == "call_function"]
+    assert calls
+    assert {str(target).partition(".")[0] for target in calls} <= {"aten", "_operator"}
+    torch.testing.assert_close(program.module()(*inputs), _Moved()(*inputs), atol=3e-5, rtol=1e-4)
