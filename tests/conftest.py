@@ -1,7 +1,8 @@
 """What all tests share: where the real images are, and volumes on awkward grids."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,12 @@ DIRECTIONS = {
 }
 
 
+class Length(Enum):
+    """Why a file of tests takes long, if it does."""
+
+    WAITS, COMPUTES, QUICK = range(3)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Two processes a core: those that wait for servers and leases leave cores idle."""
@@ -42,17 +49,30 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin the long files first, so that at the end none runs alone."""
-    items.sort(key=lambda item: _is_quick(item.path))
+    """Begin the long files first, so that at the end none runs alone.
+
+    Those that wait for servers lie evenly between those that compute: processes outnumber cores.
+    """
+    files = list(dict.fromkeys(item.path for item in items))
+    turns = {path: turn for kind in Length for turn, path in _turns(files, kind)}
+    items.sort(key=lambda item: turns[item.path])
+
+
+def _turns(files: list[Path], kind: Length) -> Iterator[tuple[tuple[bool, float], Path]]:
+    those = [path for path in files if _length(path) is kind]
+    for place, path in enumerate(those):
+        yield (kind is Length.QUICK, (place + 0.5) / len(those)), path
+
+
+def _length(path: Path) -> Length:
+    folder, *rest = path.relative_to(Path(__file__).parent).parts
+    if folder in ("e2e", "integration"):
+        return Length.WAITS
+    return Length.QUICK if folder == "unit" and rest[0] != "trainer" else Length.COMPUTES
 
 
 def pytest_collection_finish() -> None:
     spare_the_long()
-
-
-def _is_quick(path: Path) -> bool:
-    unit = Path(__file__).parent / "unit"
-    return path.is_relative_to(unit) and not path.is_relative_to(unit / "trainer")
 
 
 @pytest.fixture(scope="session")

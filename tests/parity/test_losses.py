@@ -5,11 +5,12 @@ What differs on purpose: our windows of local correlation leave out what lies be
 forward differences by default; physical units, which MONAI's field losses do not know.
 """
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-monai = pytest.importorskip("monai.losses")
 
 from trainer.losses.correlation import lncc  # noqa: E402
 from trainer.losses.field import bending, gradient  # noqa: E402
@@ -20,6 +21,11 @@ from trainer.losses.mutual_information import mutual_information  # noqa: E402
 from trainer.losses.windows import window_weights  # noqa: E402
 
 SIZES = [(22, 17, 13), (25, 18)]
+
+
+def monai() -> Any:
+    """Imported when it is asked for: that takes seconds, and all processes collect this file."""
+    return pytest.importorskip("monai.losses")
 
 
 def _pair(*size: int, channels: int = 1) -> tuple["torch.Tensor", "torch.Tensor"]:
@@ -41,14 +47,14 @@ def _compare(ours: "torch.Tensor", theirs: "torch.Tensor", by: "torch.Tensor") -
 def test_local_correlation(size, kernel):
     """MONAI keeps variances above 1e-5 where we add to their product; without texture only."""
     fixed, warped = _pair(*size)
-    theirs = monai.LocalNormalizedCrossCorrelationLoss(len(size), 9, kernel)(warped, fixed)
+    theirs = monai().LocalNormalizedCrossCorrelationLoss(len(size), 9, kernel)(warped, fixed)
     _compare(lncc(fixed, warped, border="zeros", shape=kernel), theirs, warped)
 
 
 @pytest.mark.parametrize("kernel", ["rectangular", "triangular", "gaussian"])
 @pytest.mark.parametrize("size", [3, 7, 9, 11])
 def test_windows(kernel, size):
-    theirs = monai.image_dissimilarity.kernel_dict[kernel](size)
+    theirs = monai().image_dissimilarity.kernel_dict[kernel](size)
     torch.testing.assert_close(window_weights(size, kernel).float(), theirs)
 
 
@@ -59,7 +65,7 @@ def test_mutual_information(size, kernel):
     fixed, warped = _pair(*size)
     fixed, theirs_by = fixed[:1], warped[:1]
     ours = mutual_information(fixed, theirs_by, kernel=kernel)
-    theirs = monai.GlobalMutualInformationLoss(kernel)(theirs_by, fixed)
+    theirs = monai().GlobalMutualInformationLoss(kernel)(theirs_by, fixed)
     if kernel == "gaussian":
         _compare(ours, theirs, warped)
     else:
@@ -77,9 +83,9 @@ def test_mean_squared_differences(size):
 @pytest.mark.parametrize("size", SIZES)
 def test_overlaps(size):
     fixed, warped = _pair(*size, channels=3)
-    theirs = monai.DiceLoss(smooth_nr=1e-5, smooth_dr=1e-5)(warped, fixed)
+    theirs = monai().DiceLoss(smooth_nr=1e-5, smooth_dr=1e-5)(warped, fixed)
     _compare(dice(fixed, warped), theirs, warped)
-    theirs = monai.DiceLoss(jaccard=True, smooth_nr=0, smooth_dr=0)
+    theirs = monai().DiceLoss(jaccard=True, smooth_nr=0, smooth_dr=0)
     # MONAI's Jaccard doubles the numerator and the union: the same, but for what is added.
     _compare(jaccard(fixed, warped, smooth=0), theirs(warped, fixed), warped)
 
@@ -90,8 +96,8 @@ def test_scales(size, kernel):
     """MONAI's Gaussian, cut at 3 sigma, sums up to .997; ours to 1, as DeepReg's: to 1e-3."""
     fixed, warped = _pair(*size)
     scales = [0, 1, 2]
-    plain = monai.DiceLoss(smooth_nr=1e-5, smooth_dr=1e-5)
-    theirs = monai.MultiScaleLoss(plain, scales, kernel)(fixed, warped)
+    plain = monai().DiceLoss(smooth_nr=1e-5, smooth_dr=1e-5)
+    theirs = monai().MultiScaleLoss(plain, scales, kernel)(fixed, warped)
     ours = at_scales(dice, [[s] * len(size) for s in scales], kernel)(fixed, warped, None)
     if kernel == "cauchy":
         _compare(ours, theirs, warped)
@@ -105,8 +111,8 @@ def test_smoothness_in_voxels(size):
     u = torch.randn(2, len(size), *size, requires_grad=True)
     ones = (1.0,) * len(size)
     ours = gradient(u, spacing_mm=ones, difference="central")
-    _compare(ours, monai.DiffusionLoss()(u), u)
-    theirs = monai.BendingEnergyLoss()(u)
+    _compare(ours, monai().DiffusionLoss()(u), u)
+    theirs = monai().BendingEnergyLoss()(u)
     torch.testing.assert_close(bending(u, spacing_mm=ones), theirs, atol=1e-4, rtol=1e-5)
 
 

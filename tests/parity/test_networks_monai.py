@@ -6,11 +6,11 @@ linearly, and so do we. The tests switch MONAI to that.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
-monai_nets = pytest.importorskip("monai.networks.nets")
 
 from torch import Tensor, nn  # noqa: E402
 
@@ -27,6 +27,11 @@ FULL = OutputConfig(kind="displacement", stride=1)
 CONVOLUTIONS = nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d
 NORMS = nn.BatchNorm2d | nn.BatchNorm3d
 BOTH = pytest.mark.parametrize("ndim", [2, 3])
+
+
+def monai_nets() -> Any:
+    """Imported when it is asked for: that takes seconds, and all processes collect this file."""
+    return pytest.importorskip("monai.networks.nets")
 
 
 def _images(ndim: int) -> tuple[Tensor, Tensor]:
@@ -66,7 +71,7 @@ def test_voxelmorph(ndim: int) -> None:
     ours = VoxelMorph(
         VoxelMorphConfig(encoder=(4, 6, 8), decoder=(8, 7, 6, 5, 4, 3), output=FULL), ndim
     )
-    theirs = monai_nets.VoxelMorphUNet(
+    theirs = monai_nets().VoxelMorphUNet(
         spatial_dims=ndim,
         in_channels=2,
         unet_out_channels=5,
@@ -107,7 +112,7 @@ def test_deepreg_unet(ndim: int, levels: tuple[int, ...], pooling: bool) -> None
         norm="batch",
         output=FULL,
     )
-    theirs = monai_nets.RegUNet(
+    theirs = monai_nets().RegUNet(
         spatial_dims=ndim,
         in_channels=2,
         num_channel_initial=3,
@@ -124,7 +129,7 @@ def test_localnet(ndim: int) -> None:
     config = LocalNetConfig(
         channels_initial=2, depth=3, first_kernel_residual=True, norm="batch", output=FULL
     )
-    theirs = monai_nets.LocalNet(
+    theirs = monai_nets().LocalNet(
         spatial_dims=ndim,
         in_channels=2,
         num_channel_initial=2,

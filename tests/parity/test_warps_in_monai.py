@@ -4,11 +4,12 @@ MONAI lets an image fade to zero over the voxel beyond its border (`zeros`) or g
 edge (`border`); ITK and we do the second for half a voxel, and then it is over.
 """
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-warp_block = pytest.importorskip("monai.networks.blocks.warp")
 
 from torch import Tensor  # noqa: E402
 from torch.nn import functional as F  # noqa: E402, N812
@@ -18,6 +19,11 @@ from trainer import spatial  # noqa: E402
 # MONAI says so whenever its own extension was not compiled.
 pytestmark = pytest.mark.filterwarnings("ignore:.*Using PyTorch native grid_sample")
 SHAPES = pytest.mark.parametrize("shape", [(12, 18, 9), (20, 13)], ids=["3-D", "2-D"])
+
+
+def warp_block() -> Any:
+    """Imported when it is asked for: that takes seconds, and all processes collect this file."""
+    return pytest.importorskip("monai.networks.blocks.warp")
 
 
 def _field(shape: tuple[int, ...], size: float) -> Tensor:
@@ -42,7 +48,7 @@ def test_warp_with_gradients(shape: tuple[int, ...]) -> None:
     inside = _inside(u)
     assert inside.float().mean() > 0.3
     results = []
-    for warp in (spatial.warp, warp_block.Warp(mode="bilinear", padding_mode="zeros")):
+    for warp in (spatial.warp, warp_block().Warp(mode="bilinear", padding_mode="zeros")):
         leaves = values.clone().requires_grad_(), u.clone().requires_grad_()
         warped = warp(*leaves) * inside
         results.append((warped, *torch.autograd.grad(warped.square().sum(), leaves)))
@@ -73,6 +79,6 @@ def test_integration(shape: tuple[int, ...]) -> None:
         line = torch.sin(torch.arange(count) * torch.pi / (count - 1)).clamp(min=0)
         taper = taper * line.reshape(-1, *[1] * (len(shape) - 1 - axis))
     velocity = taper * _field(shape, 2)
-    theirs = warp_block.DVF2DDF(num_steps=7)(velocity)
+    theirs = warp_block().DVF2DDF(num_steps=7)(velocity)
     assert theirs.abs().max() > 1
     torch.testing.assert_close(spatial.integrate(velocity), theirs, atol=1e-5, rtol=1e-4)
