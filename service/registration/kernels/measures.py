@@ -92,8 +92,16 @@ def label_overlap(a, b, counts):
 
 @device
 def _count_run(labels, counts):
+    """Runs of one label are added at once: each number waits for the one before at its place."""
+    if labels.size == 0:
+        return
+    label, count = labels[0], np.int64(0)
     for n in range(labels.size):
-        counts[labels[n]] += 1
+        if labels[n] != label:
+            counts[label] += count
+            label, count = labels[n], np.int64(0)
+        count += 1
+    counts[label] += count
 
 
 @kernel
