@@ -189,7 +189,7 @@ def _corner_simplices(near, edges, volume, k):
 
 @device
 def _add_folds(near, edges, volume, strain_bits, lost):
-    """Add what the corner simplices lose, in the few blocks where they can.
+    """Add what the corner simplices lose, at the few voxels where they can.
 
     Numbers that are not negative are in the order of their bits, and of integers the largest is
     found by SIMD.
@@ -199,7 +199,8 @@ def _add_folds(near, edges, volume, strain_bits, lost):
         most = strain_bits[k] if strain_bits[k] > most else most
     if most > LEAST_STRAIN_TO_FOLD:
         for k in range(BLOCK):
-            lost[k] += _corner_simplices(near, edges, volume, k)
+            if strain_bits[k] > LEAST_STRAIN_TO_FOLD:
+                lost[k] += _corner_simplices(near, edges, volume, k)
 
 
 @device
