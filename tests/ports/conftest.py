@@ -79,7 +79,7 @@ def memory_bench() -> Bench:
 
 
 def sql_bench(database: Database, clock: HandClock) -> Bench:
-    migrate(database)
+    copied_or(migrate)(database)
     return Bench(
         SqlJobStore(database),
         SqlUploadStore(database),
