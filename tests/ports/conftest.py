@@ -23,6 +23,7 @@ from service.stores.sql_datasets import SqlDatasetStore
 from service.stores.sql_jobs import SqlJobStore
 from service.stores.sql_models import SqlModelRegistry
 from service.stores.sql_uploads import SqlUploadStore
+from tests.migrated import copied_or
 
 
 @dataclass
