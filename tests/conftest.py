@@ -121,3 +121,10 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in [name for name in os.environ if name.startswith("WARPLINE_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("WARPLINE_DATA_DIR", str(tmp_path / "warpline-data"))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_of_torch() -> None:
+    """Tensors of tests are tiny: two threads, on cores that others use, take ten times as long."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
