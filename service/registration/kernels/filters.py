@@ -9,6 +9,7 @@ ZERO = np.float32(0.0)
 
 @device
 def _add_scaled(line, first, weight, out):
+    """Places are unsigned: of signed ones the compiler must think that they may be negative."""
     start = np.uint64(first)
     for n in range(out.size):
         out[n] += weight * line[start + np.uint64(n)]
