@@ -78,14 +78,19 @@ def held(thing: Any) -> int:
 
 def watch_kernels() -> None:
     """Have every kernel timed; to be called before any module of kernels is imported."""
-    plain = launch.kernel
+    plain, plain_unless = launch.kernel, launch.kernel_unless
 
-    def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-        launched = plain(function)
+    def watched(function: Callable[..., Any], launched: Callable[..., Any]) -> Callable[..., Any]:
         name = f"{function.__module__.rsplit('.', 1)[-1]}.{function.__name__}"
         return PROFILE.watched(name, launched)
 
-    launch.kernel = kernel
+    def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+        return watched(function, plain(function))
+
+    def kernel_unless(is_small: Callable[..., bool]) -> Callable[..., Any]:
+        return lambda function: watched(function, plain_unless(is_small)(function))
+
+    launch.kernel, launch.kernel_unless = kernel, kernel_unless
 
 
 def watch_files() -> None:
