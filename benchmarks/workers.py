@@ -43,6 +43,8 @@ STEPS = ("claim", "fetch", "register", "deliver", "commit", "beat")
 SERVERS = ("redis", "valkey", "postgres", "ceph", "radosgw")
 # So that the S3 server's memory does not fill: it keeps what is deleted for two hours otherwise.
 FORGETFUL = "rgw gc obj min wait = 1\nrgw gc processor period = 2\nrgw gc processor max time = 2\n"
+# Room for the results of a dozen pairs of 256 cubed.
+HELD_BYTES = 8 << 30
 
 Figures = dict[str, float]
 
@@ -188,7 +190,7 @@ def servers(folder: Path) -> Iterator[tuple[Settings, list[psutil.Process]]]:
     (folder / "ceph").mkdir()
     broker = RedisServer(redis, folder)
     database = PostgresServer(binaries, folder / "cluster")
-    objects = ceph.CephS3(folder / "ceph", free_port(), free_port())
+    objects = ceph.CephS3(folder / "ceph", free_port(), free_port(), held_bytes=HELD_BYTES)
     before = set(psutil.pids())
     with ExitStack() as running:
         stops = ((broker, broker.kill), (database, database.stop), (objects, objects.stop))

@@ -47,7 +47,7 @@ auth allow insecure global id reclaim = false
 [osd.0]
 osd data = {folder}/osd
 osd objectstore = memstore
-memstore device bytes = 2147483648
+memstore device bytes = {held_bytes}
 [client.rgw]
 rgw frontends = beast endpoint=127.0.0.1:{port}
 """
@@ -62,6 +62,8 @@ class CephS3:
     mon_port: int
     access_key: str = "WARPLINETEST"
     secret_key: str = "warpline-test-secret"
+    held_bytes: int = 2 << 30
+    """In memory, deleted objects too until they are cleared away; a write waits when it is full."""
 
     @staticmethod
     def is_installed() -> bool:
@@ -80,7 +82,12 @@ class CephS3:
             (self.folder / name).mkdir()
         fsid = str(uuid4())
         text = CONFIG.format(
-            fsid=fsid, mon_port=self.mon_port, ring=self._ring, folder=self.folder, port=self.port
+            fsid=fsid,
+            mon_port=self.mon_port,
+            ring=self._ring,
+            folder=self.folder,
+            held_bytes=self.held_bytes,
+            port=self.port,
         )
         (self.folder / "ceph.conf").write_text(text)
         self._start_monitor(fsid)
