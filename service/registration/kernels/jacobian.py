@@ -296,14 +296,22 @@ def _block_logarithms(determinants, bits, mantissas, mantissa_bits, exponents, o
 
 
 @device
-def _weigh(mask, lines):
-    """The weights of differences along j and k; the mask, 0 beyond its rows."""
-    nj, nk = mask.shape
+def _weigh(nj, nk, lines):
+    """The weights of differences along j and k, which are every plane's."""
     for j in range(nj):
         for k in range(nk):
             place = j * (nk + 2) + k
             lines[ALONG_J, place], lines[ALONG_K, place] = _weight(j, nj), _weight(k, nk)
-            lines[INSIDE, place] = ONE if mask[j, k] else ZERO
+
+
+@device
+def _count(mask, inside):
+    """A plane's mask as a line, 0 beyond its rows."""
+    nj, nk = mask.shape
+    for j in range(nj):
+        row, first = mask[j], np.uint64(j * (nk + 2))
+        for k in range(nk):
+            inside[first + np.uint64(k)] = ONE if row[k] else ZERO
 
 
 @device
@@ -347,11 +355,12 @@ def _run(field, edges, mask, run, determinants, statistics):
     first, last, line = run[0], run[1], nk + 2
     planes = np.zeros((3, 3, (nj + 2) * line + BLOCK + 2), np.float32)
     lines = np.zeros((LINES, nj * line + BLOCK), np.float32)
+    _weigh(nj, nk, lines)
     for i in range(first - 1, min(first + 1, last)):
         _split(field, max(i, 0), planes[(i + 3) % 3])
     for i in range(first, last):
         _split(field, min(i + 1, ni - 1), planes[(i + 1) % 3])
-        _weigh(mask[i], lines)
+        _count(mask[i], lines[INSIDE])
         near = planes[(i + 2) % 3], planes[i % 3], planes[(i + 1) % 3]
         _plane(near, edges, _weight(i, ni), lines, line, statistics[i])
         _tell_plane(lines[DETERMINANT], determinants[i])
