@@ -24,6 +24,7 @@ from pynetdicom.presentation import (
 )
 
 from service.errors import PacsRefusedError, PacsUnavailableError
+from service.pacs.checkpoint import Checkpoint
 from service.pacs.peers import DimsePeer
 from service.pacs.tls import client_context, server_context
 from service.registration.files.dicom.syntaxes import EXPLICIT, IMPLICIT, TRANSFER_SYNTAXES
@@ -37,16 +38,17 @@ PLAIN = (IMPLICIT, EXPLICIT, "1.2.840.10008.1.2.5")  # and RLE, in which segment
 _tempdir = threading.Lock()
 
 
-def _send_at_once(event: Any) -> None:
-    """Let no packet wait for the answer to the one before it.
+def _opened(event: Any) -> None:
+    """Lose no answer to a race of threads, and let no packet wait for the answer to another.
 
     A message is a command and then its data: the data would wait until the peer acknowledges the
     command, which it puts off for 40 ms, for every object.
     """
+    event.assoc._reactor_checkpoint = Checkpoint(event.assoc)
     event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-AT_ONCE = (evt.EVT_CONN_OPEN, _send_at_once)
+OPENED = (evt.EVT_CONN_OPEN, _opened)
 
 
 def set_up() -> None:
@@ -103,7 +105,7 @@ def associated(
         ae_title=peer.ae_title,
         ext_neg=list(roles),
         tls_args=None if peer.tls is None else (client_context(peer.tls), peer.host),
-        evt_handlers=[*handlers, AT_ONCE],
+        evt_handlers=[*handlers, OPENED],
     )
     if not made.is_established:
         if made.is_rejected or (made.is_aborted and made.rejected_contexts):
@@ -165,7 +167,7 @@ def serving(peer: DimsePeer, port: int, handlers: Sequence[Any], contexts: Any) 
             (peer.move_host, port),
             block=False,
             ssl_context=None if peer.tls is None else server_context(peer.tls),
-            evt_handlers=[*handlers, AT_ONCE],
+            evt_handlers=[*handlers, OPENED],
         )
     except OSError:
         raise PacsUnavailableError(

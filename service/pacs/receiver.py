@@ -17,8 +17,8 @@ from pynetdicom.presentation import build_context
 
 from service.errors import LimitError, StorageFullError, WarplineError
 from service.pacs.association import (
-    AT_ONCE,
     CANNOT_UNDERSTAND,
+    OPENED,
     OUT_OF_RESOURCES,
     SUCCESS,
     set_up,
@@ -84,7 +84,7 @@ class Receiver:
                 (evt.EVT_DATA_RECV, self._weighed),
                 (evt.EVT_RELEASED, self._released),
                 (evt.EVT_CONN_CLOSE, self._gone),
-                AT_ONCE,
+                OPENED,
             ],
         )
         return int(self._server.socket.getsockname()[1])

@@ -309,7 +309,7 @@ def test_bombs_and_large_files_take_little_memory(tmp_path: Path) -> None:
         began = time.monotonic()
         refused = client.post(url, files=small | {"moving": bomb})
         assert (refused.status_code, refused.json()["code"]) == (413, "volume-too-large")
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 10
         assert client.post(url, files=small | {"moving": large}).status_code == 202
         assert resident_mib(pid) - before_mib < 64
 

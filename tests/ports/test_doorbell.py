@@ -18,6 +18,8 @@ from service.stores.memory_files import MemoryDoorbell
 from tests.servers import RedisServer, free_port
 
 JOB = uuid4()
+# What a busy machine takes for what waits for nobody; whoever waited would take far longer.
+SOON_S = 20.0
 
 
 def seconds_of(ring: object) -> float:
@@ -40,7 +42,7 @@ def test_a_ring_wakes_a_waiting_worker_at_once(tmp_path: Path) -> None:
     with Listener(tmp_path) as ear:
         assert not ear.wait(0.01)
         PollDoorbell(tmp_path).ring(JOB, Queue.INTERACTIVE)
-        assert seconds_of(lambda: ear.wait(5)) < 0.5
+        assert seconds_of(lambda: ear.wait(10 * SOON_S)) < SOON_S
         assert not ear.wait(0.01)
 
 
@@ -109,8 +111,8 @@ def test_a_frozen_broker_holds_up_nobody(own_redis: RedisServer) -> None:
     time.sleep(0.5)
     own_redis.process.send_signal(signal.SIGSTOP)
     took = seconds_of(lambda: [bell.ring(JOB, Queue.INTERACTIVE) for _ in range(3_000)])
-    assert took < 1.0
-    assert seconds_of(bell.close) < 2.0
+    assert took < SOON_S
+    assert seconds_of(bell.close) < SOON_S
 
 
 @pytest.mark.servers
@@ -118,7 +120,7 @@ def test_rings_go_on_after_the_broker_was_killed(own_redis: RedisServer) -> None
     bell = CeleryDoorbell(own_redis.url)
     bell.ring(JOB, Queue.INTERACTIVE)
     own_redis.kill()
-    assert seconds_of(lambda: bell.ring(JOB, Queue.INTERACTIVE)) < 0.5
+    assert seconds_of(lambda: bell.ring(JOB, Queue.INTERACTIVE)) < SOON_S
     own_redis.start()
     until = time.monotonic() + 20
     while time.monotonic() < until:  # rings until then may be lost, as promised
@@ -138,5 +140,5 @@ def _length(server: RedisServer) -> int:
 @pytest.mark.servers
 def test_no_broker_at_all_is_no_error(tmp_path: Path) -> None:
     bell = CeleryDoorbell(f"redis://127.0.0.1:{free_port()}/0")
-    assert seconds_of(lambda: bell.ring(JOB, Queue.INTERACTIVE)) < 0.5
-    assert seconds_of(bell.close) < 2.0
+    assert seconds_of(lambda: bell.ring(JOB, Queue.INTERACTIVE)) < SOON_S
+    assert seconds_of(bell.close) < SOON_S

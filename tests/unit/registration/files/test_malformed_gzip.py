@@ -146,10 +146,10 @@ def test_four_gib_of_zeros_are_refused_from_the_header(
     path.write_bytes(zeros(made["nifti"](dim=dims, data=b""), 4096))
     assert path.stat().st_size < 5 * MIB
     for read in (check_header, verify_file, read_volume):
-        before_kib, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+        before_kib, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
         with pytest.raises(VolumeTooLargeError):
             read(path, Limits(max_voxels=512**3), "fixed")
-        assert time.monotonic() - start < 1
+        assert time.process_time() - start < 1
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 64 * 1024
 
 
@@ -242,9 +242,9 @@ def test_a_plain_file_is_measured_before_it_is_read(
     with path.open("wb") as stream:
         stream.write(made["nifti"]())
         stream.truncate(2 << 30)
-    start = time.monotonic()
+    start = time.process_time()
     for read in (check_header, verify_file, read_volume):
         with pytest.raises(InvalidFileError) as refusal:
             read(path, Limits(), "fixed")
         assert refusal.value.slug == "trailing-data"
-    assert time.monotonic() - start < 0.5
+    assert time.process_time() - start < 0.5
