@@ -29,14 +29,11 @@ from torch import Tensor, nn
 
 from service.registration.card import Provider
 from service.registration.descent import LatticeField, Level, LevelPair, MakeLevel
+from service.registration.device_check import ALIKE, bent
 from service.registration.device_level import CAPTURED_VOXELS, DeviceLevel
 from service.registration.fields import Affine, DisplacementField
-from service.registration.grid import Grid
 from service.registration.providers import PROVIDER_NAMES, PROVIDER_SETTINGS, require_provider
 from service.registration.refine import refine
-from service.registration.resample import warp
-from service.registration.smoothing import smooth
-from service.registration.volume import Volume
 from trainer.checkpoint import BEST, checkpoints, load_weights
 from trainer.config import TrainConfig, read_config
 from trainer.config.matching_networks import MatchingPyramidConfig, MetricConfig
@@ -48,10 +45,6 @@ from trainer.synth import SyntheticPairs
 
 # Far from any number that a training draws.
 SEED = 20_261_127
-# What the CPU's and the GPU's fields may differ by, voxels.
-ALIKE = 0.01
-# Of the waves by which an image is bent for refinement, voxels.
-BENT = 2.0
 
 
 @dataclass(frozen=True)
@@ -174,16 +167,6 @@ def batch_pairs_per_s(
             torch.cuda.synchronize()
 
     return 1000 * count / median_ms(step, repeats)
-
-
-def bent(size: Sequence[int]) -> tuple[Volume, Volume]:
-    """Blobs moved by waves, and the blobs: voxels of 1 mm."""
-    grid = Grid((size[0], size[1], size[2]), np.eye(4))
-    noise = np.random.default_rng(SEED).standard_normal(grid.shape)
-    moving = smooth(Volume(noise.astype(np.float32), grid), 2.0)
-    phase = [2 * np.pi * at / n for at, n in zip(np.indices(grid.shape), grid.shape, strict=True)]
-    waves = BENT * np.stack([np.sin(phase[1]), np.sin(phase[2]), np.sin(phase[0])], axis=-1)
-    return warp(moving, DisplacementField(waves.astype(np.float32), grid), grid), moving
 
 
 def refined(size: Sequence[int], device: str, repeats: int) -> Refined:

@@ -47,6 +47,7 @@ def check_machine() -> list[Check]:
         ("processor", _processor),
         ("memory", _memory),
         ("ONNX Runtime", _runtime),
+        ("GPU", _gpu),
         ("numba", _numba),
         ("kernels", _kernels),
         ("models", _models),
@@ -102,6 +103,28 @@ def _runtime() -> Check:
     engine = ModelFolder(settings.models_dir).load("discrete", settings.provider)
     detail = f"{onnxruntime.__version__}, has {', '.join(there)}; models run on {engine.provider}"
     return Check("ONNX Runtime", "ok", detail)
+
+
+def _gpu() -> Check:
+    """Register a small pair where the settings say and on the CPU, if that is not the same."""
+    from service.registration.models_folder import GRAPH, ModelFolder, open_engine
+
+    settings = Settings()
+    folder = ModelFolder(settings.models_dir)
+    card, graph = folder.card("discrete"), folder.folder("discrete") / GRAPH
+    engine = open_engine(card, graph, settings.provider, None, cuda_graphs=settings.cuda_graphs)
+    if engine.provider != "cuda":
+        return Check("GPU", "ok", f"none is used: models run on {engine.provider}")
+    from service.registration.device_check import apart
+
+    found = apart(engine, open_engine(card, graph, "cpu", None))
+    detail = (
+        f"its fields are {found.network:.1e} (network) and {found.refinement:.1e} (refinement) "
+        "voxels from the CPU's"
+    )
+    if found.are_alike:
+        return Check("GPU", "ok", detail)
+    return Check("GPU", "fail", f"{detail}; set WARPLINE_PROVIDER=cpu")
 
 
 def _numba() -> Check:
