@@ -216,7 +216,7 @@ def test_a_key_that_asks_too_often_is_told_to_wait(make_api: Callable[..., Api])
     answers = [api.get("/v1/limits") for _ in range(11)]
     assert {answer.status_code for answer in answers[:10]} == {200}
     assert is_problem(answers[10], 429, "rate-limited")
-    assert int(answers[10].headers["retry-after"]) == 5
+    assert 1 <= int(answers[10].headers["retry-after"]) <= 5  # it began to fall with the first one
     assert api.get("/healthz").status_code == 200
 
 
