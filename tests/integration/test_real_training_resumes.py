@@ -126,7 +126,7 @@ def test_a_training_outlives_its_trainer_and_then_its_worker(
     wait_until(lambda: steps_kept(stores, job.id) >= kept + 6, "it did not go on")
     kill_all(first)
     second = trainers.start("second")
-    wait_until(lambda: stores.jobs.job(job.id).state.is_terminal, "not done", 90)
+    wait_until(lambda: stores.jobs.job(job.id).state.is_terminal, "not done")
 
     done = stores.jobs.job(job.id)
     assert done.state == State.SUCCEEDED, done.problem

@@ -81,7 +81,7 @@ def submit(stores: Stores, epochs: int, orders: str = "") -> Job:
     return intake.submit(request, "a", queue=Queue.TRAIN, publishes=NewModel(name="toy"))[0]
 
 
-def wait_until(true: Callable[[], bool], what: str, timeout_s: float = 60) -> None:
+def wait_until(true: Callable[[], bool], what: str, timeout_s: float = 300) -> None:
     until = time.monotonic() + timeout_s
     while not true():
         assert time.monotonic() < until, what
