@@ -12,7 +12,6 @@
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 # Where the trainer's torch comes from; PyPI's own takes gigabytes of CUDA packages.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-ARG CUDA_IMAGE=nvidia/cuda:13.0.1-cudnn-runtime-ubuntu24.04
 
 # --- environments: built here, copied below ---------------------------------------------------
 
@@ -30,6 +29,9 @@ RUN /opt/warpline/bin/pip install --only-binary :all: ".[gateway,dicom]"
 
 FROM build AS build-worker-cpu
 RUN /opt/warpline/bin/pip install --only-binary :all: ".[worker-cpu,dicom]"
+
+FROM build AS build-worker-gpu
+RUN /opt/warpline/bin/pip install --only-binary :all: ".[worker-gpu,dicom]"
 
 FROM build AS build-live
 RUN /opt/warpline/bin/pip install --only-binary :all: ".[worker-cpu,live]"
@@ -77,19 +79,19 @@ CMD ["python", "-m", "service.worker.main"]
 
 # --- worker, GPU ------------------------------------------------------------------------------
 
-FROM ${CUDA_IMAGE} AS worker-gpu
+FROM ${PYTHON_IMAGE} AS worker-gpu
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends libgomp1 python3 python3-venv \
+    && apt-get install -y --no-install-recommends libgomp1 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/warpline warpline \
     && install -d -o warpline -g warpline /var/lib/warpline /var/cache/warpline
-RUN --mount=type=bind,from=build,source=/source,target=/source,rw \
-    python3 -m venv /opt/warpline \
-    && /opt/warpline/bin/pip install --no-cache-dir --only-binary :all: "/source[worker-gpu,dicom]"
+COPY --from=build-worker-gpu /opt/warpline /opt/warpline
 COPY models /opt/models
+# CUDA came with the wheels; the container toolkit brings the driver in where these ask for it.
 ENV PATH=/opt/warpline/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     NUMBA_CACHE_DIR=/var/cache/warpline \
-    WARPLINE_DATA_DIR=/var/lib/warpline WARPLINE_MODELS_DIR=/opt/models WARPLINE_PROVIDER=cuda
+    WARPLINE_DATA_DIR=/var/lib/warpline WARPLINE_MODELS_DIR=/opt/models WARPLINE_PROVIDER=cuda \
+    NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 WORKDIR /var/lib/warpline
 USER 10001:10001
 HEALTHCHECK --interval=20s --timeout=10s --start-period=60s --retries=3 \

@@ -1,5 +1,9 @@
 """Where a graph may run, and whether it does: the only place that imports onnxruntime."""
 
+import ctypes
+import sys
+from contextlib import redirect_stdout
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,6 +76,8 @@ def start_session(
         MissingExtraError: If onnxruntime is not installed.
     """
     ort = onnxruntime()
+    if provider == "cuda":
+        _bring_cuda()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
@@ -106,7 +112,10 @@ def require_provider(session: Any, provider: Provider, *, whole: bool = False) -
     """
     name = PROVIDER_NAMES[provider]
     if name not in session.get_providers():
-        raise ProviderUnavailableError(f"The {provider} provider did not start on this machine.")
+        lacks = f": {_lacking_for_cuda()}" if provider == "cuda" else "."
+        raise ProviderUnavailableError(
+            f"The {provider} provider did not start on this machine{lacks}"
+        )
     if provider != "cuda":
         return
     strayed = {
@@ -120,3 +129,25 @@ def require_provider(session: Any, provider: Provider, *, whole: bool = False) -
         raise ProviderUnavailableError(
             f"On {provider}, these operators would run on the CPU: {', '.join(sorted(strayed))}."
         )
+
+
+@lru_cache(maxsize=1)
+def _bring_cuda() -> None:
+    """Load CUDA's libraries and cuDNN from where pip puts them, or else from where the system does.
+
+    What it says of missing ones goes to the error stream: what a command prints may be JSON.
+    """
+    with redirect_stdout(sys.stderr):
+        onnxruntime().preload_dlls(directory="")
+
+
+def _lacking_for_cuda() -> str:
+    """Why CUDA does not start, as far as it shows, and what to do."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return "there is no NVIDIA driver (libcuda.so.1). WARPLINE_PROVIDER=cpu does without."
+    return (
+        "its driver is too old, or CUDA's libraries or cuDNN are missing, which the extra "
+        "worker-gpu brings. WARPLINE_PROVIDER=cpu does without."
+    )
