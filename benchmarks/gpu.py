@@ -4,35 +4,46 @@
 
 Fits the metric where the network begins with one, trains, exports and measures; compares the fields
 of the CPU with those of the GPU on pairs that the training never saw; times the network on the
-device, a pair at a time by onnxruntime with its arrays kept there, and in batches by torch; and
-refines a pair with the service's kernels on the CPU and with the same steps on the device, launched
-one by one and as CUDA graphs, and times single steps on lattices of three sizes both ways. Called
-again it goes on from RUN's newest checkpoint, and a finished training is not trained again (with
-more epochs by --set it goes on). Needs the extras trainer and worker-gpu. Without a GPU,
-`--device cpu` goes through the same steps; its times say nothing of a GPU.
+device, a pair at a time by onnxruntime with its arrays kept there (the graph as it is served, the
+graph told the images' size, which folds two thirds of its operators away, and that one as a CUDA
+graph), and in batches by torch; and refines a pair with the service's kernels on the CPU and with
+the same steps on the device, launched one by one and as CUDA graphs, and times single steps on
+lattices of three sizes both ways. With --fixed and --moving it registers these, files to files, on
+the CPU and on the device. Called again it goes on from RUN's newest checkpoint, and a finished
+training is not trained again (with more epochs by --set it goes on). Needs the extras trainer and
+worker-gpu. Without a GPU, `--device cpu` goes through the same steps; its times say nothing of one.
 """
 
 import argparse
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
+from service.cores import usable_cores
 from service.registration.card import Provider
 from service.registration.descent import LatticeField, Level, LevelPair, MakeLevel
 from service.registration.device_check import ALIKE, bent
 from service.registration.device_level import CAPTURED_VOXELS, DeviceLevel
+from service.registration.engine import Engine
 from service.registration.fields import Affine, DisplacementField
-from service.registration.providers import PROVIDER_NAMES, PROVIDER_SETTINGS, require_provider
+from service.registration.files.field_file import read_field
+from service.registration.files.limits import Limits
+from service.registration.models_folder import GRAPH, ModelFolder, Models, open_engine
+from service.registration.options import RegisterOptions
+from service.registration.pipeline import register_files
+from service.registration.providers import require_provider, start_session
 from service.registration.refine import refine
 from trainer.checkpoint import BEST, checkpoints, load_weights
 from trainer.config import TrainConfig, read_config
@@ -52,9 +63,18 @@ class Found:
     """The figures of one run; times in ms on the device, the largest difference in voxels."""
 
     difference: float
-    pair_ms: float
+    network: "Network"
     batch_pairs_per_s: float
     refined: "Refined"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A pair, ms: the graph as it is served, told its sizes, and that one as a CUDA graph."""
+
+    served_ms: float
+    sized_ms: float
+    captured_ms: float
 
 
 @dataclass(frozen=True)
@@ -96,17 +116,31 @@ def trained(config: TrainConfig, out: Path, pairs: int) -> Path:
     return folder
 
 
-def session(graph: Path, device: str) -> Any:
-    """One that computes in whole float32 and leaves no node to another provider."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    provider: Provider = "cuda" if device == "cuda" else "cpu"
-    chosen = (PROVIDER_NAMES[provider], PROVIDER_SETTINGS[provider])
-    made = ort.InferenceSession(str(graph), options, providers=[chosen])
-    if device == "cuda":
-        require_provider(made, "cuda")
+def provider_of(device: str) -> Provider:
+    """Where onnxruntime runs what torch runs on a device."""
+    return "cuda" if device == "cuda" else "cpu"
+
+
+def session(graph: Path, device: str, *, cuda_graphs: bool = False) -> Any:
+    """As the service starts one."""
+    provider = provider_of(device)
+    made = start_session(graph, provider, usable_cores(), cuda_graphs=cuda_graphs)
+    require_provider(made, provider)
     return made
+
+
+def sized(graph: Path, size: Sequence[int], into: Path) -> Path:
+    """The same graph for images of one size, about which onnxruntime then has nothing to reckon."""
+    model = onnx.load(graph)
+    for value in model.graph.input:
+        for axis, n in zip(value.type.tensor_type.shape.dim, (1, 1, *size), strict=True):
+            axis.Clear()
+            axis.dim_value = n
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    del model.graph.value_info[:]
+    onnx.save(model, into)
+    return into
 
 
 def images(config: TrainConfig, size: Sequence[int], count: int) -> list[tuple[Tensor, Tensor]]:
@@ -120,10 +154,13 @@ def images(config: TrainConfig, size: Sequence[int], count: int) -> list[tuple[T
 def largest_difference(one: Any, other: Any, pairs: Sequence[tuple[Tensor, Tensor]]) -> float:
     """Of two sessions' fields, voxels."""
     apart = [0.0]
-    for fixed, moving in pairs:
-        feed = {"fixed": fixed.numpy(), "moving": moving.numpy()}
+    for feed in map(_feed, pairs):
         apart.append(float(np.abs(one.run(None, feed)[0] - other.run(None, feed)[0]).max()))
     return max(apart)
+
+
+def _feed(pair: tuple[Tensor, Tensor]) -> dict[str, np.ndarray]:
+    return {name: image.numpy() for name, image in zip(("fixed", "moving"), pair, strict=True)}
 
 
 def median_ms(step: Callable[[], object], repeats: int) -> float:
@@ -137,20 +174,34 @@ def median_ms(step: Callable[[], object], repeats: int) -> float:
     return statistics.median(times)
 
 
-def pair_ms(made: Any, device: str, pair: tuple[Tensor, Tensor], repeats: int) -> float:
-    """One pair, its images and its field kept on the device."""
+def pair_ms(
+    made: Any, device: str, pair: tuple[Tensor, Tensor], cells: Sequence[int], repeats: int
+) -> float:
+    """One pair, its images and its field, of so many cells, kept on the device at fixed places."""
     binding = made.io_binding()
-    for name, image in zip(("fixed", "moving"), pair, strict=True):
-        binding.bind_ortvalue_input(
-            name, ort.OrtValue.ortvalue_from_numpy(image.numpy(), device, 0)
-        )
-    binding.bind_output(made.get_outputs()[0].name, device)
+    there = [ort.OrtValue.ortvalue_from_numpy(image.numpy(), device, 0) for image in pair]
+    for name, image in zip(("fixed", "moving"), there, strict=True):
+        binding.bind_ortvalue_input(name, image)
+    end = ort.OrtValue.ortvalue_from_shape_and_type(cells, np.float32, device, 0)
+    binding.bind_ortvalue_output(made.get_outputs()[0].name, end)
 
     def step() -> None:
         made.run_with_iobinding(binding)
         binding.synchronize_outputs()
 
     return median_ms(step, repeats)
+
+
+def network(graph: Path, chosen: Any, pair: tuple[Tensor, Tensor], cells: Sequence[int]) -> Network:
+    """The times of the exported graph on the device."""
+    with tempfile.TemporaryDirectory() as folder:
+        known = sized(graph, chosen.size, Path(folder) / "sized.onnx")
+        ways = (
+            session(graph, chosen.device),
+            session(known, chosen.device),
+            session(known, chosen.device, cuda_graphs=True),
+        )
+    return Network(*(pair_ms(way, chosen.device, pair, cells, chosen.repeats) for way in ways))
 
 
 def batch_pairs_per_s(
@@ -180,7 +231,7 @@ def refined(size: Sequence[int], device: str, repeats: int) -> Refined:
         )
         return found.vectors_mm
 
-    provider = "cuda" if device == "cuda" else "cpu"
+    provider = provider_of(device)
     ways: tuple[MakeLevel, ...] = (
         Level,
         partial(DeviceLevel, provider=provider),
@@ -214,17 +265,73 @@ def stepped(size: Sequence[int], provider: Provider, repeats: int) -> Step:
     )
 
 
+@dataclass(frozen=True)
+class Whole:
+    """A pair of files, an effort and a way: seconds files to files, and mm from the CPU's field."""
+
+    effort: str
+    way: str
+    seconds: float
+    apart_mm: float
+
+
+def files_to_files(fixed: Path, moving: Path, device: str, repeats: int) -> Iterator[Whole]:
+    """A pair by the default model, on the CPU and on the device, without and with CUDA graphs."""
+    ways: tuple[tuple[str, Provider, bool], ...] = (
+        ("cpu", "cpu", False),
+        (device, provider_of(device), False),
+        (f"{device}, CUDA graphs", provider_of(device), True),
+    )
+    for effort in ("fast", "best"):
+        on_cpu = None
+        for way, provider, cuda_graphs in ways:
+            models = _Opened(provider, cuda_graphs=cuda_graphs)
+            times, field = _registered({"fixed": fixed, "moving": moving}, effort, models, repeats)
+            on_cpu = field if on_cpu is None else on_cpu
+            apart_mm = float(np.abs(field - on_cpu).max())
+            yield Whole(effort, way, statistics.median(times), apart_mm)
+
+
+class _Opened(ModelFolder):
+    """The shipped models, as a worker with these settings has them."""
+
+    def __init__(self, provider: Provider, *, cuda_graphs: bool) -> None:
+        super().__init__(provider=provider)
+        self._how: Any = {"provider": provider, "threads": None, "cuda_graphs": cuda_graphs}
+        self._opened: dict[str, Engine] = {}
+
+    def load(self, ref: str, *_: Any, **__: Any) -> Engine:
+        if ref not in self._opened:
+            graph = self.folder(ref) / GRAPH
+            self._opened[ref] = open_engine(self.card(ref), graph, **self._how)
+        return self._opened[ref]
+
+
+def _registered(
+    files: dict[str, Path], effort: str, models: Models, repeats: int
+) -> tuple[list[float], np.ndarray]:
+    """Seconds of registrations, after one that does not count, and the last's vectors in mm."""
+    options, times = RegisterOptions.model_validate({"refine": effort}), []
+    for _ in range(repeats + 1):
+        with tempfile.TemporaryDirectory() as folder:
+            begun = time.perf_counter()
+            register_files(files, options, Path(folder), models)
+            times.append(time.perf_counter() - begun)
+            vectors = read_field(Path(folder) / "ddf.nii.gz", Limits()).vectors_mm
+    return times[1:], vectors
+
+
 def measured(config: TrainConfig, out: Path, folder: Path, chosen: Any) -> Found:
     """The model of a training beside the CPU, and its times."""
-    pairs = images(config, chosen.size, 3)
-    on_cpu = session(folder / "model.onnx", "cpu")
-    on_device = session(folder / "model.onnx", chosen.device)
-    network = build_network(config.network, config.data.grid.ndim)
-    load_weights(out / "run" / "checkpoints" / BEST, network)
+    pairs, graph = images(config, chosen.size, 3), folder / "model.onnx"
+    on_cpu, on_device = session(graph, "cpu"), session(graph, chosen.device)
+    in_torch = build_network(config.network, config.data.grid.ndim)
+    load_weights(out / "run" / "checkpoints" / BEST, in_torch)
+    cells = on_cpu.run(None, _feed(pairs[0]))[0].shape
     return Found(
         largest_difference(on_cpu, on_device, pairs),
-        pair_ms(on_device, chosen.device, pairs[0], chosen.repeats),
-        batch_pairs_per_s(network, chosen.device, pairs[0], chosen.batch, chosen.repeats),
+        network(graph, chosen, pairs[0], cells),
+        batch_pairs_per_s(in_torch, chosen.device, pairs[0], chosen.batch, chosen.repeats),
         refined(chosen.size, chosen.device, chosen.repeats),
     )
 
@@ -239,6 +346,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--size", type=int, nargs=3, default=(80, 96, 80), help="voxels, for times")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--fixed", type=Path, help="a pair to register, files to files")
+    parser.add_argument("--moving", type=Path)
     parser.add_argument("--set", action="append", default=[], metavar="section.option=value")
     chosen = parser.parse_args(arguments)
     changes = [*chosen.set, f"train.device={chosen.device}"]
@@ -248,7 +357,11 @@ def main(arguments: list[str] | None = None) -> int:
     size = "x".join(map(str, chosen.size))
     print(f"model: {folder}")
     print(f"largest difference of CPU and {chosen.device}: {figures.difference:.1e} voxels")
-    print(f"a pair of {size}: {figures.pair_ms:.1f} ms on {chosen.device}")
+    print(
+        f"a pair of {size}: {figures.network.served_ms:.1f} ms on {chosen.device}, "
+        f"{figures.network.sized_ms:.1f} ms told its sizes, "
+        f"{figures.network.captured_ms:.1f} ms as a CUDA graph"
+    )
     print(f"batches of {chosen.batch}: {figures.batch_pairs_per_s:.1f} pairs a second")
     print(
         f"refined (fast): {figures.refined.device_ms:.1f} ms on {chosen.device}, "
@@ -262,7 +375,19 @@ def main(arguments: list[str] | None = None) -> int:
             f"a step on {step.voxels} voxels: {step.launched_ms:.2f} ms launched kernel by kernel, "
             f"{step.captured_ms:.2f} ms as a CUDA graph"
         )
+    for whole in _wholes(chosen):
+        print(
+            f"{whole.effort}, files to files: {whole.seconds:.2f} s on {whole.way}, "
+            f"{whole.apart_mm:.1e} mm from the CPU's field"
+        )
     return 0 if max(figures.difference, figures.refined.difference) <= ALIKE else 1
+
+
+def _wholes(chosen: Any) -> Iterator[Whole]:
+    if chosen.fixed and chosen.moving:
+        yield from files_to_files(
+            chosen.fixed, chosen.moving, chosen.device, min(5, chosen.repeats)
+        )
 
 
 if __name__ == "__main__":
