@@ -135,10 +135,12 @@ def _improve(corners, corner, shares, some, shifts, missed):
     """One step of the fixed point for some voxels of a row, and the shifts' misses before it."""
     for m in range(some.size):
         n, w, k = corner[m], (shares[0, m], shares[1, m], shares[2, m]), some[m]
+        # All is read before anything is written, which might be the same to the compiler.
+        a, b, c, d = shifts[k, 0], shifts[k, 1], shifts[k, 2], shifts[k, 3]
         x, y = blend(corners, n, 0, w), blend(corners, n, 1, w)
         z, rest = blend(corners, n, 2, w), blend(corners, n, 3, w)
-        missed[k, 0], missed[k, 1] = shifts[k, 0] + x, shifts[k, 1] + y
-        missed[k, 2], missed[k, 3] = shifts[k, 2] + z, shifts[k, 3] + rest
+        a, b, c, d = a + x, b + y, c + z, d + rest
+        missed[k, 0], missed[k, 1], missed[k, 2], missed[k, 3] = a, b, c, d
         shifts[k, 0], shifts[k, 1], shifts[k, 2], shifts[k, 3] = -x, -y, -z, -rest
 
 
@@ -157,7 +159,7 @@ def _unsolved(missed, limit, some):
 @device
 def _steps_along(to_guess, count, length):
     """Where a row's voxels lie along a row of the guess: the entry below, and the share."""
-    lower, share = np.empty(length, np.int64), np.empty(length, np.float32)
+    lower, share = np.empty(length, np.uint32), np.empty(length, np.float32)
     for k in range(length):
         lower[k], _, share[k] = bracket(to_guess[2, 3] + to_guess[2, 2] * k, count)
     return lower, share
@@ -175,12 +177,13 @@ def _start_row(guess, to_guess, steps, i, j, shifts):
             near = ac[k, q] + wj * (ad[k, q] - ac[k, q])
             far = bc[k, q] + wj * (bd[k, q] - bc[k, q])
             blended[k, q] = near + wi * (far - near)
-    on = 1 if guess.shape[2] > 1 else 0
+    ahead = blended[1:] if guess.shape[2] > 1 else blended
     for k in range(lower.size):
         n, w = lower[k], share[k]
-        for q in range(3):
-            shifts[k, q] = blended[n, q] + w * (blended[n + on, q] - blended[n, q])
-        shifts[k, 3] = ZERO
+        a, b, c, d = blended[n, 0], blended[n, 1], blended[n, 2], blended[n, 3]
+        a, b = a + w * (ahead[n, 0] - a), b + w * (ahead[n, 1] - b)
+        c, d = c + w * (ahead[n, 2] - c), d + w * (ahead[n, 3] - d)
+        shifts[k, 0], shifts[k, 1], shifts[k, 2], shifts[k, 3] = a, b, c, d
 
 
 @device
@@ -217,7 +220,7 @@ def _tell_row(answer, i, j, shifts, out):
 def _solve_slab(field, guess, maps, limits, i, out):
     length = out.shape[1]
     lower, share = _steps_along(maps[1], guess.shape[2], length)
-    steps = lower, share, np.empty((guess.shape[2], 3), np.float32)
+    steps = lower, share, np.zeros((guess.shape[2], 4), np.float32)
     corner, shares = np.empty(length, np.uint32), np.empty((3, length), np.float32)
     shifts, missed = np.empty((length, 4), np.float32), np.empty((length, 4), np.float32)
     corners, worst, voxels = corners_of(field), ZERO, np.empty(length, np.uint32)

@@ -55,9 +55,9 @@ def _nearest_slabs(moving, path, fill, slabs, out):
         start_slab(path, i, workspace)
         for j in range(out.shape[1]):
             locate_row(path, i, j, workspace, at)
-            outside = split(at, out.shape[2], moving.shape, corner, shares)
+            is_any_outside = split(at, out.shape[2], moving.shape, corner, shares)
             _nearest_row(line, steps, corner, shares, (out, i, j))
-            if outside > 0:
+            if is_any_outside:
                 fill_outside(at, moving.shape, fill, (out, i, j))
 
 
@@ -79,10 +79,10 @@ def _both_slabs(images, path, fills, slabs, outs):
         start_slab(path, i, workspace)
         for j in range(warped.shape[1]):
             locate_row(path, i, j, workspace, at)
-            outside = split(at, warped.shape[2], values.shape, corner, shares)
+            is_any_outside = split(at, warped.shape[2], values.shape, corner, shares)
             linear_row(corners, corner, shares, (warped, i, j))
             _nearest_row(line, steps, corner, shares, (warped_labels, i, j))
-            if outside > 0:
+            if is_any_outside:
                 fill_outside(at, values.shape, fills[0], (warped, i, j))
                 fill_outside(at, values.shape, fills[1], (warped_labels, i, j))
 

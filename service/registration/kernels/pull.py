@@ -17,14 +17,14 @@ Every kernel takes `path = (field, maps, how)`: float32 (i, j, k, 3), float64 (3
 import numpy as np
 
 from service.registration.kernels.launch import device, kernel, prange
-from service.registration.kernels.sampling import clamped, is_inside
+from service.registration.kernels.sampling import between, clamped, is_inside
 
 LANES, PARTS = 64, 32
 
 NO_FIELD, SAME_GRID, ALIGNED, ANYWHERE = 0, 1, 2, 3
 
 ZERO, HALF, ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
-NEXT = np.uint64(1)
+NEXT, AFTER_NEXT, VECTOR = np.uint64(1), np.uint64(2), np.uint64(3)
 
 
 @device
@@ -42,15 +42,21 @@ def padded(length):
 
 
 @device
-def _turn_row(field, i, j, turn, turned):
-    """World vectors of a field row to moving-index vectors, one array for each axis.
+def _turn_row(line, start, length, turn, rows):
+    """World vectors, from an entry of a line on, to moving-index vectors: rows[0, axis, 0, k].
 
+    A line, so that the compiler knows how far apart vectors lie: it then takes several at once.
     Here and below rows are indexed in place: a view of one costs more than its arithmetic.
     """
-    for axis in range(3):
-        a, b, c = np.float32(turn[axis, 0]), np.float32(turn[axis, 1]), np.float32(turn[axis, 2])
-        for k in range(field.shape[2]):
-            turned[axis, k] = a * field[i, j, k, 0] + b * field[i, j, k, 1] + c * field[i, j, k, 2]
+    a, b, c = np.float32(turn[0, 0]), np.float32(turn[0, 1]), np.float32(turn[0, 2])
+    d, e, f = np.float32(turn[1, 0]), np.float32(turn[1, 1]), np.float32(turn[1, 2])
+    g, h, q = np.float32(turn[2, 0]), np.float32(turn[2, 1]), np.float32(turn[2, 2])
+    for k in range(length):
+        n = np.uint64(start) + VECTOR * np.uint64(k)
+        x, y, z = line[n], line[n + NEXT], line[n + AFTER_NEXT]
+        rows[0, 0, 0, k] = a * x + b * y + c * z
+        rows[0, 1, 0, k] = d * x + e * y + f * z
+        rows[0, 2, 0, k] = g * x + h * y + q * z
 
 
 @device
@@ -67,12 +73,12 @@ def _steps_along(to_field, count, length):
 @device
 def _stretch(turned, lower, share, plane, j):
     """A row of the field's voxels to one of the output's."""
-    step = np.uint32(min(turned.shape[1] - 1, 1))
+    step = np.uint32(min(turned.shape[3] - 1, 1))
     for k in range(lower.size):
         n, w = lower[k], share[k]
         for axis in range(3):
-            first = turned[axis, n]
-            plane[axis, j, k] = first + w * (turned[axis, n + step] - first)
+            first = turned[0, axis, 0, n]
+            plane[axis, j, k] = first + w * (turned[0, axis, 0, n + step] - first)
 
 
 @device
@@ -93,11 +99,11 @@ def _vector_at(field, i, j, k):
 
 
 @device
-def _gather_row(field, field_map, i, j, row):
-    """The vectors of an output row whose voxels lie anywhere in the field; row (1, 1, k, 3)."""
+def _gather_row(field, field_map, i, j, gathered):
+    """The vectors of an output row whose voxels lie anywhere in the field, as a line."""
     m = field_map
-    for k in range(row.shape[2]):
-        row[0, 0, k, 0], row[0, 0, k, 1], row[0, 0, k, 2] = _vector_at(
+    for k in range(gathered.size // 3):
+        gathered[3 * k], gathered[3 * k + 1], gathered[3 * k + 2] = _vector_at(
             field,
             m[0, 0] * i + m[0, 1] * j + m[0, 2] * k + m[0, 3],
             m[1, 0] * i + m[1, 1] * j + m[1, 2] * k + m[1, 3],
@@ -110,28 +116,34 @@ def workspace_for(path, length):
     """Room for one thread: a field row, the same turned, how to stretch it, and two slabs of them.
 
     A slab of the field is stretched once and serves all output slabs that it neighbours; `held`
-    says which ones are there.
+    says which ones are there. With them goes the field as a line.
     """
     field, maps, how = path
-    lower, share = _steps_along(maps[0], field.shape[2], length)
+    steps = _steps_along(maps[0], field.shape[2], length)
     wide = field.shape[2] if how == ALIGNED else length
     rows = field.shape[1] if how == ALIGNED else 1
-    gathered = np.empty((1, 1, length, 3), np.float32)
-    scratch = gathered, np.empty((3, wide), np.float32), lower, share
+    gathered, turned = np.empty(3 * length, np.float32), np.empty((1, 3, 1, wide), np.float32)
     held = np.full(2, -1, np.int64)
-    return scratch, np.zeros((2, 3, rows, padded(length)), np.float32), held
+    planes = np.zeros((2, 3, rows, padded(length)), np.float32)
+    return (field.ravel(), gathered, turned, steps), planes, held
+
+
+@device
+def _row_of(field, i, j):
+    """Where a row of a field begins in its line."""
+    return 3 * (i * field.shape[1] + j) * field.shape[2]
 
 
 @device
 def _stretch_slab(path, i, workspace):
     """Make sure that slab i of the field is held, each row stretched to the output's."""
     field, maps, _ = path
-    (_, turned, lower, share), planes, held = workspace
+    (line, _, turned, (lower, share)), planes, held = workspace
     if held[i % 2] == i:
         return
     held[i % 2] = i
     for j in range(field.shape[1]):
-        _turn_row(field, i, j, maps[2], turned)
+        _turn_row(line, _row_of(field, i, j), field.shape[2], maps[2], turned)
         _stretch(turned, lower, share, planes[i % 2], j)
 
 
@@ -152,16 +164,16 @@ def _rows_around(path, i, j, workspace):
     Only an upsampled field has two; else the one row is made here.
     """
     field, maps, how = path
-    scratch, planes, _ = workspace
+    (line, gathered, _, _), planes, _ = workspace
     if how == ALIGNED:
         a, b, wi = neighbours(maps[0, 0, 0] * i + maps[0, 0, 3], field.shape[0])
         c, d, wj = neighbours(maps[0, 1, 1] * j + maps[0, 1, 3], field.shape[1])
         return (a % 2, b % 2, wi), (c, d, wj)
     if how == SAME_GRID:
-        _turn_row(field, i, j, maps[2], planes[0, :, 0])
+        _turn_row(line, _row_of(field, i, j), field.shape[2], maps[2], planes)
     elif how == ANYWHERE:
-        _gather_row(field, maps[0], i, j, scratch[0])
-        _turn_row(scratch[0], 0, 0, maps[2], planes[0, :, 0])
+        _gather_row(field, maps[0], i, j, gathered)
+        _turn_row(gathered, 0, gathered.size // 3, maps[2], planes)
     return (0, 0, ZERO), (0, 0, ZERO)
 
 
@@ -192,7 +204,8 @@ def locate_row(path, i, j, workspace, at):
             first += wj * (planes[a, axis, d, k] - first)
             second = planes[b, axis, c, k]
             second += wj * (planes[b, axis, d, k] - second)
-            at[axis, k] = origin + slope * np.float32(k) + (first + wi * (second - first))
+            step_k = slope * np.float32(np.int32(k))  # 64-bit: one by one without AVX-512
+            at[axis, k] = origin + step_k + (first + wi * (second - first))
 
 
 @device
@@ -201,9 +214,9 @@ def split(at, length, shape, corner, shares):
 
     Over the row's padding too: loops over whole runs of SIMD lanes have no slow remainder.
 
-    Gives how many are outside: more than half a voxel from where they are clamped to, or NaN.
+    Gives whether any is outside: more than half a voxel from where it is clamped to, or NaN.
     """
-    outside = np.int32(0)
+    is_any_outside, count = False, np.int32(length)
     ni, nj, nk = np.int32(shape[0] - 1), np.int32(shape[1] - 1), np.int32(shape[2] - 1)
     top = np.int32(max(ni - 1, 0)), np.int32(max(nj - 1, 0)), np.int32(max(nk - 1, 0))
     stride_i, stride_j = np.int32(shape[1] * shape[2]), np.int32(shape[2])
@@ -216,9 +229,9 @@ def split(at, length, shape, corner, shares):
         shares[2, n] = z - np.float32(k)
         near = (abs(at[0, n] - x) <= HALF) & (abs(at[1, n] - y) <= HALF)
         near &= abs(at[2, n] - z) <= HALF
-        outside += np.int32((not near) & (n < length))
+        is_any_outside |= (not near) & (np.int32(n) < count)
         corner[n] = np.uint32(np.int32(np.int32(i * stride_i) + np.int32(j * stride_j)) + k)
-    return outside
+    return is_any_outside
 
 
 @device
@@ -238,12 +251,6 @@ def lower_corners(moving):
 
 
 @device
-def _between(first, second, share):
-    """Linear interpolation that is exact at both ends."""
-    return (first - share * first) + share * second
-
-
-@device
 def linear_row(corners, corner, shares, row):
     """Trilinear values of a row; along k last, so that neighbours are loaded in pairs."""
     p00, p01, p10, p11 = corners
@@ -251,10 +258,10 @@ def linear_row(corners, corner, shares, row):
     for k in range(out.shape[2]):
         n, wi, wj = np.uint64(corner[k]), shares[0, k], shares[1, k]
         m = n + NEXT
-        a0, a1 = _between(p00[n], p01[n], wj), _between(p00[m], p01[m], wj)
-        b0, b1 = _between(p10[n], p11[n], wj), _between(p10[m], p11[m], wj)
-        a0, a1 = _between(a0, b0, wi), _between(a1, b1, wi)
-        out[i, j, k] = _between(a0, a1, shares[2, k])
+        a0, a1 = between(p00[n], p01[n], wj), between(p00[m], p01[m], wj)
+        b0, b1 = between(p10[n], p11[n], wj), between(p10[m], p11[m], wj)
+        a0, a1 = between(a0, b0, wi), between(a1, b1, wi)
+        out[i, j, k] = between(a0, a1, shares[2, k])
 
 
 @device
@@ -284,9 +291,9 @@ def _linear_slabs(moving, path, fill, slabs, out):
         start_slab(path, i, workspace)
         for j in range(out.shape[1]):
             locate_row(path, i, j, workspace, at)
-            outside = split(at, length, moving.shape, corner, shares)
+            is_any_outside = split(at, length, moving.shape, corner, shares)
             linear_row(corners, corner, shares, (out, i, j))
-            if outside > 0:
+            if is_any_outside:
                 fill_outside(at, moving.shape, fill, (out, i, j))
 
 

@@ -22,10 +22,11 @@ def reduce_rows(x, start, weights, out):
 @kernel
 def reduce_last(x, start, weights, out):
     """out[p, r] = sum over t of weights[r, t] x[p, start[r] + t]; 2-D."""
-    taps = weights.shape[1]
+    by_tap = weights.T.copy()  # a row tap by tap: its sums do not wait for one another
     for p in prange(out.shape[0]):
-        for r in range(out.shape[1]):
-            total = np.float32(0.0)
-            for t in range(taps):
-                total += weights[r, t] * x[p, start[r] + t]
-            out[p, r] = total
+        line, row = x[p], out[p]
+        row[:] = 0
+        for t in range(by_tap.shape[0]):
+            w = by_tap[t]
+            for r in range(row.size):
+                row[r] += w[r] * line[np.uint64(start[r] + t)]

@@ -41,6 +41,12 @@ def bracket(position, count):
 
 
 @device
+def between(first, second, share):
+    """Linear interpolation that is exact at both ends."""
+    return (first - share * first) + share * second
+
+
+@device
 def corners_of(field):
     """A field (i, j, k, 4) as one line of vectors, from each of a cell's eight corners on."""
     ni, nj, nk, _ = field.shape

@@ -73,6 +73,7 @@ def test_a_child_that_cannot_start_is_told_with_its_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(standalone, "FIRST_BACK_OFF_S", 0.01)
+    monkeypatch.setattr(standalone, "READY_WITHIN_S", 300.0)  # a busy machine starts it slowly
     settings = Settings(data_dir=tmp_path, port=0, database_url="nonsense://")
     with pytest.raises(ConfigurationError, match="cannot start"), Stack(settings):
         pass
