@@ -74,7 +74,7 @@ def session(kind: Any, wire: BreakingWire, **terms: Any) -> Any:
 async def collect(opened: Any) -> list[Any]:
     """The rest of the answers, all frames having been sent."""
     opened.finish()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         return [answer async for answer in opened.answers()]
 
 
