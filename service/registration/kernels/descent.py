@@ -25,7 +25,7 @@ import numpy as np
 
 from service.registration.kernels.launch import device, kernel, prange
 from service.registration.kernels.planes import MARGIN, extend_plane
-from service.registration.kernels.sampling import between, clamped
+from service.registration.kernels.sampling import clamped, linear_row, lower_corners
 
 EPSILON = 1e-3  # of the variance of the whole image, which callers scale to 1
 TINY = 1e-30  # mm^2, below the square of any force that matters
@@ -139,28 +139,15 @@ def _locate_row(shape, start, shift, corner, shares):
 
 
 @device
-def _warp_row(corners, corner, shares, out):
-    """Trilinear in each cell; along k last, so that neighbours are loaded in pairs."""
-    p00, p01, p10, p11 = corners
-    for k in range(out.size):
-        n, wi, wj = np.uint64(corner[k]), shares[0, k], shares[1, k]
-        m = n + np.uint64(1)
-        a0, a1 = between(p00[n], p01[n], wj), between(p00[m], p01[m], wj)
-        b0, b1 = between(p10[n], p11[n], wj), between(p10[m], p11[m], wj)
-        out[k] = between(between(a0, b0, wi), between(a1, b1, wi), shares[2, k])
-
-
-@device
 def _warp_plane(moving, field, i, nk, offset, out):
-    flat, row, slab = moving.reshape(-1), moving.shape[2], moving.shape[1] * moving.shape[2]
-    corners = flat, flat[row:], flat[slab:], flat[slab + row :]
+    corners, rows = lower_corners(moving), out.reshape(1, -1, nk)
     corner, shares = np.empty(nk, np.uint32), np.empty((3, nk), np.float32)
-    for j in range(out.size // nk):
+    for j in range(rows.shape[1]):
         o = j * nk
         shift = field[0, i, o : o + nk], field[1, i, o : o + nk], field[2, i, o : o + nk]
         start = (i + offset[0], j + offset[1], offset[2])
         _locate_row(moving.shape, start, shift, corner, shares)
-        _warp_row(corners, corner, shares, out[o : o + nk])
+        linear_row(corners, corner, shares, (rows, 0, j))
 
 
 @kernel

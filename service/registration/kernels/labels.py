@@ -13,9 +13,7 @@ from service.registration.kernels.pull import (
     PARTS,
     ZERO,
     fill_outside,
-    linear_row,
     locate_row,
-    lower_corners,
     neighbours,
     padded,
     part_of,
@@ -24,7 +22,7 @@ from service.registration.kernels.pull import (
     start_slab,
     workspace_for,
 )
-from service.registration.kernels.sampling import is_inside
+from service.registration.kernels.sampling import is_inside, linear_row, lower_corners
 
 HERE = np.uint32(0)
 

@@ -17,7 +17,7 @@ Every kernel takes `path = (field, maps, how)`: float32 (i, j, k, 3), float64 (3
 import numpy as np
 
 from service.registration.kernels.launch import device, kernel, prange
-from service.registration.kernels.sampling import between, clamped, is_inside
+from service.registration.kernels.sampling import clamped, is_inside, linear_row, lower_corners
 
 LANES, PARTS = 64, 32
 
@@ -232,36 +232,6 @@ def split(at, length, shape, corner, shares):
         is_any_outside |= (not near) & (np.int32(n) < count)
         corner[n] = np.uint32(np.int32(np.int32(i * stride_i) + np.int32(j * stride_j)) + k)
     return is_any_outside
-
-
-@device
-def lower_corners(moving):
-    """The volume as one line, from each of a cell's four lower corners on; flat axes have two.
-
-    A volume one voxel thick along k gets one more at its end, so that each has a next one.
-    """
-    line, nk, slab = moving.ravel(), moving.shape[2], moving.shape[1] * moving.shape[2]
-    if nk == 1:
-        longer = np.empty(line.size + 1, line.dtype)
-        longer[:-1], longer[-1] = line, line[-1]
-        line = longer
-    i = slab if moving.shape[0] > 1 else 0
-    j = nk if moving.shape[1] > 1 else 0
-    return line, line[j:], line[i:], line[i + j :]
-
-
-@device
-def linear_row(corners, corner, shares, row):
-    """Trilinear values of a row; along k last, so that neighbours are loaded in pairs."""
-    p00, p01, p10, p11 = corners
-    out, i, j = row
-    for k in range(out.shape[2]):
-        n, wi, wj = np.uint64(corner[k]), shares[0, k], shares[1, k]
-        m = n + NEXT
-        a0, a1 = between(p00[n], p01[n], wj), between(p00[m], p01[m], wj)
-        b0, b1 = between(p10[n], p11[n], wj), between(p10[m], p11[m], wj)
-        a0, a1 = between(a0, b0, wi), between(a1, b1, wi)
-        out[i, j, k] = between(a0, a1, shares[2, k])
 
 
 @device
