@@ -15,9 +15,10 @@ import onnxruntime as ort
 import torch
 from torch import nn
 
+from service.cores import usable_cores
 from service.errors import ModelInvalidError
 from service.registration.card import OutputKind, Provider
-from service.registration.providers import PROVIDER_NAMES, PROVIDER_SETTINGS
+from service.registration.providers import PROVIDER_NAMES, start_session
 
 OPSET = 20
 # Largest difference between torch and onnxruntime: voxels, or a probability.
@@ -138,14 +139,7 @@ def parity(
 
     In voxels for fields, by which the corners differ for an affine, plain for a probability.
     """
-    return _difference(network, _session(graph, "cpu"), shape, signature)
-
-
-def _session(graph: bytes, provider: Provider) -> Any:
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    chosen = (PROVIDER_NAMES[provider], PROVIDER_SETTINGS[provider])
-    return ort.InferenceSession(graph, options, providers=[chosen])
+    return _difference(network, start_session(graph, "cpu", usable_cores()), shape, signature)
 
 
 def _difference(
@@ -183,7 +177,7 @@ def require_parity(
     Raises:
         ModelInvalidError: If one is above 1e-4.
     """
-    session = _session(graph, "cpu")  # one for all: starting it takes longer than running it
+    session = start_session(graph, "cpu", usable_cores())  # one for all
     differences = {}
     for shape in shapes:
         difference = _difference(network, session, shape, signature)
@@ -219,7 +213,7 @@ def _agrees(
 ) -> bool:
     """Whether one session, as the service keeps it, is right on every shape."""
     try:
-        session = _session(graph, provider)
+        session = start_session(graph, provider, usable_cores())
         if PROVIDER_NAMES[provider] not in session.get_providers():
             return False
         return all(_difference(network, session, s, signature) <= PARITY for s in shapes)

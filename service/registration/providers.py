@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from functools import lru_cache
 from pathlib import Path
@@ -60,15 +61,21 @@ def settings_of(provider: Provider, *, cuda_graphs: bool = False) -> dict[str, s
 
 
 def start_session(
-    graph: Path, provider: Provider, threads: int, *, cuda_graphs: bool = False
+    graph: Path | bytes,
+    provider: Provider,
+    threads: int,
+    *,
+    cuda_graphs: bool = False,
+    sizes: Mapping[str, int] | None = None,
 ) -> Any:
     """A session of a graph where it was asked for, nowhere else; see `require_provider`.
 
     Args:
-        graph: The file.
+        graph: The file, or what it holds.
         provider: Where it runs.
         threads: Of the CPU.
         cuda_graphs: Whether runs may be captured and played again; only CUDA takes notice.
+        sizes: Of what the graph names in its inputs' shapes, if they will always be the same.
 
     Raises:
         ModelInvalidError: If the graph does not load.
@@ -81,12 +88,18 @@ def start_session(
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
+    # A plan of which values share memory takes seconds for thousands of operators, and one kept for
+    # each size doubles the memory: values are freed as soon as the last operator has used them.
+    options.enable_mem_reuse = options.enable_mem_pattern = False
     # The kernels between two runs need the cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    for name, size in (sizes or {}).items():
+        options.add_free_dimension_override_by_name(name, size)
+    source = graph if isinstance(graph, bytes) else str(graph)
     chosen = (PROVIDER_NAMES[provider], settings_of(provider, cuda_graphs=cuda_graphs))
     try:
-        return ort.InferenceSession(str(graph), options, providers=[chosen])
+        return ort.InferenceSession(source, options, providers=[chosen])
     except Exception as error:  # onnxruntime's own have no common base
         if provider == "cpu":
             raise ModelInvalidError("The model's graph cannot be loaded.") from error
