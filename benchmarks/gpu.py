@@ -26,8 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
@@ -45,6 +43,7 @@ from service.registration.options import RegisterOptions
 from service.registration.pipeline import register_files
 from service.registration.providers import require_provider, start_session
 from service.registration.refine import refine
+from service.registration.sized_session import SizedSession, sizes_by_name
 from trainer.checkpoint import BEST, checkpoints, load_weights
 from trainer.config import TrainConfig, read_config
 from trainer.config.matching_networks import MatchingPyramidConfig, MetricConfig
@@ -121,26 +120,12 @@ def provider_of(device: str) -> Provider:
     return "cuda" if device == "cuda" else "cpu"
 
 
-def session(graph: Path, device: str, *, cuda_graphs: bool = False) -> Any:
+def session(graph: Path, device: str) -> Any:
     """As the service starts one."""
     provider = provider_of(device)
-    made = start_session(graph, provider, usable_cores(), cuda_graphs=cuda_graphs)
+    made = start_session(graph, provider, usable_cores())
     require_provider(made, provider)
     return made
-
-
-def sized(graph: Path, size: Sequence[int], into: Path) -> Path:
-    """The same graph for images of one size, about which onnxruntime then has nothing to reckon."""
-    model = onnx.load(graph)
-    for value in model.graph.input:
-        for axis, n in zip(value.type.tensor_type.shape.dim, (1, 1, *size), strict=True):
-            axis.Clear()
-            axis.dim_value = n
-    for value in model.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    del model.graph.value_info[:]
-    onnx.save(model, into)
-    return into
 
 
 def images(config: TrainConfig, size: Sequence[int], count: int) -> list[tuple[Tensor, Tensor]]:
@@ -174,34 +159,35 @@ def median_ms(step: Callable[[], object], repeats: int) -> float:
     return statistics.median(times)
 
 
-def pair_ms(
-    made: Any, device: str, pair: tuple[Tensor, Tensor], cells: Sequence[int], repeats: int
-) -> float:
-    """One pair, its images and its field, of so many cells, kept on the device at fixed places."""
-    binding = made.io_binding()
-    there = [ort.OrtValue.ortvalue_from_numpy(image.numpy(), device, 0) for image in pair]
-    for name, image in zip(("fixed", "moving"), there, strict=True):
-        binding.bind_ortvalue_input(name, image)
-    end = ort.OrtValue.ortvalue_from_shape_and_type(cells, np.float32, device, 0)
-    binding.bind_ortvalue_output(made.get_outputs()[0].name, end)
-
-    def step() -> None:
-        made.run_with_iobinding(binding)
-        binding.synchronize_outputs()
-
-    return median_ms(step, repeats)
-
-
 def network(graph: Path, chosen: Any, pair: tuple[Tensor, Tensor], cells: Sequence[int]) -> Network:
     """The times of the exported graph on the device."""
-    with tempfile.TemporaryDirectory() as folder:
-        known = sized(graph, chosen.size, Path(folder) / "sized.onnx")
-        ways = (
-            session(graph, chosen.device),
-            session(known, chosen.device),
-            session(known, chosen.device, cuda_graphs=True),
+    general = session(graph, chosen.device)
+    feed = _feed(pair)
+    shapes = {name: image.shape for name, image in feed.items()}
+    output = general.get_outputs()[0].name, tuple(cells)
+    ways = (
+        SizedSession(
+            graph,
+            sizes,
+            shapes,
+            output,
+            provider=provider_of(chosen.device),
+            threads=usable_cores(),
+            cuda_graphs=cuda_graphs,
         )
-    return Network(*(pair_ms(way, chosen.device, pair, cells, chosen.repeats) for way in ways))
+        for sizes, cuda_graphs in (
+            ({}, False),
+            (sizes_by_name(general, shapes), False),
+            (sizes_by_name(general, shapes), True),
+        )
+    )
+    return Network(*(_there_ms(way, feed, chosen.repeats) for way in ways))
+
+
+def _there_ms(way: SizedSession, feed: dict[str, np.ndarray], repeats: int) -> float:
+    """A pair, without going up and coming down."""
+    way.run(feed)
+    return median_ms(way.run_there, repeats)
 
 
 def batch_pairs_per_s(

@@ -159,8 +159,8 @@ class Settings(BaseSettings):
     )
     cuda_graphs: bool = Field(
         False,
-        description="Workers on CUDA capture refinement's steps on small lattices as CUDA graphs. "
-        "Not tried on a GPU yet: run `python -m benchmarks.gpu` before.",
+        description="Workers on CUDA capture networks and steps of refinement on small lattices as "
+        "CUDA graphs. For processes that have the GPU to themselves while they run one.",
     )
     max_engines: int = Field(
         4, ge=1, description="Models that a worker keeps in memory, those it used last."

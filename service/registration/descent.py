@@ -93,6 +93,8 @@ class LevelPair:
 class Level:
     """The pair on the fixed volume's grid, the field, and every buffer that a step needs."""
 
+    MOVING_MULTIPLE = 1  # of voxels, along each axis of the moving lattice
+
     def __init__(self, pair: LevelPair, field: LatticeField, evening: float = EVENING) -> None:
         """Bring the pair onto the grid of `pair.fixed`, and the field too."""
         self.grid = pair.fixed.grid
@@ -122,7 +124,9 @@ class Level:
         last = np.array(self._padded.shape) - 1
         before = np.maximum(0, np.ceil(-ends[0].min(axis=0))).astype(int) + MOVING_MARGIN_VOXELS
         after = np.maximum(0, np.ceil(ends[1].max(axis=0) - last)).astype(int)
-        self._lattice = grown(self._padded, before, after + MOVING_MARGIN_VOXELS)
+        after += MOVING_MARGIN_VOXELS
+        after += -(last + 1 + before + after) % self.MOVING_MULTIPLE
+        self._lattice = grown(self._padded, before, after)
         self._offset = (int(before[0]), int(before[1]), int(before[2]))
         shift, scale = _standard(pair.moving)
         self._moving = pull(pair.moving, self._lattice, pair.affine, shift=shift, scale=scale)

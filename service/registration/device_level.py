@@ -1,39 +1,35 @@
 """A level whose steps onnxruntime makes, on a GPU: up once, steps there, down once.
 
-Everything lies at fixed places there, bound once for each level: a step writes its length to its
-place, runs, and reads one number. That is also what a CUDA graph asks for, which plays a whole step
-again as one launch. A graph knows addresses alone, so each has a number of its own in the life of a
-process: another level's places get another graph. onnxruntime captures one when a step first runs
-under its number, after running it twice to warm up; no output is an input, so that does no harm.
+A step writes its length to its place, runs, and reads one number; see `device_places`.
 """
 
-import os
-from functools import lru_cache, partial
-from itertools import count
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from functools import partial
+from typing import Final
 
 import numpy as np
 
-from service.cores import usable_cores
 from service.errors import MissingExtraError
+from service.registration.axis_matrices import band, blurring, extended, slope
 from service.registration.card import Provider
 from service.registration.descent import EVENING, LatticeField, Level, LevelPair, MakeLevel
+from service.registration.device_places import Taken
 from service.registration.engine import Engine
 from service.registration.kernels.descent import EPSILON
 from service.registration.kernels.planes import MARGIN
-from service.registration.providers import onnxruntime, require_provider, start_session
 
-# One step, from `python -m trainer.refinement_step`, which says what goes in and comes out.
-GRAPH: Final = Path(__file__).with_name("refinement_step.onnx")
-# A larger lattice's kernels outlast their launches, and its few steps do not repay a capture. By
-# the numbers of data sheets (5 us a launch, 2 TB/s); not measured.
-CAPTURED_VOXELS = 500_000
-# A session keeps its graphs as long as it lives; after so many levels a new one takes over.
-LEVELS_A_SESSION = 100
-NOT_CAPTURED = -1
-
-_levels, _graphs = count(), count()
+# Its linear operations along an axis, and to how many components each is applied.
+MATRICES: Final = {
+    "window": 3,
+    "uphill": 1,
+    "force": 3,
+    "keep": 3,
+    "slope": 3,
+    "blur": 1,
+    "even": 1,
+}
+# A larger lattice's kernels outlast their launches. On an H200 a captured step of 600,000 voxels
+# takes four fifths of the time, one of 20,000 a quarter.
+CAPTURED_VOXELS = 1_000_000
 
 
 def level_for(engine: Engine) -> MakeLevel:
@@ -52,19 +48,11 @@ def level_for(engine: Engine) -> MakeLevel:
     return partial(DeviceLevel, provider=provider, captured_voxels=captured)
 
 
-class Turn(NamedTuple):
-    """A step bound from one place of the field to the other, and how it is told to run."""
-
-    start: Any
-    binding: Any
-    options: Any
-
-
 class DeviceLevel(Level):
-    """As `Level`, which makes it ready; the pair and the field then stay on the device.
+    """As `Level`, which makes it ready; the pair and the field then stay on the device."""
 
-    The field has two places there, which take turns: a step reads one and writes the other.
-    """
+    # So that the lattices of two pairs, which reach more or less far, have one shape more often.
+    MOVING_MULTIPLE = 16
 
     def __init__(
         self,
@@ -91,69 +79,31 @@ class DeviceLevel(Level):
         """
         super().__init__(pair, field, evening)
         is_captured = self._padded.voxel_count <= captured_voxels
-        number = next(_levels) // LEVELS_A_SESSION if is_captured else 0
-        self._session = _session(provider, os.getpid(), is_captured=is_captured, number=number)
-        self._where = provider if provider == "cuda" else "cpu"
-        self._pair_there = {name: self._up(x) for name, x in self._inputs().items()}
-        self._step_mm, self._measure = (self._up(np.zeros((), np.float32)) for _ in range(2))
-        places = [self._up(self._as_batch(self._field)) for _ in range(2)]
-        self._here, self._there = (
-            self._turn(start, end, next(_graphs) if is_captured else NOT_CAPTURED)
-            for start, end in (places, places[::-1])
-        )
-        self._once = _told(NOT_CAPTURED)
+        self._taken = Taken(self._inputs(), provider, is_captured=is_captured)
         del self._fixed, self._masked_fixed, self._mask, self._stats, self._moving
         del self._first, self._second, self._warped
 
     @property
     def field(self) -> LatticeField:
         """The field as it stands, on the level's grid; brought down from the device."""
-        self._field = self._here.start.numpy().reshape(self._field.shape)
+        self._field = self._taken.places.field.reshape(self._field.shape)
         return super().field
 
     def similarity_of(self, field: LatticeField) -> float:
         """The same measure, over the same voxels, of another field."""
-        other = self._up(self._as_batch(self._in_voxels(field)))
-        return self._run(self._turn(other, self._there.start, NOT_CAPTURED))
+        return self._taken.places.similarity_of(self._as_components(self._in_voxels(field)))
 
     def step(self, step_mm: float) -> float:
         """As `Level.step`."""
-        self._step_mm.update_inplace(np.array(step_mm, np.float32))
-        similarity = self._run(self._here)
-        self._here, self._there = self._there, self._here
         self._similarity = None
-        return similarity
+        return self._taken.places.step(step_mm)
 
     def _measured(self) -> float:
-        return self._run(self._here._replace(options=self._once))
+        return self._taken.places.similarity()
 
-    def _turn(self, start: Any, end: Any, graph: int) -> Turn:
-        """A step from a place to another, bound, under the number of a CUDA graph."""
-        binding = self._session.io_binding()
-        there = {**self._pair_there, "field": start, "step_mm": self._step_mm}
-        for name, value in there.items():
-            binding.bind_ortvalue_input(name, value)
-        binding.bind_ortvalue_output("next", end)
-        binding.bind_ortvalue_output("similarity", self._measure)
-        return Turn(start, binding, _told(graph))
-
-    def _run(self, turn: Turn) -> float:
-        """A step; gives the similarity before it."""
-        self._session.run_with_iobinding(turn.binding, turn.options)
-        turn.binding.synchronize_outputs()
-        return float(self._measure.numpy())
-
-    def _up(self, array: np.ndarray) -> Any:
-        """A place on the device with the array in it."""
-        there = onnxruntime().OrtValue.ortvalue_from_shape_and_type(
-            array.shape, np.float32, self._where, 0
-        )
-        there.update_inplace(np.asarray(array, order="C"))
-        return there
-
-    def _as_batch(self, volumes: np.ndarray) -> np.ndarray:
-        """(n, 1, i, j, k) on the padded lattice, as the graph takes volumes."""
-        return volumes.reshape(-1, 1, *self._padded.shape)
+    def _as_components(self, field: np.ndarray) -> np.ndarray:
+        """(3, i, j, k) on the padded lattice."""
+        return field.reshape(3, *self._padded.shape)
 
     def _inputs(self) -> dict[str, np.ndarray]:
         """What stays the same in all steps, by the graph's names."""
@@ -165,73 +115,55 @@ class DeviceLevel(Level):
             "mean": mean,
             "variance": np.maximum(variance, np.float32(EPSILON)),  # in parts of the margin it is 0
         }
-        by_axis = {
-            "force_scale": (self._spacing.min() / self._spacing) ** 2,
-            "spacing_mm": self._spacing,
-            "evening": self._even_shares,
-        }
-        window = np.array([[outer, 1, 1, 1, outer] for outer in self._outer], np.float32)
         return {
-            **{name: self._as_batch(volume) for name, volume in volumes.items()},
+            **{name: x.reshape(1, *self._padded.shape) for name, x in volumes.items()},
+            "field": self._as_components(self._field),
             "moving": self._moving[None, None],
             **self._places(),
-            "acts": self._acts(),
-            **{name: _by_axis(values) for name, values in by_axis.items()},
-            **_along("window", window),
-            **_along("force_taps", _both_sides(self._force_taps)),
-            **_along("field_taps", _both_sides(self._field_taps)),
+            **self._matrices(),
+            "spacing_mm": self._spacing.reshape(3, 1, 1, 1),
             "epsilon": np.array(EPSILON, np.float32),
             "counted": np.array(self._counted, np.float32),
         }
 
-    def _acts(self) -> np.ndarray:
-        """0 in the margin along i and j, where the kernels have no force; along k it fades out."""
-        acts = np.zeros((1, 1, *self._padded.shape[:2], 1), np.float32)
-        acts[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN] = 1
-        return acts
-
     def _places(self) -> dict[str, np.ndarray]:
-        """Where voxels lie on the moving lattice, whose first and last centres are -1 and 1."""
+        """Where voxels lie on the moving lattice, whose first and last centres are -1 and 1.
+
+        As GridSample has it, from the last axis to the first.
+        """
         per_voxel = 2 / (np.array(self._lattice.shape) - 1)
-        places = {"per_voxel": _by_axis(per_voxel.astype(np.float32))}
-        for axis, name in enumerate("ijk"):
-            index = self._offset[axis] + np.arange(self._padded.shape[axis])
-            at = (per_voxel[axis] * index - 1).astype(np.float32)
-            places[f"at_{name}"] = at.reshape(1, *_only_along(axis, at.size))
-        return places
+        at_i, at_j, at_k = (
+            per_voxel[axis] * (self._offset[axis] + np.arange(n)) - 1
+            for axis, n in enumerate(self._padded.shape)
+        )
+        plane = np.stack(np.broadcast_arrays(0, at_j, at_i[:, None]), axis=-1)
+        row = np.stack(np.broadcast_arrays(at_k, 0, 0), axis=-1)
+        return {
+            "at_plane": plane[None, :, :, None].astype(np.float32),
+            "at_row": row[None, None, None].astype(np.float32),
+            "per_voxel": np.diag(per_voxel)[:, ::-1].astype(np.float32),
+        }
 
-
-def _by_axis(values: np.ndarray) -> np.ndarray:
-    """A number for each component of a field."""
-    return values.reshape(3, 1, 1, 1, 1)
-
-
-def _along(name: str, taps: np.ndarray) -> dict[str, np.ndarray]:
-    """Five in a row for each axis, as filters along it."""
-    return {
-        f"{name}_{axis}": taps[n].reshape(1, 1, *_only_along(n, 5)) for n, axis in enumerate("ijk")
-    }
-
-
-def _only_along(axis: int, size: int) -> tuple[int, ...]:
-    return tuple(size if a == axis else 1 for a in range(3))
-
-
-def _both_sides(taps: np.ndarray) -> np.ndarray:
-    """From (middle, next, outermost) five in a row, by axis."""
-    return taps[:, [2, 1, 0, 1, 2]]
-
-
-def _told(graph: int) -> Any:
-    """Run options that name a CUDA graph; a provider without them takes no notice."""
-    options = onnxruntime().RunOptions()
-    options.add_run_config_entry("gpu_graph_id", str(graph))
-    return options
-
-
-@lru_cache(maxsize=2)
-def _session(provider: Provider, process: int, *, is_captured: bool, number: int) -> Any:  # noqa: ARG001
-    """One for many levels, with every node where it was asked for; none outlives a fork."""
-    session = start_session(GRAPH, provider, usable_cores(), cuda_graphs=is_captured)
-    require_provider(session, provider, whole=True)
-    return session
+    def _matrices(self) -> dict[str, np.ndarray]:
+        """The linear operations of a step along each axis; see `trainer.refinement_step.Along`."""
+        force_scale = (self._spacing.min() / self._spacing) ** 2
+        found: dict[str, np.ndarray] = {}
+        for axis, n in enumerate(self._padded.shape):
+            outer = np.float32(self._outer[axis])
+            blur = blurring(n)
+            force = band(n, self._force_taps[axis])
+            if axis < 2:  # in the margin along i and j the kernels have none; along k it fades out
+                force[:MARGIN] = force[-MARGIN:] = 0
+            along = {
+                "window": band(n, (np.float32(1), np.float32(1), outer)),
+                "uphill": force_scale[axis] * slope(n),
+                "force": force,
+                "keep": extended(band(n, self._field_taps[axis])),
+                "slope": slope(n),
+                "blur": extended(blur),
+                "even": self._even_shares[axis] * extended(slope(n) @ blur),
+            }
+            for name, matrix in along.items():
+                count = MATRICES[name]
+                found[f"{name}_{'ijk'[axis]}"] = matrix.T if axis else np.stack([matrix] * count)
+        return found

@@ -6,6 +6,7 @@ labels on the fixed image's own grid.
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,6 +41,7 @@ from service.registration.providers import (
     start_session,
 )
 from service.registration.resample import integrate, resample
+from service.registration.sized_session import SizedSession, SizedSessions, sizes_by_name
 from service.registration.volume import Volume, as_label_map
 
 # A matrix that shrinks volumes below this, or mirrors, aligns nothing.
@@ -82,7 +84,8 @@ class Engine:
             provider: `auto` takes the first of the card's providers that is installed.
             threads: By default all cores.
             is_late: Start at the first run only, which then raises what else this does.
-            cuda_graphs: Whether refinement beside it captures its steps; see `device_level`.
+            cuda_graphs: Whether CUDA captures a network told its sizes (`sized_session`), and the
+                steps of refinement beside it (`device_level`).
 
         Raises:
             ModelInvalidError: If the graph does not load or differs from the card.
@@ -97,6 +100,7 @@ class Engine:
         self._threads = threads or usable_cores()
         self._lock = Lock()
         self._session: Any = None
+        self._sized = SizedSessions(self._start_sized)
         self._process = 0
         if not is_late:
             self.start()
@@ -124,6 +128,7 @@ class Engine:
         with self._lock:
             if not self.has_started:
                 self._session, self._process = self._start(), os.getpid()
+                self._sized = SizedSessions(self._start_sized)
 
     def grid(self, fixed: Grid) -> Grid:
         """The model grid of a fixed image, before padding."""
@@ -288,7 +293,10 @@ class Engine:
 
     def _run(self, feed: dict[str, np.ndarray]) -> np.ndarray:
         self.start()
-        output: np.ndarray = self._session.run([self.card.output.name], feed)[0]
+        sized = self._sized.of(feed) if self.provider == "cuda" else None
+        output: np.ndarray = (
+            sized.run(feed) if sized else self._session.run([self.card.output.name], feed)[0]
+        )
         expected = self._promised(_spatial(feed, self.card.ndim))
         if output.shape != expected:
             raise ModelInvalidError(
@@ -323,6 +331,19 @@ class Engine:
         require_provider(session, self.provider)
         require_promised(session, self.card)
         return session
+
+    def _start_sized(self, shapes: Mapping[str, tuple[int, ...]]) -> SizedSession:
+        """A session for inputs of these shapes, which the general one has taken before."""
+        promised = self._promised(shapes[self.card.input_name("fixed")][-self.card.ndim :])
+        return SizedSession(
+            self._graph,
+            sizes_by_name(self._session, shapes),
+            shapes,
+            (self.card.output.name, promised),
+            provider=self.provider,
+            threads=self._threads,
+            cuda_graphs=self.cuda_graphs,
+        )
 
 
 def choose_provider(card: Card, wanted: ProviderChoice) -> Provider:

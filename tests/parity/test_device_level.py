@@ -17,10 +17,10 @@ from service.errors import ProviderUnavailableError  # noqa: E402
 from service.registration.descent import LatticeField, Level, LevelPair  # noqa: E402
 from service.registration.device_level import (  # noqa: E402
     CAPTURED_VOXELS,
-    GRAPH,
     DeviceLevel,
     level_for,
 )
+from service.registration.device_places import GRAPH  # noqa: E402
 from service.registration.engine import Engine  # noqa: E402
 from service.registration.fields import Affine, DisplacementField  # noqa: E402
 from service.registration.files.limits import Limits  # noqa: E402
@@ -140,28 +140,25 @@ def test_comparing_another_field_does_not_move_the_level(
 
 
 def test_nothing_in_a_step_is_shape_arithmetic() -> None:
-    """All of it can run on a GPU, and on one provider."""
+    """All of it can run on a GPU, and on one provider; shapes are at most taken from others."""
     onnx = pytest.importorskip("onnx")
-    graph = onnx.load(GRAPH).graph
-    assert not {node.op_type for node in graph.node} & {"Shape", "Size", "Range", "Loop", "If"}
+    nodes = onnx.load(GRAPH).graph.node
+    assert not {node.op_type for node in nodes} & {"Size", "Range", "Loop", "If"}
+    shapes = {node.output[0] for node in nodes if node.op_type == "Shape"}
+    assert shapes
+    for node in nodes:
+        if shapes & set(node.input):
+            assert node.op_type == "Reshape"
+            assert node.input[0] not in shapes
 
 
-@pytest.mark.slow
-def test_the_graph_is_what_its_maker_makes(rng: np.random.Generator) -> None:
-    """By what it gives: exporters name and order nodes otherwise from version to version."""
-    pytest.importorskip("torch")
+def test_the_graph_is_what_its_maker_makes() -> None:
+    onnx = pytest.importorskip("onnx")
     from trainer.refinement_step import made
 
-    ours, theirs = (onnxruntime.InferenceSession(x) for x in (made(), GRAPH.read_bytes()))
-    shapes = {one.name: one.shape for one in theirs.get_inputs()}
-    assert {one.name: one.shape for one in ours.get_inputs()} == shapes
-    sizes = {"fixed_i": 8, "fixed_j": 9, "fixed_k": 10, "moving_i": 14, "moving_j": 15}
-    fed = {}
-    for name, shape in shapes.items():
-        chosen = [sizes.get(n, 17) if isinstance(n, str) else n for n in shape]
-        fed[name] = rng.uniform(0.1, 0.9, chosen).astype(np.float32)
-    for one, other in zip(ours.run(None, fed), theirs.run(None, fed), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    ours, theirs = onnx.load_from_string(made()), onnx.load(GRAPH)
+    ours.ir_version = theirs.ir_version  # the one thing that is of the version of onnx
+    assert ours == theirs
 
 
 def test_a_gpu_that_is_not_there_is_no_cpu(

@@ -57,7 +57,8 @@ def engine_of(config: DataConfig, kind: str = "displacement") -> tuple[Engine, R
     )
     engine: Any = object.__new__(Engine)
     session = RecordingSession(config.grid.ndim)
-    engine.card, engine._lock, engine._session = card, Lock(), session
+    engine.card, engine.provider = card, "cpu"
+    engine._lock, engine._session = Lock(), session
     engine._process = os.getpid()
     return engine, session
 
