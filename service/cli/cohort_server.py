@@ -94,9 +94,11 @@ class Served:
 
     def _follow(self, cohort: "Cohort", mine: dict[str, Subject]) -> None:
         """Until every job has ended; results are fetched on the way."""
+        from service.client.retrying import PATIENT_TRIES
+
         pause_s = FIRST_LOOK_S
         while True:
-            cohort = self.client.cohort(cohort.id)
+            cohort = self.client.cohort(cohort.id, tries=PATIENT_TRIES)
             before = len(self._over)
             for entry in cohort.table or ():
                 row = Row.model_validate(entry.figures)

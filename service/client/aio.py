@@ -13,11 +13,12 @@ from service.client.events import EventFeed
 from service.client.fetching import JobId
 from service.client.methods import Awaited
 from service.client.orders import AnyPath, RegisterTerms, WarpTerms
-from service.client.problems import error_of_reply
 from service.client.rest_methods import RestMethods
+from service.client.retrying import error_of, unanswered
 from service.client.steps import Call, Flow, Lost, Pause, Reply, Tell
 from service.client.training import TrainTerms
 from service.client.views import Event, Job
+from service.errors import LimitError, UnavailableError, WarplineError
 
 T = TypeVar("T")
 Progress = Callable[[Job], object]
@@ -128,14 +129,16 @@ class AsyncClient(RestMethods, Awaited):
         """What happens to a job, as it happens, until it has ended."""
         feed = EventFeed(job_id, after)
         while not feed.has_ended:
+            failure: WarplineError = UnavailableError("The stream of events ended early.")
             try:
                 async for event in self._listen(feed):
                     yield event
-                reason = "the stream of events ended early"
             except httpx.TransportError as error:
-                reason = http.lost(error).reason
+                failure = unanswered(http.lost(error))
+            except (UnavailableError, LimitError) as error:
+                failure = error
             if not feed.has_ended:
-                await asyncio.sleep(feed.pause_s(reason))
+                await asyncio.sleep(feed.pause_s(failure))
 
     async def _run(self, flow: Flow[T], progress: Progress | None = None) -> T:
         """Carry out a flow's steps."""
@@ -173,7 +176,7 @@ class AsyncClient(RestMethods, Awaited):
             options = http.request_options(feed.call(), self._url, self._api_key, opened)
             async with self._http.stream(**options) as response:
                 if not response.is_success:
-                    raise error_of_reply(response.status_code, await response.aread(), None)
+                    raise error_of(http.reply_of(response, await response.aread()))
                 async for line in response.aiter_lines():
                     if (event := feed.take(line)) is not None:
                         yield event

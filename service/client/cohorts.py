@@ -8,7 +8,7 @@ from uuid import UUID
 
 from service.checksums import sha256_of
 from service.client.orders import AnyPath, fetch_limits, send_file
-from service.client.retrying import answer
+from service.client.retrying import TRIES, answer
 from service.client.steps import Call, Flow
 from service.client.views import Cohort, CohortList, Limits
 from service.errors import InvalidRequestError
@@ -73,9 +73,9 @@ def _sent(files: Files, limits: Limits, sent: dict[str, str]) -> Flow[dict[str, 
     return references
 
 
-def cohort(cohort_id: CohortId) -> Flow[Cohort]:
+def cohort(cohort_id: CohortId, *, tries: int = TRIES) -> Flow[Cohort]:
     """A cohort as it is now, with its table of figures."""
-    reply = yield from answer(Call("GET", f"/v1/cohorts/{cohort_id}"))
+    reply = yield from answer(Call("GET", f"/v1/cohorts/{cohort_id}"), tries)
     return Cohort.model_validate_json(reply.body)
 
 

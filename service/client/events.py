@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 
 from service.client.fetching import JobId
-from service.client.retrying import TRIES, pause_s
+from service.client.retrying import Patience, pause_s
 from service.client.steps import Call
 from service.client.views import ENDED, Event
-from service.errors import UnavailableError
+from service.errors import WarplineError
 
 
 @dataclass
@@ -16,7 +16,7 @@ class EventFeed:
     job_id: JobId
     after: int = 0
     has_ended: bool = False
-    _failures: int = 0
+    _patience: Patience = field(default_factory=Patience)
     _data: list[str] = field(default_factory=list)
 
     def call(self) -> Call:
@@ -27,6 +27,7 @@ class EventFeed:
 
     def take(self, line: str) -> Event | None:
         """Read one line; an empty one ends an event (HTML standard, 9.2.6)."""
+        self._patience.heard()
         if line:
             name, _, value = line.partition(":")
             if name == "data":
@@ -38,17 +39,17 @@ class EventFeed:
         event = Event.model_validate_json(data)
         if event.seq <= self.after:
             return None
-        self.after, self._failures = event.seq, 0
+        self.after = event.seq
         self.has_ended = event.type in ENDED
         return event
 
-    def pause_s(self, reason: str) -> float:
+    def pause_s(self, error: WarplineError) -> float:
         """How long to wait before the next connection.
 
         Raises:
-            UnavailableError: If connections kept breaking without an event.
+            WarplineError: Why this one failed, if another makes no sense or too many broke.
         """
-        self._failures += 1
-        if self._failures > TRIES:
-            raise UnavailableError(f"The server does not answer ({reason}). Is it running?")
-        return pause_s(self._failures, None)
+        self._patience.failures += 1
+        if not error.retryable or self._patience.failures >= self._patience.tries:
+            raise error
+        return pause_s(self._patience.failures, error.retry_after_s)

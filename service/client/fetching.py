@@ -8,7 +8,7 @@ from uuid import UUID
 from service.checksums import sha256_of
 from service.client.orders import AnyPath
 from service.client.problems import error_of
-from service.client.retrying import TRIES, answer, pause_s
+from service.client.retrying import PATIENT_TRIES, TRIES, answer, pause_s
 from service.client.steps import Call, Flow, Lost, Pause, Tell
 from service.client.views import Job, JobList, ResultFile, Results
 from service.errors import (
@@ -30,9 +30,9 @@ ENDS: dict[str, type[JobEndedError]] = {
 }
 
 
-def job(job_id: JobId) -> Flow[Job]:
+def job(job_id: JobId, *, tries: int = TRIES) -> Flow[Job]:
     """The job as it is now."""
-    reply = yield from answer(Call("GET", f"/v1/jobs/{job_id}"))
+    reply = yield from answer(Call("GET", f"/v1/jobs/{job_id}"), tries)
     return Job.model_validate_json(reply.body)
 
 
@@ -47,14 +47,15 @@ def jobs(
 
 
 def wait(job_id: JobId) -> Flow[Job]:
-    """Tell how the job fares until it has succeeded.
+    """Tell how the job fares until it has succeeded; a server that told of it may be away.
 
     Raises:
         WarplineError: Why the job failed, or that it was cancelled or expired.
     """
-    pause = FIRST_LOOK_S
+    tries, pause = TRIES, FIRST_LOOK_S
     while True:
-        now = yield from job(job_id)
+        now = yield from job(job_id, tries=tries)
+        tries = PATIENT_TRIES
         yield Tell(now)
         if now.has_ended:
             return require_success(now)

@@ -1,13 +1,15 @@
 """One request, tried again while that may help."""
 
 import random
+from dataclasses import dataclass
 from http import HTTPStatus
 
 from service.client.problems import error_of_reply
 from service.client.steps import Call, Flow, Lost, Pause, Reply
 from service.errors import UnavailableError, WarplineError
 
-TRIES = 6
+TRIES = 6  # some 12 s: is anybody there?
+PATIENT_TRIES = 26  # some 5 minutes: a server that knows the job is restarted, or migrates
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 20.0
 RETRIED = frozenset(
     {
@@ -19,30 +21,50 @@ RETRIED = frozenset(
 )
 
 
-def answer(call: Call) -> Flow[Reply]:
+@dataclass
+class Patience:
+    """How often in a row a server is tried: as one nobody knows, until it has been heard."""
+
+    tries: int = TRIES
+    failures: int = 0
+
+    def heard(self) -> None:
+        """The server told of the job: it will again."""
+        self.tries, self.failures = PATIENT_TRIES, 0
+
+
+def answer(call: Call, tries: int = TRIES) -> Flow[Reply]:
     """The successful reply to a call.
 
     Every call of the API can be repeated: orders carry an Idempotency-Key, chunks their offset.
+
+    Args:
+        call: What is asked.
+        tries: How often, while that may help; `PATIENT_TRIES` of what the server had accepted.
 
     Raises:
         WarplineError: What the server's problem document says.
         UnavailableError: If there was no answer after several tries.
     """
-    for attempt in range(1, TRIES + 1):
+    for attempt in range(1, tries + 1):
         reply = yield call
         if isinstance(reply, Reply) and reply.is_success:
             return reply
-        error = _error(reply)
+        error = unanswered(reply) if isinstance(reply, Lost) else error_of(reply)
         is_worth_it = isinstance(reply, Lost) or reply.status in RETRIED
-        if not is_worth_it or attempt == TRIES:
+        if not is_worth_it or attempt == tries:
             raise error
         yield Pause(pause_s(attempt, error.retry_after_s))
     raise AssertionError("unreachable")  # pragma: no cover
 
 
-def _error(reply: Reply | Lost) -> WarplineError:
-    if isinstance(reply, Lost):
-        return UnavailableError(f"The server does not answer ({reply.reason}). Is it running?")
+def unanswered(lost: Lost) -> WarplineError:
+    """The error behind a connection that broke."""
+    return UnavailableError(f"The server does not answer ({lost.reason}). Is it running?")
+
+
+def error_of(reply: Reply) -> WarplineError:
+    """The error behind a reply that is not a success."""
     return error_of_reply(reply.status, reply.body, reply.retry_after_s)
 
 

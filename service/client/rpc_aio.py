@@ -14,6 +14,7 @@ from service.client import rpc_channel, rpc_flows, rpc_training
 from service.client.fetching import JobId
 from service.client.methods import Awaited
 from service.client.orders import AnyPath, Order, RegisterTerms, WarpTerms
+from service.client.retrying import Patience
 from service.client.rpc_methods import GrpcMethods
 from service.client.rpc_problems import failed
 from service.client.rpc_sending import SentBytes
@@ -116,7 +117,7 @@ class AsyncGrpcClient(GrpcMethods, Awaited):
 
     async def events(self, job_id: JobId, after: int = 0) -> AsyncIterator[Event]:
         """What happens to a job, as it happens, until it has ended."""
-        attempt = 0
+        patience = Patience()
         while True:
             talk = WatchTalk(str(job_id), after)
             async for _ in self._responses(talk):
@@ -124,8 +125,8 @@ class AsyncGrpcClient(GrpcMethods, Awaited):
                     yield event
             if talk.has_ended:
                 return
-            attempt, after = 1 if talk.after > after else attempt + 1, talk.after
-            await self._run(rpc_flows.pause_after(talk.failure, attempt))
+            after = talk.after
+            await self._run(rpc_flows.pause_after_watch(talk, patience))
 
     async def train(
         self,

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from service.checksums import sha256_of
 from service.client.cohorts import CohortId, Files, require_files
 from service.client.orders import Order
+from service.client.retrying import TRIES
 from service.client.rpc_flows import answer, options_of, pause_after, ticket_of, upload
 from service.client.rpc_steps import RpcFlow, Talk
 from service.client.rpc_views import cohort_of, subject_of
@@ -46,19 +47,19 @@ def _send(files: Files, references: Any, sent: dict[str, str]) -> RpcFlow[None]:
         references[role].upload_id = sent[digest]
 
 
-def cohort(cohort_id: CohortId) -> RpcFlow[Cohort]:
+def cohort(cohort_id: CohortId, *, tries: int = TRIES) -> RpcFlow[Cohort]:
     """A cohort as it is now, with its table of figures."""
-    found = yield from _seen(cohort_id)
-    return cohort_of(found, (yield from _subjects(found.id)))
+    found = yield from _seen(cohort_id, tries)
+    return cohort_of(found, (yield from _subjects(found.id, tries)))
 
 
-def _seen(cohort_id: CohortId) -> RpcFlow[pb.Cohort]:
+def _seen(cohort_id: CohortId, tries: int = TRIES) -> RpcFlow[pb.Cohort]:
     request = pb.GetCohortRequest(cohort_id=str(cohort_id))
-    found: pb.Cohort = (yield from answer("GetCohort", request)).cohort
+    found: pb.Cohort = (yield from answer("GetCohort", request, tries)).cohort
     return found
 
 
-def _subjects(cohort_id: str) -> RpcFlow[list[CohortSubject]]:
+def _subjects(cohort_id: str, tries: int = TRIES) -> RpcFlow[list[CohortSubject]]:
     attempt = 0
     while True:
         talk = SubjectsTalk(cohort_id)
@@ -66,7 +67,7 @@ def _subjects(cohort_id: str) -> RpcFlow[list[CohortSubject]]:
         if talk.failure is None:
             return talk.subjects
         attempt += 1
-        yield from pause_after(talk.failure, attempt)
+        yield from pause_after(talk.failure, attempt, tries)
 
 
 class SubjectsTalk(Talk):

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from service.client.fetching import JobId, is_whole, plain_name, require_success
 from service.client.orders import AnyPath, Order
-from service.client.retrying import TRIES, pause_s
+from service.client.retrying import PATIENT_TRIES, TRIES, Patience, pause_s
 from service.client.rpc_sending import FileSending, Sending, SentBytes
 from service.client.rpc_steps import Ask, Failed, RpcFlow
 from service.client.rpc_talks import DownloadTalk, Progress, RegisterTalk, UploadTalk, WatchTalk
@@ -36,8 +36,13 @@ from service.errors import (
 from service.pb import warpline_pb2 as pb
 
 
-def answer(method: str, request: Message) -> RpcFlow[Any]:
+def answer(method: str, request: Message, tries: int = TRIES) -> RpcFlow[Any]:
     """The answer to one request, tried again while that may help.
+
+    Args:
+        method: What is asked.
+        request: And with which words.
+        tries: How often; `PATIENT_TRIES` of what the server had accepted.
 
     Raises:
         WarplineError: What the server's status says.
@@ -49,10 +54,10 @@ def answer(method: str, request: Message) -> RpcFlow[Any]:
         if not isinstance(outcome, Failed):
             return outcome
         attempt += 1
-        yield from pause_after(outcome, attempt)
+        yield from pause_after(outcome, attempt, tries)
 
 
-def pause_after(failure: Failed | None, attempt: int) -> RpcFlow[None]:
+def pause_after(failure: Failed | None, attempt: int, tries: int = TRIES) -> RpcFlow[None]:
     """Wait before another try; None: a stream ended early, and nobody said why.
 
     Raises:
@@ -63,7 +68,7 @@ def pause_after(failure: Failed | None, attempt: int) -> RpcFlow[None]:
     is_worth_it = failure.is_lost or (
         error.retryable and isinstance(error, UnavailableError | LimitError)
     )
-    if not is_worth_it or attempt >= TRIES:
+    if not is_worth_it or attempt >= tries:
         raise error
     yield Pause(pause_s(attempt, error.retry_after_s))
 
@@ -101,7 +106,7 @@ def sent_as(
         return talk.job
     if talk.has_result or talk.job.has_ended:
         return require_success(talk.job)
-    return (yield from wait_for(str(talk.job.id), talk.last_event, progress))
+    return (yield from wait_for(str(talk.job.id), talk.last_event, progress, PATIENT_TRIES))
 
 
 def register_start(order: Order) -> pb.RegisterStart:
@@ -171,20 +176,40 @@ def upload(path: Path, sent: SentBytes | None = None) -> RpcFlow[Upload]:
     return upload_of(file.upload_id, file.size_bytes, file.safe_bytes, is_complete=True)
 
 
-def wait_for(job_id: str, after: int = 0, progress: Progress | None = None) -> RpcFlow[Job]:
+def wait_for(
+    job_id: str, after: int = 0, progress: Progress | None = None, tries: int = TRIES
+) -> RpcFlow[Job]:
     """Follow a job until it has succeeded.
+
+    Args:
+        job_id: Which.
+        after: The last event that was heard.
+        progress: Called with the job whenever it is told.
+        tries: How often the server is tried until it has told of the job.
 
     Raises:
         WarplineError: Why the job failed, or that it was cancelled or expired.
     """
-    attempt = 0
+    patience = Patience(tries)
     while True:
         talk = WatchTalk(job_id, after, progress)
         yield talk
         if talk.has_ended:
-            return require_success((yield from job(job_id)))
-        attempt, after = 1 if talk.job is not None else attempt + 1, talk.after
-        yield from pause_after(talk.failure, attempt)
+            return require_success((yield from job(job_id, tries=PATIENT_TRIES)))
+        after = talk.after
+        yield from pause_after_watch(talk, patience)
+
+
+def pause_after_watch(talk: WatchTalk, patience: Patience) -> RpcFlow[None]:
+    """Wait before a job is watched on.
+
+    Raises:
+        WarplineError: If another try makes no sense.
+    """
+    if talk.job is not None:
+        patience.heard()
+    patience.failures += 1
+    yield from pause_after(talk.failure, patience.failures, patience.tries)
 
 
 def warp(order: Order) -> RpcFlow[Job]:
@@ -202,9 +227,9 @@ def warp(order: Order) -> RpcFlow[Job]:
     return job_of((yield from answer("Warp", request)).job)
 
 
-def job(job_id: JobId) -> RpcFlow[Job]:
+def job(job_id: JobId, *, tries: int = TRIES) -> RpcFlow[Job]:
     """The job as it is now."""
-    return job_of((yield from answer("GetJob", pb.GetJobRequest(job_id=str(job_id)))).job)
+    return job_of((yield from answer("GetJob", pb.GetJobRequest(job_id=str(job_id)), tries)).job)
 
 
 def jobs(

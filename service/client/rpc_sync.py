@@ -14,6 +14,7 @@ from service.client import rpc_channel, rpc_flows, rpc_training
 from service.client.fetching import JobId
 from service.client.methods import Blocking
 from service.client.orders import AnyPath, Order, RegisterTerms, WarpTerms
+from service.client.retrying import Patience
 from service.client.rpc_methods import GrpcMethods
 from service.client.rpc_problems import failed
 from service.client.rpc_sending import SentBytes
@@ -107,15 +108,15 @@ class GrpcClient(GrpcMethods, Blocking):
 
     def events(self, job_id: JobId, after: int = 0) -> Iterator[Event]:
         """What happens to a job, as it happens, until it has ended."""
-        attempt = 0
+        patience = Patience()
         while True:
             talk = WatchTalk(str(job_id), after)
             for _ in self._responses(talk):
                 yield from talk.new_events()
             if talk.has_ended:
                 return
-            attempt, after = 1 if talk.after > after else attempt + 1, talk.after
-            self._run(rpc_flows.pause_after(talk.failure, attempt))
+            after = talk.after
+            self._run(rpc_flows.pause_after_watch(talk, patience))
 
     def train(
         self,

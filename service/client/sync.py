@@ -13,11 +13,12 @@ from service.client.events import EventFeed
 from service.client.fetching import JobId
 from service.client.methods import Blocking
 from service.client.orders import AnyPath, RegisterTerms, WarpTerms
-from service.client.problems import error_of_reply
 from service.client.rest_methods import RestMethods
+from service.client.retrying import error_of, unanswered
 from service.client.steps import Call, Flow, Lost, Pause, Reply, Tell
 from service.client.training import TrainTerms
 from service.client.views import Event, Job
+from service.errors import LimitError, UnavailableError, WarplineError
 
 T = TypeVar("T")
 Progress = Callable[[Job], object]
@@ -128,13 +129,15 @@ class Client(RestMethods, Blocking):
         """What happens to a job, as it happens, until it has ended."""
         feed = EventFeed(job_id, after)
         while not feed.has_ended:
+            failure: WarplineError = UnavailableError("The stream of events ended early.")
             try:
                 yield from self._listen(feed)
-                reason = "the stream of events ended early"
             except httpx.TransportError as error:
-                reason = http.lost(error).reason
+                failure = unanswered(http.lost(error))
+            except (UnavailableError, LimitError) as error:
+                failure = error
             if not feed.has_ended:
-                time.sleep(feed.pause_s(reason))
+                time.sleep(feed.pause_s(failure))
 
     def _run(self, flow: Flow[T], progress: Progress | None = None) -> T:
         """Carry out a flow's steps."""
@@ -172,7 +175,7 @@ class Client(RestMethods, Blocking):
             options = http.request_options(feed.call(), self._url, self._api_key, opened)
             with self._http.stream(**options) as response:
                 if not response.is_success:
-                    raise error_of_reply(response.status_code, response.read(), None)
+                    raise error_of(http.reply_of(response, response.read()))
                 for line in response.iter_lines():
                     if (event := feed.take(line)) is not None:
                         yield event

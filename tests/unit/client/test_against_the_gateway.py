@@ -157,8 +157,12 @@ def test_events_come_once_across_a_broken_stream(world: World, pair: dict[str, P
         half = whole[: whole.index(b"\n\n", whole.index(b"data:")) + 2]
         return httpx.Response(200, headers=_plain(response), stream=Broken(half))
 
-    world.wire.faults = {number: cut}
+    def from_a_proxy(_request: httpx.Request, _response: httpx.Response) -> httpx.Response:
+        return httpx.Response(502)  # while the gateway behind it is started again
+
+    world.wire.faults = {number: cut} | dict.fromkeys(range(number + 1, number + 9), from_a_proxy)
     events = list(world.client.events(job.id))
+    assert len(world.slept) == 9
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     assert events[-1].type == "succeeded"
     assert world.wire.seen[-1].headers["last-event-id"] == "1"
