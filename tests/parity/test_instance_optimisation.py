@@ -76,7 +76,8 @@ def test_the_force_of_the_service_is_the_slope_of_the_loss(rng: np.random.Genera
 
 def _force_of_the_kernels(fixed: np.ndarray, moving: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """dLNCC/du in voxels, not smoothed."""
-    nk, whole = fixed.shape[2], (1.0, 1.0, 1.0)
+    # Numpy's numbers, as a level passes them: others would have the kernels compiled once more.
+    nk, whole = fixed.shape[2], tuple(np.ones(3))
     planes = (fixed.shape[0], fixed.shape[1] * nk)
     stats, sums, integrands, out = (np.empty((3, *planes), np.float32) for _ in range(4))
     f, m, warped = fixed.reshape(planes), mask.reshape(planes), np.empty(planes, np.float32)
