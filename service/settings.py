@@ -111,7 +111,10 @@ class Settings(BaseSettings):
         5, gt=0, description="How often lost and forgotten jobs are looked for."
     )
     poll_every_s: float = Field(
-        0.05, gt=0, description="How often an idle embedded worker looks for work."
+        0.5,
+        gt=0,
+        description="How often an idle embedded worker looks for work that nobody on its machine "
+        "rang for: of gateways elsewhere, or to be tried again later.",
     )
     max_attempts: int = Field(
         3, ge=1, description="Tries before a job that kills its workers is failed."
