@@ -8,7 +8,7 @@ import pytest
 
 from service.errors import ProviderUnavailableError
 from service.registration import providers
-from service.registration.device_level import GRAPH
+from service.registration.device_places import GRAPH
 
 ON_CPU = SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"])
 
