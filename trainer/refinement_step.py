@@ -5,8 +5,9 @@ The mathematics is that of the service's kernels (`service.registration.kernels.
 has no weights, and nothing about a pair is baked in: sizes and matrices are inputs.
 
 What is linear along an axis (windows, smoothing, slopes, what repeats through the margin) is a
-product with a square matrix, mostly of zeros. An H200 takes some three times as long for one as for
-a copy; five taps as a convolution took it ten times as long again.
+product with a square matrix, mostly of zeros. An H200 takes two to four times as long for one as to
+multiply number by number; with convolutions of five taps in their place a step took five times as
+long.
 
 Everything lies on a padded lattice: the level's grid and MARGIN voxels around it. Volumes are
 (1, i, j, k), fields (3, i, j, k), in voxels.
