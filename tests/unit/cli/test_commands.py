@@ -183,6 +183,7 @@ def _some_file(folder: Path) -> str:
 
 
 def test_the_threads_of_the_settings_are_those_of_kernels(tmp_path: Path) -> None:
+    launch.set_threads(None)  # whatever ran before in this process
     before = launch.threads()
     try:
         with engines_here(Settings(data_dir=tmp_path, threads=1)):
