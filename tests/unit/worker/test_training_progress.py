@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.jobs.job import Progress
@@ -29,6 +29,7 @@ EVENTS = st.fixed_dictionaries(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # of a busy machine
 @given(st.lists(EVENTS, max_size=6))
 def test_whatever_is_told_makes_a_progress(events: list[dict[str, Any]]) -> None:
     told = Told()
