@@ -4,7 +4,7 @@ A graph for images of any size reckons shapes as it runs, thousands of small ope
 few that work, and each is a launch. Told its sizes, onnxruntime folds two thirds of them away, and
 all that is left is on the GPU: what a CUDA graph asks for, which plays a run again as one launch.
 That takes up to a second to get ready, so it pays for sizes that come often. On the CPU, where
-nothing is launched, it would gain nothing.
+operators are launched in no time, it gains too little to be kept for.
 """
 
 from collections import Counter, OrderedDict

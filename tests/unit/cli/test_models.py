@@ -78,7 +78,7 @@ def test_a_registration_here_uses_what_the_stack_has_trained(data_dir: Path) -> 
     with engines_here(Settings()) as models, pytest.raises(ModelNotFoundError):
         models.load("toy")
     train(data_dir, None)
-    with engines_here(Settings(provider="cpu", threads=1)) as models:
+    with engines_here(Settings(provider="cpu")) as models:
         assert models.load("toy").card.version == "1"
         assert models.load("discrete").card.name == "discrete"
 
