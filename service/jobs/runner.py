@@ -193,11 +193,12 @@ class Runner:
             error = UnavailableError(OUT_OF_MEMORY)
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             error = StorageFullError()
-        if isinstance(error, UnavailableError):
-            return self._retry_or_fail(claim, error)
         if not isinstance(error, WarplineError):
             _log_defect(claim, error)
             error = InternalError()
+        log.info("job=%s attempt=%d error=%s", claim.job.id, claim.job.attempt, error.slug)
+        if isinstance(error, UnavailableError):
+            return self._retry_or_fail(claim, error)
         return partial(self._end, claim, _ENDS.get(type(error), State.FAILED), error.problem())
 
     def _deliver(

@@ -17,6 +17,7 @@ from typing import Any
 from pydicom import Dataset, config
 from pydicom.uid import UID
 from pynetdicom import AE, _config, evt
+from pynetdicom.pdu import A_ASSOCIATE_RJ
 from pynetdicom.presentation import (
     AllStoragePresentationContexts,
     PresentationContext,
@@ -98,6 +99,17 @@ def associated(
         PacsUnavailableError: If the peer is not there.
         PacsRefusedError: If it rejects us, or all that we want to talk about.
     """
+    refused = threading.Event()
+
+    def hear(event: Any) -> None:
+        """Note a rejection: to the library it is none where its threads are late.
+
+        They look for the connection after they have waited for it, and a peer that rejects at once
+        has closed it by then.
+        """
+        if isinstance(event.pdu, A_ASSOCIATE_RJ):
+            refused.set()
+
     made = entity(peer).associate(
         peer.host,
         peer.port,
@@ -105,10 +117,10 @@ def associated(
         ae_title=peer.ae_title,
         ext_neg=list(roles),
         tls_args=None if peer.tls is None else (client_context(peer.tls), peer.host),
-        evt_handlers=[*handlers, OPENED],
+        evt_handlers=[*handlers, OPENED, (evt.EVT_PDU_RECV, hear)],
     )
     if not made.is_established:
-        if made.is_rejected or (made.is_aborted and made.rejected_contexts):
+        if refused.is_set() or (made.is_aborted and made.rejected_contexts):
             raise PacsRefusedError(
                 "The archive rejected the association: it has to know this service's AE title."
             )

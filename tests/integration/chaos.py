@@ -12,18 +12,19 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psutil
 
 from service.jobs.intake import Intake
-from service.jobs.job import InputFile, Job, Kind, Request, State
+from service.jobs.job import Job, Kind, Request, State
 from service.jobs.reaper import Reaper
 from service.jobs.runner import clear_scratch
 from service.settings import Settings
 from service.stores.build import Stores
 from service.worker.worker import reaper_of, scratch_folder
 from tests.integration.light import expected
+from tests.uploads import sent
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,9 +80,7 @@ def submit(stores: Stores, count: int, *, seconds: float = 0.05) -> dict[UUID, b
     inputs = {}
     for number in range(count):
         data = hashlib.sha256(str(number).encode()).digest() * 500
-        key = f"uploads/{uuid4()}/data"
-        stores.blobs.put_bytes(key, data)
-        files = {"fixed": InputFile(key=key, sha256=hashlib.sha256(data).hexdigest())}
+        files = {"fixed": sent(stores, data)}
         request = Request(kind=Kind.REGISTER, inputs=files, options={"seconds": seconds})
         job, _ = intake.submit(request, "chaos", idempotency_key=str(number))
         inputs[job.id] = data

@@ -6,13 +6,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import psutil
 import pytest
 
 from service.jobs.intake import Intake
-from service.jobs.job import InputFile, Job, Kind, Queue, Request, State
+from service.jobs.job import Job, Kind, Queue, Request, State
 from service.jobs.model import NewModel
 from service.settings import Settings
 from service.standalone import child_environment
@@ -22,6 +21,7 @@ from tests.balls import losses_of, packed, small_training, write_balls
 from tests.integration.chaos import ROOT
 from tests.integration.test_training_workers import steps_kept, wait_until
 from tests.servers import RedisServer
+from tests.uploads import sent
 
 pytest.importorskip("torch")
 
@@ -85,11 +85,8 @@ def stack(
 
 
 def submit(stores: Stores, data: Path) -> Job:
-    key = f"uploads/{uuid4()}/data"
-    stores.blobs.put_bytes(key, packed(data))
-    request = Request(
-        kind=Kind.TRAIN, inputs={"archive": InputFile(key=key)}, options={"config": CONFIG}
-    )
+    archive = sent(stores, packed(data))
+    request = Request(kind=Kind.TRAIN, inputs={"archive": archive}, options={"config": CONFIG})
     intake = Intake(stores.jobs, stores.doorbell, 100, 100, 600)
     return intake.submit(request, "a", queue=Queue.TRAIN, publishes=NewModel(name="balls"))[0]
 

@@ -10,14 +10,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psutil
 import pytest
 
 from service.errors import ResultNotFoundError
 from service.jobs.intake import Intake
-from service.jobs.job import InputFile, Job, Kind, Queue, Request, State
+from service.jobs.job import Job, Kind, Queue, Request, State
 from service.jobs.model import NewModel
 from service.settings import Settings
 from service.standalone import child_environment
@@ -29,6 +29,7 @@ from tests.fakes.fake_trainer import loss_of, next_state
 from tests.integration.chaos import ROOT
 from tests.servers import RedisServer
 from tests.unit.worker.test_training import archive_of
+from tests.uploads import sent
 
 MODULE = "tests.integration.fake_training"
 STEPS_PER_EPOCH = 5
@@ -70,13 +71,10 @@ def embedded(tmp_path: Path) -> Iterator[tuple[Stores, Workers]]:
 
 
 def submit(stores: Stores, epochs: int, orders: str = "") -> Job:
-    key = f"uploads/{uuid4()}/data"
-    stores.blobs.put_bytes(key, archive_of({"images/a.nii.gz": b"a"}))
+    archive = sent(stores, archive_of({"images/a.nii.gz": b"a"}))
     train = {"epochs": epochs, "steps_per_epoch": STEPS_PER_EPOCH}
     config = {"name": "toy", "train": train, "card": {"summary": orders}}
-    request = Request(
-        kind=Kind.TRAIN, inputs={"archive": InputFile(key=key)}, options={"config": config}
-    )
+    request = Request(kind=Kind.TRAIN, inputs={"archive": archive}, options={"config": config})
     intake = Intake(stores.jobs, stores.doorbell, 100, 100, 600)
     return intake.submit(request, "a", queue=Queue.TRAIN, publishes=NewModel(name="toy"))[0]
 
@@ -89,7 +87,9 @@ def wait_until(true: Callable[[], bool], what: str, timeout_s: float = 300) -> N
 
 
 def steps_kept(stores: Stores, job_id: UUID) -> int:
-    """Steps of the newest checkpoint in the object store."""
+    """Steps of the newest checkpoint in the object store, of a job that may yet keep more."""
+    job = stores.jobs.job(job_id)
+    assert job.state != State.FAILED, job.problem
     keys = [key for key in stores.blobs.list(f"checkpoints/{job_id}/") if key.endswith(".json")]
     steps = [0]
     for key in keys:

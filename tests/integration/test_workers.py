@@ -32,6 +32,7 @@ from tests.integration.chaos import (
     wait_until_done,
 )
 from tests.servers import RedisServer
+from tests.uploads import sent
 
 SHAPE = (24, 22, 20)
 QUICK = {"initialise": "none", "refine": "none"}
@@ -46,11 +47,6 @@ def blobs_of(shift_voxels: float, folder: Path) -> bytes:
     image.header.set_xyzt_units("mm")
     nib.save(image, folder / "volume.nii.gz")
     return (folder / "volume.nii.gz").read_bytes()
-
-
-def stored(stores: Stores, key: str, data: bytes) -> InputFile:
-    stores.blobs.put_bytes(key, data)
-    return InputFile(key=key, sha256=hashlib.sha256(data).hexdigest())
 
 
 def wait_for(stores: Stores, job: Job, timeout_s: float = 120) -> Job:
@@ -86,9 +82,9 @@ def test_the_real_worker_registers_warps_refuses_and_stops(
 ) -> None:
     stores, worker, log = real_worker
     intake = Intake(stores.jobs, stores.doorbell, 100, 100, 600)
-    fixed = stored(stores, "uploads/f/data", blobs_of(0, tmp_path))
-    moving = stored(stores, "uploads/m/data", blobs_of(1.5, tmp_path))
-    broken = stored(stores, "uploads/b/data", b"DOE^JANE is no image")
+    fixed = sent(stores, blobs_of(0, tmp_path))
+    moving = sent(stores, blobs_of(1.5, tmp_path))
+    broken = sent(stores, b"DOE^JANE is no image")
 
     pair = Request(kind=Kind.REGISTER, inputs={"fixed": fixed, "moving": moving}, options=QUICK)
     done = wait_for(stores, intake.submit(pair, "a")[0])
@@ -130,8 +126,8 @@ def test_killed_real_workers_repeat_their_jobs_byte_for_byte(tmp_path: Path) -> 
     field = DisplacementField.zero(Grid(SHAPE, np.diag([2, 2, 2.5, 1])))
     write_field(tmp_path / "ddf.nii.gz", field)
     inputs = {
-        "moving": stored(stores, "uploads/m/data", blobs_of(1.5, tmp_path)),
-        "ddf": stored(stores, "uploads/d/data", (tmp_path / "ddf.nii.gz").read_bytes()),
+        "moving": sent(stores, blobs_of(1.5, tmp_path)),
+        "ddf": sent(stores, (tmp_path / "ddf.nii.gz").read_bytes()),
     }
     intake = Intake(stores.jobs, stores.doorbell, 100, 100, 600)
     request = Request(kind=Kind.WARP, inputs=inputs)

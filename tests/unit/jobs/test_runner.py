@@ -129,8 +129,11 @@ def test_a_defect_tells_neither_caller_nor_log_what_the_exception_said(
     "error",
     [StoreUnavailableError(), MemoryError(), UnavailableError(), OSError(28, "No space left")],
 )
-def test_what_may_pass_is_tried_again_and_then_fails(bench: Bench, error: Exception) -> None:
-    job = bench.run(raising(error))
+def test_what_may_pass_is_tried_again_and_then_fails(
+    bench: Bench, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        job = bench.run(raising(error))
     assert job.state == State.QUEUED
     assert 1.5 < (job.not_before - job.created_at).total_seconds() < 4
     for _ in range(2):
@@ -139,6 +142,7 @@ def test_what_may_pass_is_tried_again_and_then_fails(bench: Bench, error: Except
     job = bench.jobs.job(job.id)
     assert (job.state, job.attempt) == (State.FAILED, 3)
     assert job.problem["retryable"] is True
+    assert f"job={job.id} attempt=1 error={job.problem['code']}" in caplog.text
 
 
 def watching(seconds: float, then: Callable[[Path], Outcome] = write_result) -> Work:
