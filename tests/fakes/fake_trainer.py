@@ -2,7 +2,8 @@
 
 What it shall do wrong stands in the configuration's `card.summary`, as `name=value` words:
 `step_s` seconds a step takes, `die_at` the step at which it kills itself in its first life,
-`hog_mib` memory to take, `error` a code to end with, `mute` to end without saying why, `full_disk`
+`await_at` steps after which it waits in its first life, until a file `STEP.go` lies beside its
+folder or it is asked to stop, `hog_mib` memory to take, `error` a code to end with, `mute` to end without saying why, `full_disk`
 to write to a full device, `family` to start a child of its own.
 """
 
@@ -95,12 +96,19 @@ class Training:
             seconds_left=left,
         )
 
+    def await_others(self) -> None:
+        """So that a test sees a training in its midst, however late it looks."""
+        if str(self.step) not in self.orders.get("await_at", "").split(",") or self.is_resumed:
+            return
+        while not (Path("..") / f"{self.step}.go").exists() and not asked_to_stop:
+            time.sleep(0.02)
+
     def misbehave(self) -> None:
         if self.step == int(self.orders.get("die_at", -1)) and not self.is_resumed:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.step == 2 and "hog_mib" in self.orders:
             hog = bytearray(b"x" * (int(self.orders["hog_mib"]) << 20))
-            time.sleep(30)
+            time.sleep(600)
             del hog
         if self.step == 2 and "mute" in self.orders:
             sys.exit(3)
@@ -172,13 +180,14 @@ def main() -> int:
     training = Training(chosen.out, json.loads(chosen.config.read_text()))
     assert not [name for name in os.environ if name.startswith("WARPLINE_")], "secrets leak"
     if "family" in training.orders:
-        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     assert not any(path.is_absolute() for path in (chosen.out, chosen.config)), "a path of ours"
     tell("stage", stage="train")
     with contextlib.suppress(FileNotFoundError):
         training.resume()
     while training.step < training.epochs * training.per_epoch:
         training.advance()
+        training.await_others()
         if training.step % training.per_epoch == 0 or asked_to_stop:
             training.save()
         if asked_to_stop:
