@@ -31,6 +31,9 @@ FIRST_CREDIT = 8
 MOST_CREDIT = 1 << 20
 # Heartbeats and refusals that wait for a client that sends and does not read.
 MOST_PENDING = 256
+# Looks at the client in the time for which it may be silent. Silence is counted in them, and not by
+# a clock: a process that was held up hears what has come meanwhile before it looks twice.
+LOOKS = 8
 # The last word may take this long to a client that does not read.
 GOODBYE_S = 2.0
 # After these the session is kept: the client can do better on another connection.
@@ -68,7 +71,7 @@ class Connection:
         self._credit = FIRST_CREDIT
         self._was_ready = False
         self._awake = asyncio.Event()
-        self._heard_s = time.monotonic()
+        self._silent_looks = 0
         self._is_over = False  # nothing more comes
         self._fault: tuple[WarplineError, bool] | None = None
         self._speaking: asyncio.Task[None] | None = None
@@ -129,7 +132,7 @@ class Connection:
         async for message in requests:
             if self._fault is not None:
                 return
-            self._heard_s = time.monotonic()
+            self._silent_looks = 0
             await self._take(message)
             if self._is_over:
                 return
@@ -223,15 +226,19 @@ class Connection:
         """Look whether the client is still there and still allowed to be."""
         limit_s = self._desk.idle_timeout_s
         while self._fault is None:
-            await asyncio.sleep(limit_s / 8)
+            await asyncio.sleep(limit_s / LOOKS)
             self._still_known()
+            self._silent_looks += 1
             # Who has said that nothing more comes may wait for what is being done.
             waits = self._is_over and self._session is not None and self._session.has_work
-            if not waits and time.monotonic() - self._heard_s > limit_s:
+            if not waits and self._is_silent():
                 raise SessionIdleError(
                     f"Nothing was heard for {limit_s:g} s. Send heartbeats; the session is kept "
                     "for a while and can be gone on with."
                 )
+
+    def _is_silent(self) -> bool:
+        return self._silent_looks > LOOKS
 
     # What is sent.
 

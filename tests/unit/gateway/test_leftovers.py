@@ -16,7 +16,7 @@ from service.gateway.leftovers import HeldFolders
 with HeldFolders(Path(sys.argv[1])).folder() as folder:
     (folder / "file").write_text("x")
     print(folder, flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 

@@ -3,10 +3,12 @@
 import gc
 import hashlib
 import weakref
+from types import SimpleNamespace
 
 import grpc
 import pytest
 
+from service.errors import SessionIdleError
 from service.live import connection
 from service.pb import warpline_pb2 as pb
 from tests.live_client import LiveClient, chunks, frame
@@ -36,7 +38,7 @@ async def broken_off(server, engines: FakeEngines, numbers=(1, 2, 3)) -> str:
         opened = await ready(client)
         for number in numbers:
             await answered(client, number)
-    await until(lambda: server.sessions.all()[0].listener is None)
+    await until(lambda: not any(session.listener for session in server.sessions.all()))
     return opened.session_id
 
 
@@ -262,11 +264,29 @@ def test_a_call_that_is_cancelled_leaves_its_session():
     run(test())
 
 
-def test_a_silent_client_is_cut_and_its_session_kept():
+def test_silence_is_as_many_looks_whatever_time_they_take(monkeypatch):
+    naps = []
+
+    async def nap(seconds):
+        naps.append(seconds)
+        if len(naps) == 5:
+            watched._silent_looks = 0  # something was heard
+        assert len(naps) < 99
+
+    desk = SimpleNamespace(idle_timeout_s=20.0)
+    watched = connection.Connection(None, desk, "ada", lambda: None)
+    monkeypatch.setattr(connection, "asyncio", SimpleNamespace(sleep=nap))
+    with pytest.raises(SessionIdleError):
+        run(watched._watch())
+    assert naps == [2.5] * (4 + 9)
+
+
+def test_a_silent_client_is_cut_and_its_session_kept(nobody_is_silent):
     async def test():
         async with serving(FakeEngines(), live_idle_timeout_s=0.2) as server:
             async with LiveClient(target(server)) as client:
-                opened = await ready(client)
+                with nobody_is_silent():
+                    opened = await ready(client)
                 closed = (await client.expect("closed")).closed
                 assert (closed.problem.code, closed.is_kept) == ("session-idle", True)
                 error = await client.ended()
@@ -279,7 +299,7 @@ def test_a_silent_client_is_cut_and_its_session_kept():
     run(test())
 
 
-def test_a_client_that_reads_nothing_is_let_go_and_goes_on_later(monkeypatch):
+def test_a_client_that_reads_nothing_is_let_go_and_goes_on_later(monkeypatch, nobody_is_silent):
     monkeypatch.setattr(connection, "GOODBYE_S", 0.1)
     shape = (128, 128, 64)
 
@@ -288,17 +308,19 @@ def test_a_client_that_reads_nothing_is_let_go_and_goes_on_later(monkeypatch):
         large.grid.shape[:] = shape
         async with serving(FakeEngines(), live_idle_timeout_s=0.5) as server:
             client = LiveClient(target(server))
-            opened = await client.open(**wish(reference=large, frame=large))
-            await client.send(*chunks(image(1, shape), pb.VOXEL_TARGET_REFERENCE))
-            await client.expect("ready")
-            for number in range(1, 5):  # each answer has 4 MiB, and nobody reads them
-                await client.send(*frame(number, image(number, shape)))
-            session = server.sessions.all()[0]
-            await until(lambda: session.answered == 4)
+            with nobody_is_silent():
+                opened = await client.open(**wish(reference=large, frame=large))
+                await client.send(*chunks(image(1, shape), pb.VOXEL_TARGET_REFERENCE))
+                await client.expect("ready")
+                for number in range(1, 5):  # each answer has 4 MiB, and nobody reads them
+                    await client.send(*frame(number, image(number, shape)))
+                session = server.sessions.all()[0]
+                await until(lambda: session.answered == 4)
             await until(lambda: session.listener is None)
             async with LiveClient(target(server)) as again:
-                await again.open(session_id=opened.session_id)
-                assert [(await again.answer())[0].number for _ in range(4)] == [1, 2, 3, 4]
+                with nobody_is_silent():
+                    await again.open(session_id=opened.session_id)
+                    assert [(await again.answer())[0].number for _ in range(4)] == [1, 2, 3, 4]
             await client.close()
 
     run(test())

@@ -32,7 +32,7 @@ def test_a_player_that_breaks_does_not_stop_the_others():
         turns.start()
         turns.ask(Breaks())
         turns.ask(good)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while good.left:
                 await asyncio.sleep(0.001)
         await turns.stop()

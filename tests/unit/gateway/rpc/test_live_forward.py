@@ -15,7 +15,14 @@ import pytest
 from service.errors import LiveFullError
 from service.pb import warpline_pb2 as pb
 from service.rpc.status import code_of, trailers_of
-from tests.unit.gateway.rpc.conftest import ENTRIES, WITHIN_S, Rpc, bearer, refusal
+from tests.unit.gateway.rpc.conftest import (
+    ENTRIES,
+    WITHIN_S,
+    Rpc,
+    bearer,
+    begun_before_its_deadline,
+    refusal,
+)
 from tests.unit.gateway.rpc.test_jobs import wait_for
 
 
@@ -25,7 +32,7 @@ class Scanner:
     def __init__(self) -> None:
         self.metadata: list[dict[str, Any]] = []
         self.received = 0
-        self.ended = threading.Event()
+        self.ended: list[threading.Event] = []  # of each call
         self.may_answer = threading.Event()
         self.may_answer.set()
         self.left_s: float | None = None
@@ -33,7 +40,8 @@ class Scanner:
     def live(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         self.metadata.append(dict(context.invocation_metadata()))
         self.left_s = context.time_remaining()
-        context.add_callback(self.ended.set)
+        self.ended.append(threading.Event())
+        context.add_callback(self.ended[-1].set)
         self.may_answer.wait(WITHIN_S)
         for request in requests:
             self.received += 1
@@ -100,14 +108,23 @@ def test_a_client_that_leaves_ends_the_session_over_there(
     make_rpc: Callable[..., Rpc], scanner: tuple[Scanner, int], how: str
 ) -> None:
     rpc = make_rpc(live_address=f"127.0.0.1:{scanner[1]}")
-    sending: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    sending.put(b"hello")
-    call = talk(rpc)(iter(sending.get, b"end"), timeout=WITHIN_S if how == "cancelled" else 2.0)
-    assert next(call) == b"hello"
+    sending: list[queue.SimpleQueue[bytes]] = []
+
+    def begin(timeout_s: float) -> Any:
+        sending.append(queue.SimpleQueue())
+        sending[-1].put(b"hello")
+        call = talk(rpc)(iter(sending[-1].get, b"end"), timeout=timeout_s)
+        assert next(call) == b"hello"
+        return call
+
     if how == "cancelled":
-        call.cancel()
-    assert scanner[0].ended.wait(WITHIN_S)
-    sending.put(b"end")
+        begin(WITHIN_S).cancel()
+    else:
+        begun_before_its_deadline(begin, soon_s=2.0)
+    assert scanner[0].ended
+    assert all(ended.wait(WITHIN_S) for ended in scanner[0].ended)
+    for queued in sending:
+        queued.put(b"end")
 
 
 def test_a_slow_receiver_slows_its_sender_down(

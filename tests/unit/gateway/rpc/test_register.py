@@ -15,7 +15,12 @@ from service.jobs.job import Queue, State
 from service.pb import warpline_pb2 as pb
 from service.registration.options import RegisterOptions
 from tests.unit.gateway.conftest import LEASE, PAIR, volume, zipped
-from tests.unit.gateway.rpc.conftest import WITHIN_S, Rpc, refusal
+from tests.unit.gateway.rpc.conftest import (
+    WITHIN_S,
+    Rpc,
+    begun_before_its_deadline,
+    refusal,
+)
 from tests.upload_sender import Stream, chunk
 
 RESULTS = {"warped.nii.gz": bytes(range(256)) * 9000, "ddf.nii.gz": b"field", "empty.csv": b""}
@@ -275,8 +280,11 @@ def test_messages_out_of_place_are_told(
 
 
 def test_a_deadline_ends_the_call_not_the_job(rpc: Rpc) -> None:
-    stream = send_pair(register(rpc, call={"timeout": 1.0})).send(submit=pb.Submit())
-    job = accepted(stream).job.id
+    def begin(timeout_s: float) -> tuple[Stream, str]:
+        stream = send_pair(register(rpc, call={"timeout": timeout_s})).send(submit=pb.Submit())
+        return stream, accepted(stream).job.id
+
+    stream, job = begun_before_its_deadline(begin, soon_s=1.0)
     with pytest.raises(Exception, match="DEADLINE_EXCEEDED"):
         stream.rest()
     assert rpc.stub.GetJob(pb.GetJobRequest(job_id=job), timeout=WITHIN_S).job.state == (

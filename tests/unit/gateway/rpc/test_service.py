@@ -108,13 +108,13 @@ target, key, job = sys.argv[1:]
 key = (("authorization", f"Bearer {key}"),)
 with grpc.insecure_channel(target) as channel:
     warpline = stubs.WarplineServiceStub(channel)
-    found = warpline.GetJob(pb.GetJobRequest(job_id=job), metadata=key, timeout=20).job
+    found = warpline.GetJob(pb.GetJobRequest(job_id=job), metadata=key, timeout=120).job
     types = [
         answer.event.type
-        for answer in warpline.WatchJob(pb.WatchJobRequest(job_id=job), metadata=key, timeout=20)
+        for answer in warpline.WatchJob(pb.WatchJobRequest(job_id=job), metadata=key, timeout=120)
     ]
     try:
-        warpline.ListJobs(pb.ListJobsRequest(), timeout=20)
+        warpline.ListJobs(pb.ListJobsRequest(), timeout=120)
     except grpc.RpcError as error:
         refused = error.code().name
 print(pb.JobState.Name(found.state), *types, refused)
@@ -133,7 +133,7 @@ def strangers(folder: Path, code: str, *arguments: str) -> list[str]:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from service.errors import StorageFullError
 from service.gateway.growing import Growing
 from service.gateway.rpc import receiving
+from service.gateway.rpc.patience import Patience
 from service.gateway.spool import Spool
 from service.pb import warpline_pb2 as pb
 from tests.unit.gateway.rpc.conftest import ENTRIES as KEY_ENTRIES
@@ -250,8 +251,17 @@ def test_a_dropped_or_expired_upload_is_gone(make_rpc: Callable[..., Rpc]) -> No
     assert refusal(lambda: look(hasty, late.upload_id)).reason == "upload-not-found"
 
 
-def test_a_silent_sender_is_cut_off_and_what_came_stays(make_rpc: Callable[..., Rpc]) -> None:
-    rpc = make_rpc(body_idle_timeout_s=0.2)
+def test_a_silent_sender_is_cut_off_and_what_came_stays(
+    make_rpc: Callable[..., Rpc], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rpc = make_rpc(body_idle_timeout_s=WITHIN_S)
+    came = Patience.count
+
+    def is_hasty_now(self: Patience[Any], size: int) -> None:
+        came(self, size)
+        self.idle_timeout_s = 0.2
+
+    monkeypatch.setattr(Patience, "count", is_hasty_now)
     stream, opened = begun(rpc)
     stream.send(chunk=chunk(DATA[:700], 0))
     told = refusal(lambda: stream.call)
