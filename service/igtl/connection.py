@@ -3,7 +3,6 @@
 import select
 import socket
 import threading
-import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,7 +23,9 @@ class Limits:
     """What a peer may do."""
 
     most_bytes: int = 1 << 29
-    stall_s: float = 10.0  # silence in the middle of a message, sent or received
+    # Silence in the middle of a message, sent or received. It is counted in looks, not by a clock:
+    # a process that was held up itself finds what has come meanwhile when it looks again.
+    stall_s: float = 10.0
     connections: int = 8
     waiting: int = 4  # groups of messages for a peer that reads slowly; older ones are dropped
 
@@ -121,18 +122,18 @@ class Connection:
                 self._changed.notify_all()
 
     def _send_all(self, data: memoryview) -> None:
-        last = time.monotonic()
+        silent_s = 0.0
         while data:
             if self._is_closed.is_set():
                 raise ConnectionError
             if select.select((), (self._socket,), (), POLL_S)[1]:
-                data, last = data[self._socket.send(data) :], time.monotonic()
-            elif time.monotonic() - last > self._limits.stall_s:
+                data, silent_s = data[self._socket.send(data) :], 0.0
+            elif (silent_s := silent_s + POLL_S) > self._limits.stall_s:
                 raise TimeoutError
 
     def _fill(self, place: memoryview, *, may_end: bool = False) -> bool:
         """Receive until the place is full; False if the peer ended before the first byte."""
-        filled, last = 0, time.monotonic()
+        filled, silent_s = 0, 0.0
         while filled < len(place):
             if self._is_readable():
                 count = self._receive_into(place[filled:])
@@ -140,10 +141,13 @@ class Connection:
                     if may_end and filled == 0:
                         return False
                     raise IgtlTruncatedError("The peer went away in the middle of a message.")
-                filled, last = filled + count, time.monotonic()
+                filled, silent_s = filled + count, 0.0
             elif self._is_closed.is_set():
                 return self._closed(may_end=may_end and filled == 0)
-            elif (filled or not may_end) and time.monotonic() - last > self._limits.stall_s:
+            elif filled or not may_end:
+                silent_s += POLL_S
+                if silent_s <= self._limits.stall_s:
+                    continue
                 raise IgtlTruncatedError(
                     f"The peer fell silent in the middle of a message, for over "
                     f"{self._limits.stall_s:.0f} s."

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -15,6 +16,8 @@ from service.igtl.wire import Message
 Take = Callable[[Connection, Message], None]
 
 FIRST_WAIT_S, LONGEST_WAIT_S, CONNECT_S = 0.5, 5.0, 3.0
+# What is said last may take so long to peers that are slow to read it.
+LAST_WORD_S = 5.0
 
 STATUS_OF = {
     "igtl-checksum": StatusCode.CHECKSUM,
@@ -66,13 +69,14 @@ class Peers:
         for connection in connections:
             connection.send(messages)
 
-    def close(self, within_s: float = 1.0) -> None:
+    def close(self) -> None:
         """Let the last messages out, then end every connection."""
         self._stop.set()
         with self._lock:
             connections = list(self._connections)
+        until = time.monotonic() + LAST_WORD_S
         for connection in connections:
-            connection.drain(within_s)
+            connection.drain(max(0.0, until - time.monotonic()))
             connection.end()
         while threads := self._running():
             for thread in threads:
@@ -147,6 +151,6 @@ class Peers:
             code = STATUS_OF.get(error.slug, StatusCode.UNKNOWN_ERROR)
             connection.send([status_message(code, error.slug, error.detail)])
             if isinstance(error, IgtlStreamError):
-                connection.drain(1.0)
+                connection.drain(LAST_WORD_S)
             return not isinstance(error, IgtlStreamError)
         return message is not None

@@ -10,7 +10,7 @@ from service.igtl.image import pack_image
 from service.igtl.outputs import Outputs
 from service.igtl.tally import Tally
 from service.igtl.wire import Message
-from tests.fakes.igtl_peers import QUICK, FakeService
+from tests.fakes.igtl_peers import PATIENCE_S, PATIENT, FakeService
 from tests.igtl_contents import status_in
 
 VOXELS = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
@@ -23,7 +23,7 @@ class Running:
     def __init__(self, service, outputs, **other):
         self.said = []
         self.tally = Tally(self.said.append)
-        self.bridge = Bridge(service, outputs, self.tally, **({"limits": QUICK} | other))
+        self.bridge = Bridge(service, outputs, self.tally, **({"limits": PATIENT} | other))
         self.port = self.bridge.peers.listen(0, "127.0.0.1")
         self.error = None
         self.thread = threading.Thread(target=self._run)
@@ -43,7 +43,7 @@ def running(service=None, wanted=("transform",), **other):
         yield made
     finally:
         made.bridge.stop()
-        made.thread.join(20)
+        made.thread.join(PATIENCE_S)
         assert not made.thread.is_alive()
 
 

@@ -12,6 +12,9 @@ from service.igtl.connection import Limits
 from service.igtl.session import Answer, Placed, Unanswered
 from service.igtl.wire import Message, open_body, pack, parse_header
 
+# What hangs does so for ever; on a busy machine a peer is silent for a quarter of a minute.
+PATIENCE_S = 120.0
+PATIENT = Limits(most_bytes=1 << 22, stall_s=PATIENCE_S)
 QUICK = Limits(most_bytes=1 << 22, stall_s=0.5)
 AFFINE = np.array([[0.0, -1, 0, 5], [1, 0, 0, -7], [0, 0, 1, 2], [0, 0, 0, 1]])
 RIGID = np.array([[1.0, 0, 0, 5], [0, 1, 0, -7], [0, 0, 1, 2], [0, 0, 0, 1]])
@@ -84,7 +87,7 @@ class Peer:
 
     def __init__(self, sock):
         self.sock = sock
-        sock.settimeout(20)
+        sock.settimeout(PATIENCE_S)
 
     def send(self, *messages, version=1):
         for message in messages:
@@ -119,11 +122,11 @@ class Peer:
 
 @contextmanager
 def peer_of(port):
-    with socket.create_connection(("127.0.0.1", port), 20) as sock:
+    with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as sock:
         yield Peer(sock)
 
 
-def wait_for(condition, within_s=20.0):
+def wait_for(condition, within_s=PATIENCE_S):
     """Wait until something is so."""
     end = time.monotonic() + within_s
     while not condition():

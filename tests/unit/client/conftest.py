@@ -1,13 +1,12 @@
 """The real gateway behind a wire that can break, and both clients on it."""
 
-import asyncio
 import hashlib
 import inspect
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from service.client import AsyncClient, Client
+from service.client import AsyncClient, Client, aio, rpc_channel, sync
 from service.gateway.app import create_app
 from service.jobs.job import Manifest, Queue, ResultFile
 from service.settings import Settings
@@ -121,6 +120,14 @@ class World:
         return str(claim.job.id)
 
 
+@pytest.fixture(autouse=True)
+def _patient_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that answers late, on a busy machine, is not taken for one that is away."""
+    longer = {"grpc.min_reconnect_backoff_ms": 120_000, "grpc.keepalive_timeout_ms": 120_000}
+    chosen = dict(rpc_channel.options()) | longer
+    monkeypatch.setattr(rpc_channel, "options", lambda: list(chosen.items()))
+
+
 @pytest.fixture(scope="session")
 def portal() -> Iterator[BlockingPortal]:
     with start_blocking_portal() as made:
@@ -141,14 +148,15 @@ def make_world(
         wire = Wire(create_app(Settings(**(settings | chosen))))
         slept: list[float] = []
         if request.param == "sync":
-            monkeypatch.setattr(time, "sleep", slept.append)
+            # In the client's module alone: threads of others sleep meanwhile.
+            monkeypatch.setattr(sync, "time", SimpleNamespace(sleep=slept.append))
             client: Any = Client(URL, api_key, transport=SyncWire(wire, portal))
         else:
 
             async def sleep(seconds: float) -> None:
                 slept.append(seconds)
 
-            monkeypatch.setattr(asyncio, "sleep", sleep)
+            monkeypatch.setattr(aio, "asyncio", SimpleNamespace(sleep=sleep))
             client = Blocking(AsyncClient(URL, api_key, transport=wire), portal)
         worlds.append(World(wire, client, slept))
         return worlds[-1]

@@ -6,12 +6,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from service.client import AsyncClient, AsyncGrpcClient, Client, GrpcClient
+from service.client import AsyncClient, AsyncGrpcClient, Client, GrpcClient, rpc_aio, rpc_sync
 from service.client.retrying import TRIES
 from service.client.rpc_channel import Address
 from service.errors import (
@@ -77,18 +78,19 @@ def world(
     wire = BreakingWire(server.port)
     slept: list[float] = []
     url = f"grpc://127.0.0.1:{wire.port}"
-    really_sleep, really_await = time.sleep, asyncio.sleep
 
     def sleep(seconds: float) -> None:
         slept.append(seconds)
-        really_sleep(min(seconds, 0.1))
+        time.sleep(min(seconds, 0.1))
 
     async def asleep(seconds: float) -> None:
         slept.append(seconds)
-        await really_await(min(seconds, 0.1))
+        await asyncio.sleep(min(seconds, 0.1))
 
-    monkeypatch.setattr("service.client.rpc_sync.time.sleep", sleep)
-    monkeypatch.setattr("service.client.rpc_aio.asyncio.sleep", asleep)
+    # In the clients' modules alone: threads of others sleep meanwhile.
+    monkeypatch.setattr(rpc_sync, "time", SimpleNamespace(sleep=sleep))
+    slow = SimpleNamespace(**vars(asyncio) | {"sleep": asleep})
+    monkeypatch.setattr(rpc_aio, "asyncio", slow)
     client: Any
     if request.param == "sync":
         client = GrpcClient(url, "secret")

@@ -9,7 +9,7 @@ import pytest
 from service.igtl.connection import Limits
 from service.igtl.wire import HEADER, Message, pack
 from tests.fakes.igtl_bridge import VOXELS, image, running, status_of
-from tests.fakes.igtl_peers import FakeService, peer_of, wait_for
+from tests.fakes.igtl_peers import QUICK, FakeService, peer_of, wait_for
 
 
 def damaged():
@@ -68,7 +68,7 @@ def test_bad_messages_are_told_and_the_connection_goes_on(data, code, name):
     ids=["http", "absurd", "absurd and unread", "silent body", "silent header", "silent, unread"],
 )
 def test_streams_that_cannot_go_on_are_told_and_ended(data, name):
-    with running() as made:
+    with running(limits=QUICK) as made:
         with peer_of(made.port) as peer:
             peer.send(data)
             assert status_of(peer)[2] == name

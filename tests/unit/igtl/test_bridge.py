@@ -20,6 +20,7 @@ from service.igtl.wire import Message
 from tests.fakes.igtl_bridge import PLACE, VOXELS, image, running, status_of
 from tests.fakes.igtl_peers import (
     AFFINE,
+    PATIENCE_S,
     FakeService,
     answer_to,
     dropped,
@@ -160,7 +161,7 @@ def test_what_no_waiting_mends_ends_the_bridge():
         peer.send(image())
         assert status_of(peer)[:3] == (19, 0, "end")
         assert peer.is_ended()
-        made.thread.join(20)
+        made.thread.join(PATIENCE_S)
     assert isinstance(made.error, BudgetTooShortError)
 
 
