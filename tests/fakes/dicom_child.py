@@ -16,7 +16,9 @@ from service.registration.files.dicom.limited import end_with_parent, limit, own
 def main() -> None:
     """Misbehave as asked."""
     request = json.load(sys.stdin)
-    Path(os.environ["WARPLINE_TEST_PID"]).write_text(str(os.getpid()))
+    told = Path(os.environ["WARPLINE_TEST_PID"])
+    told.with_suffix(".part").write_text(str(os.getpid()))
+    told.with_suffix(".part").rename(told)  # who sees it can read it
     end_with_parent(request["parent"])
     how = os.environ["WARPLINE_TEST_CHILD"]
     limit(0, 1 if how == "spin" else 60, 1)

@@ -2,8 +2,8 @@
 
 A file that is not DICOM, or no sound one, is answered within two seconds: the child gets `FIRST_S`
 from when it has loaded its parser (a quarter of a second), and what it earns, see earning.py. Time
-in which it waited for a core is given back, so that a busy machine refuses nothing that an idle one
-would read.
+in which it waited for a core is given back, and so is time in which nobody looked, or after it has
+ended: a busy machine refuses nothing that an idle one would read.
 """
 
 import contextlib
@@ -16,6 +16,8 @@ FIRST_S = 1.5
 FILE_S = 0.005  # its header, read by a tenth of this
 READ_S_A_BYTE = 1 / (1 << 20)  # decoders make 20 MiB of voxels a second, out of a third of that
 MAKES_S_A_BYTE = 1 / (32 << 20)
+MOST_S_A_LOOK = 0.5  # a parent that looks more seldom was held up itself
+WAITING, ENDED = "R", "Z"  # states of a process, proc(5)
 
 
 class Allowance:
@@ -28,30 +30,48 @@ class Allowance:
 
     def __init__(self, pid: int, most_s: float) -> None:
         self._scheduled = Path(f"/proc/{pid}/schedstat")
+        self._stat = Path(f"/proc/{pid}/stat")
         self._end = time.monotonic() + most_s
-        self._begun_at: float | None = None
-        self._waited_before = 0.0
+        self._looked_at: float | None = None  # from when it has begun
+        self._seen = ""
+        self._waited_before = self._used_s = 0.0
         self._earned_s = FIRST_S
 
     def hear(self, line: bytes) -> None:
         """Take what the child tells; what is no such line says nothing."""
         with contextlib.suppress(ValueError):
             what, size = line.decode("ascii").split()
-            if what == BEGUN and self._begun_at is None:
-                self._begun_at, self._waited_before = time.monotonic(), self._waited()
+            if what == BEGUN and self._looked_at is None:
+                self._looked_at, self._waited_before = time.monotonic(), self._waited()
             elif what == READ:
                 self._earned_s += FILE_S + int(size) * READ_S_A_BYTE
             elif what == MAKES:
                 self._earned_s += int(size) * MAKES_S_A_BYTE
 
     def is_used_up(self) -> bool:
-        """Whether the child is to be stopped."""
+        """Whether the child is to be stopped; asked again and again while it runs."""
         now = time.monotonic()
         if now > self._end:
             return True
-        if self._begun_at is None or now - self._begun_at <= self._earned_s:
+        if self._looked_at is None:
             return False
-        return now - self._begun_at - (self._waited() - self._waited_before) > self._earned_s
+        passed_s, self._looked_at = now - self._looked_at, now
+        if not self._is_idle():
+            self._used_s += min(passed_s, MOST_S_A_LOOK)
+        return self._used_s - (self._waited() - self._waited_before) > self._earned_s
+
+    def _is_idle(self) -> bool:
+        """Whether it has ended, or could run and had no core since the last look.
+
+        A wait that lasts is counted by the system only when it is over.
+        """
+        try:
+            state = self._stat.read_text(errors="replace").rpartition(")")[2].split()[0]
+            seen, before = self._scheduled.read_text(), self._seen
+        except (OSError, IndexError):
+            return False
+        self._seen = seen
+        return state == ENDED or (state == WAITING and seen == before)
 
     def _waited(self) -> float:
         """Seconds in which it could run and had no core; 0 where the system does not say.

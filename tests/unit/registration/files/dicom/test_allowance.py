@@ -21,6 +21,13 @@ class Clock:
     def __init__(self) -> None:
         self.now = 1000.0
 
+    def passes(self, allowance: Allowance, seconds: float) -> None:
+        """While the parent looks ten times a second."""
+        until = self.now + seconds
+        while self.now < until:
+            self.now = min(until, self.now + 0.1)
+            allowance.is_used_up()
+
     def monotonic(self) -> float:
         return self.now
 
@@ -34,9 +41,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def of_a_child(clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Allowance:
-    """Of one whose waits for a core are in the file `schedstat`."""
+    """Of one that sleeps; the files `schedstat` and `stat` tell of its waits and its state."""
     made = Allowance(os.getpid(), MOST_S)
     monkeypatch.setattr(made, "_scheduled", tmp_path / "schedstat")
+    monkeypatch.setattr(made, "_stat", tmp_path / "stat")
+    (tmp_path / "schedstat").write_text("5000 0 12\n")
+    (tmp_path / "stat").write_text("7 (a (child)) S 1 7\n")
     return made
 
 
@@ -52,7 +62,7 @@ def test_until_it_has_begun_only_its_whole_life_is_bounded(
 def test_what_earns_nothing_is_stopped(of_a_child: Allowance, clock: Clock) -> None:
     clock.now += 30  # a slow start is not its fault
     of_a_child.hear(b"begun 0\n")
-    clock.now += FIRST_S - 0.01
+    clock.passes(of_a_child, FIRST_S - 0.01)
     assert not of_a_child.is_used_up()
     of_a_child.hear(b"begun 0\n")  # saying it again helps nobody
     clock.now += 0.02
@@ -63,7 +73,7 @@ def test_files_and_voxels_earn(of_a_child: Allowance, clock: Clock) -> None:
     of_a_child.hear(b"begun 0\n")
     of_a_child.hear(b"read 2097152\n")
     of_a_child.hear(b"makes 67108864\n")
-    clock.now += FIRST_S + FILE_S + 2 + 2 - 0.01
+    clock.passes(of_a_child, FIRST_S + FILE_S + 2 + 2 - 0.01)
     assert not of_a_child.is_used_up()
     clock.now += 0.02
     assert of_a_child.is_used_up()
@@ -82,10 +92,42 @@ def test_waiting_for_a_core_is_not_counted(
     scheduled = tmp_path / "schedstat"
     scheduled.write_text("5000 7000000000 12\n")
     of_a_child.hear(b"begun 0\n")
-    clock.now += FIRST_S + 4
+    clock.passes(of_a_child, FIRST_S + 4)
     assert of_a_child.is_used_up()
     scheduled.write_text("9000 12000000000 40\n")  # five seconds of waiting since
     assert not of_a_child.is_used_up()
+
+
+def test_a_wait_for_a_core_that_lasts_is_not_counted(
+    of_a_child: Allowance, clock: Clock, tmp_path: Path
+) -> None:
+    (tmp_path / "stat").write_text("7 (a (child)) R 1 7\n")
+    of_a_child.hear(b"begun 0\n")
+    clock.passes(of_a_child, 60)  # the system tells of it only when it is over
+    assert not of_a_child.is_used_up()
+    for n in range(40):  # now it runs
+        (tmp_path / "schedstat").write_text(f"{5000 + n} 0 13\n")
+        clock.passes(of_a_child, 0.1)
+    assert of_a_child.is_used_up()
+
+
+def test_time_in_which_nobody_looked_is_not_counted(of_a_child: Allowance, clock: Clock) -> None:
+    of_a_child.hear(b"begun 0\n")
+    clock.now += 60
+    assert not of_a_child.is_used_up()
+    clock.passes(of_a_child, FIRST_S)
+    assert of_a_child.is_used_up()
+
+
+def test_a_child_that_has_ended_is_heard_to_its_end(
+    of_a_child: Allowance, clock: Clock, tmp_path: Path
+) -> None:
+    of_a_child.hear(b"begun 0\n")
+    (tmp_path / "stat").write_text("7 (a (child)) Z 1 7\n")
+    clock.passes(of_a_child, 60)  # whoever hears it is held up
+    assert not of_a_child.is_used_up()
+    clock.passes(of_a_child, MOST_S)
+    assert of_a_child.is_used_up()
 
 
 @pytest.mark.parametrize(
@@ -94,7 +136,7 @@ def test_waiting_for_a_core_is_not_counted(
 def test_other_lines_say_nothing(line: bytes, of_a_child: Allowance, clock: Clock) -> None:
     of_a_child.hear(b"begun 0\n")
     of_a_child.hear(line)
-    clock.now += FIRST_S + 0.01
+    clock.passes(of_a_child, FIRST_S + 0.01)
     assert of_a_child.is_used_up()
 
 
