@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from service.cores import usable_cores
 from service.registration.grid import Grid
@@ -17,6 +18,10 @@ pytest_plugins = ["tests.servers", "tests.archives"]
 
 # Before torch is there: its threads leave their core to another process when they wait.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# A busy machine may take a quarter of a minute for one example, or for drawing it.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 MOST_PROCESSES = 4  # each may take four GiB
 

@@ -57,7 +57,7 @@ class FakeArchive:
         """QIDO-RS and WADO-RS."""
         fault = self.faults.popleft() if self.faults else ""
         if fault == "sleeps":
-            self.awake.wait(60)
+            self.awake.wait(600)
             call.close_connection = True
             return None
         if fault.isdigit():

@@ -138,7 +138,7 @@ def test_writers_in_several_processes_make_one_chain(tmp_path):
     running = [
         subprocess.Popen([sys.executable, "-c", script, str(path), f"p{n}"]) for n in range(4)
     ]
-    assert [process.wait(60) for process in running] == [0] * 4
+    assert [process.wait(300) for process in running] == [0] * 4
     assert verify(path, KEY).records == 240
 
 

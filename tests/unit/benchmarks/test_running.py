@@ -41,7 +41,7 @@ def case(tmp_path: Path) -> Case:
 def run(tmp_path: Path, case: Case) -> Callable[..., list[Row]]:
     lines = tmp_path / "rows.jsonl"
 
-    def run(*systems: System, limit_s: float = 60.0, again: bool = False) -> list[Row]:
+    def run(*systems: System, limit_s: float = 300.0, again: bool = False) -> list[Row]:
         terms = Terms("no-such-python", tmp_path / "log", limit_s, again, tell=told)
         return compare(systems, [case], lines, terms)
 

@@ -25,6 +25,7 @@ from service.registration.volume import Volume
 from tests.phantoms import phantom_pair
 
 QUICK = ["--refine", "none", "--initialise", "none"]
+PATIENCE_S, MANY = 240, 1000
 SAME = ("warped.nii.gz", "ddf.nii.gz", "warped_labels.nii.gz", "affine.txt", "overlay.png")
 
 
@@ -146,7 +147,8 @@ def test_a_process_that_dies_takes_no_other_subject_with_it(
 
 
 def test_an_interrupt_keeps_what_is_done_and_leaves_no_process(data: Path, tmp_path: Path) -> None:
-    rows = [f"s{number},one.nii.gz" for number in range(40)]
+    # More than are done by the time that even a test that is held up interrupts them.
+    rows = [f"s{number},one.nii.gz" for number in range(MANY)]
     (data / "many.csv").write_text("\n".join(["id,moving", *rows]))
     line = [sys.executable, "-m", "service.cli.main", "cohort", str(data / "fixed.nii.gz")]
     line += [str(data / "many.csv"), "--out", str(tmp_path / "out"), "--jobs", "2", *QUICK]
@@ -154,18 +156,19 @@ def test_an_interrupt_keeps_what_is_done_and_leaves_no_process(data: Path, tmp_p
     kept = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(line, stderr=subprocess.PIPE, start_new_session=True, text=True)
     signal.signal(signal.SIGINT, kept)
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE_S
     while not list((tmp_path / "out").glob("s*/report.json")) and time.monotonic() < until:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, said
+    until = time.monotonic() + PATIENCE_S
     while _is_there(process.pid) and time.monotonic() < until:
         time.sleep(0.02)  # multiprocessing's own helper ends when its pipe does
     assert not _is_there(process.pid)
     table = json.loads((tmp_path / "out" / "cohort.json").read_text("utf-8"))
     done = [row["id"] for row in table["subjects"] if row["state"] == "done"]
-    assert 0 < len(done) < 40
+    assert 0 < len(done) < MANY
     assert (tmp_path / "out" / "cohort.html").exists()
     assert not list((tmp_path / "out").glob(".warpline-*"))
 

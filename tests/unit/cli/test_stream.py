@@ -110,11 +110,11 @@ def test_what_is_asked_for_is_written(reference, tmp_path):
 def test_a_folder_is_watched(reference, tmp_path):
     folder = tmp_path / "export"
     folder.mkdir()
-    saved(folder / "old.nii", image(99))
+    saved(folder / "old.nii", image(29_999))
     stop = threading.Event()
 
     def export() -> None:
-        for number in range(30, 1000):
+        for number in range(30, 29_999):
             saved(folder / f"{number}.part.nii", image(number)).rename(folder / f"{number}.nii")
             if stop.wait(0.1):
                 return
@@ -126,7 +126,7 @@ def test_a_folder_is_watched(reference, tmp_path):
     assert result.exit_code == 0, result.output
     found = lines(result)
     assert [line.get("frame") for line in found] == [1, 2, None]
-    assert 99 not in [first for _, first in engines.steps]
+    assert 29_999 not in [first for _, first in engines.steps]
     assert found[0]["name"].endswith(".nii")
 
 

@@ -75,7 +75,9 @@ def test_a_whole_file_in_one_request(api: Api) -> None:
 
 @given(cuts=st.lists(st.integers(0, len(DATA)), max_size=6).map(sorted), mends=st.booleans())
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_a_transfer_broken_at_any_byte_goes_on_from_there(
     api: Api, cuts: list[int], mends: bool

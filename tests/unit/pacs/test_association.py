@@ -27,7 +27,13 @@ def test_neither_side_keeps_a_packet_back() -> None:
     handlers, contexts = [(evt.EVT_ESTABLISHED, look)], [build_context(ECHO)]
     port = free_port()
     us = DimsePeer(
-        protocol="dimse", host="127.0.0.1", port=port, ae_title="US", calling_ae_title="US"
+        protocol="dimse",
+        host="127.0.0.1",
+        port=port,
+        ae_title="US",
+        calling_ae_title="US",
+        connect_timeout_s=120,
+        timeout_s=120,
     )
     with (
         serving(us, port, handlers, contexts),

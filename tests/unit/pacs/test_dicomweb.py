@@ -46,7 +46,7 @@ def ours(tmp_path: Path) -> list[Sending]:
 
 @pytest.fixture
 def client(archive: FakeArchive) -> Dicomweb:
-    return Dicomweb(DicomwebPeer(protocol="dicomweb", url=archive.url, timeout_s=2))
+    return Dicomweb(DicomwebPeer(protocol="dicomweb", url=archive.url, timeout_s=120))
 
 
 def holds(archive: FakeArchive, ours: list[Sending]) -> None:

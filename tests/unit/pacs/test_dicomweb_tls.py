@@ -43,7 +43,7 @@ def test_with_both_certificates_a_series_comes(archive: FakeArchive, tmp_path: P
         certificate=tmp_path / "ours.pem",
         key=tmp_path / "ours.key",
     )
-    client = Dicomweb(DicomwebPeer(protocol="dicomweb", url=archive.url, tls=tls, timeout_s=5))
+    client = Dicomweb(DicomwebPeer(protocol="dicomweb", url=archive.url, tls=tls, timeout_s=120))
     assert client.fetch(WANTED, tmp_path / "out", SeriesLimits(), nothing) == 6
 
 
@@ -53,6 +53,6 @@ def test_without_ours_or_with_a_stranger_s_nothing_comes(
 ) -> None:
     certified(tmp_path, "nobody")
     tls = Tls(ca_file=tmp_path / f"{knows}.pem")
-    client = Dicomweb(DicomwebPeer(protocol="dicomweb", url=archive.url, tls=tls, timeout_s=5))
+    client = Dicomweb(DicomwebPeer(protocol="dicomweb", url=archive.url, tls=tls, timeout_s=120))
     with pytest.raises(PacsUnavailableError):
         client.fetch(WANTED, tmp_path / "out", SeriesLimits(), nothing)

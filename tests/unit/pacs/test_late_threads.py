@@ -36,7 +36,7 @@ def test_it_holds_a_thread_until_it_is_set() -> None:
     assert thread.is_alive()
     assert held._is_paused
     checkpoint.set()
-    thread.join(10)
+    thread.join(120)
     assert not thread.is_alive()
     assert not held._is_paused
 
@@ -55,9 +55,17 @@ def peer() -> Iterator[DimsePeer]:
     archive = AE("ARCHIVE")
     archive.add_supported_context(VERIFICATION)
     archive.require_called_aet = True
+    archive.acse_timeout = archive.dimse_timeout = archive.network_timeout = 120
     server = archive.start_server(("127.0.0.1", 0), block=False)
     port = server.socket.getsockname()[1]
-    yield DimsePeer(protocol="dimse", host="127.0.0.1", port=port, ae_title="ARCHIVE", timeout_s=5)
+    yield DimsePeer(
+        protocol="dimse",
+        host="127.0.0.1",
+        port=port,
+        ae_title="ARCHIVE",
+        connect_timeout_s=120,
+        timeout_s=120,
+    )
     server.shutdown()
 
 

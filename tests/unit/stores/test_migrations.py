@@ -74,7 +74,7 @@ def test_many_processes_may_start_at_once(url: str) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(300)
     assert [process.exitcode for process in processes] == [0, 0, 0]
     database = Database(url)
     assert revision(database) == SCHEMA_REVISION

@@ -238,6 +238,25 @@ def _command(data, out, *more, **train):
     return [*command, "--no-finish", *more]
 
 
+# Waits where it has told of a checkpoint until its input ends: else it could be done before the
+# test, on a busy machine, comes to stop it.
+HELD = """
+import sys
+from trainer.__main__ import main
+from trainer.monitor import EventStream
+
+hear = EventStream.hear
+
+def hear_and_wait(self, kind, told):
+    hear(self, kind, told)
+    if kind == "checkpoint" and told["step"] >= 9:
+        sys.stdin.read()
+
+EventStream.hear = hear_and_wait
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_training_process_that_is_stopped_goes_on_with_the_same_losses(data, tmp_path, number):
@@ -245,10 +264,12 @@ def test_a_training_process_that_is_stopped_goes_on_with_the_same_losses(data, t
     settings = {"epochs": 14, "picture_every": 0}
     run_training(parse_config(small(data, **settings)), unbroken, QUIET)
     command = _command(data, broken, "--events", "--resume", **settings)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    held, pipe = [sys.executable, "-c", HELD, *command[3:]], subprocess.PIPE
+    with subprocess.Popen(held, stdin=pipe, stdout=pipe, text=True, cwd=ROOT) as process:
         for line in process.stdout:
             if json.loads(line)["event"] == "checkpoint" and json.loads(line)["step"] >= 9:
                 process.send_signal(number)
+                process.stdin.close()
                 break
         process.stdout.read()
     assert process.returncode == (75 if number == signal.SIGTERM else -number)
@@ -278,7 +299,7 @@ def test_two_processes_train_together_as_torchrun_starts_them(data, tmp_path):
     program = tmp_path / "rank.py"
     program.write_text(RANK, "utf-8")
     started = [*launcher, str(program), *command[3:]]
-    subprocess.run(started, check=True, cwd=ROOT, env=environment, timeout=300)
+    subprocess.run(started, check=True, cwd=ROOT, env=environment, timeout=500)
     steps = record(tmp_path / "out", "step")
     assert [line["step"] for line in steps] == list(range(1, 7))  # 3 pairs, 2 at a time, 3 epochs
     assert len(record(tmp_path / "out", "validation")) == 3

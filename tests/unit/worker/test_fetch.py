@@ -21,6 +21,7 @@ from service.errors import (
 from service.jobs.job import InputFile
 from service.stores.memory_files import MemoryBlobStore
 from service.stores.signing import UrlSigner
+from service.worker import fetch as fetch_module
 from service.worker.fetch import UrlRules, fetch_input
 
 DATA = b"nifti" * 100_000
@@ -47,6 +48,13 @@ class Host(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Quiet."""
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a host on a busy machine."""
+    monkeypatch.setattr(fetch_module, "CONNECT_TIMEOUT_S", 120)
+    monkeypatch.setattr(fetch_module, "READ_TIMEOUT_S", 120)
 
 
 @pytest.fixture(scope="module")

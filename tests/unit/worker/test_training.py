@@ -178,7 +178,7 @@ def test_a_training_ends_with_results_a_model_and_its_comparison(bench: Bench) -
 def test_what_a_trainer_leaves_running_holds_nothing_up(bench: Bench) -> None:
     job = bench.submit(epochs=1, orders="family=1")
     assert bench.run() == State.SUCCEEDED, bench.jobs.job(job.id).problem
-    assert trainers_of(bench) == []
+    wait_until(lambda: trainers_of(bench) == [])
 
 
 def test_events_tell_epochs_losses_and_the_time_left(bench: Bench) -> None:
@@ -239,7 +239,7 @@ def test_cancel_ends_the_whole_group(bench: Bench) -> None:
     bench.jobs.cancel(job.id)
     thread.join(PATIENCE_S)
     assert ends == [State.CANCELLED]
-    assert trainers_of(bench) == []
+    wait_until(lambda: trainers_of(bench) == [])
 
 
 def test_a_worker_that_stops_hands_the_job_back_with_a_checkpoint(bench: Bench) -> None:
@@ -251,7 +251,7 @@ def test_a_worker_that_stops_hands_the_job_back_with_a_checkpoint(bench: Bench) 
     thread.join(PATIENCE_S)
     assert ends == [State.QUEUED]
     assert bench.jobs.job(job.id).attempt == 0, "it was not the job's fault"
-    assert trainers_of(bench) == []
+    wait_until(lambda: trainers_of(bench) == [])
     steps = [json.loads(bench.blobs.get_bytes(key))["step"] for key in summaries(bench, job)]
     assert max(steps) % 5 != 0, "the checkpoint of the end of an epoch, not of the stop"
     assert bench.run("w2") == State.SUCCEEDED
@@ -300,7 +300,7 @@ def test_too_much_memory_ends_the_training(bench: Bench) -> None:
     job = bench.submit(orders="hog_mib=250")
     assert bench.run() == State.FAILED
     assert bench.jobs.job(job.id).problem["code"] == "training-memory"
-    assert trainers_of(bench) == []
+    wait_until(lambda: trainers_of(bench) == [])
 
 
 def test_too_much_time_ends_the_training(bench: Bench) -> None:

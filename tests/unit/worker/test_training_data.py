@@ -24,6 +24,7 @@ from service.errors import (
 from service.jobs.job import InputFile
 from service.stores.memory_files import MemoryBlobStore
 from service.stores.signing import UrlSigner
+from service.worker import fetch as fetch_module
 from service.worker.fetch import UrlRules
 from service.worker.training_data import DataFetcher, read_listing
 
@@ -79,6 +80,13 @@ class Bucket(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Quiet."""
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a host on a busy machine."""
+    monkeypatch.setattr(fetch_module, "CONNECT_TIMEOUT_S", 120)
+    monkeypatch.setattr(fetch_module, "READ_TIMEOUT_S", 120)
 
 
 @pytest.fixture(scope="module")

@@ -77,7 +77,9 @@ def test_a_whole_file_in_one_call(rpc: Rpc, data: bytes) -> None:
 
 @given(cuts=st.lists(st.integers(0, len(DATA) - 1), max_size=5).map(sorted), clean=st.booleans())
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_a_transfer_broken_at_any_byte_goes_on_from_there(
     rpc: Rpc, cuts: list[int], clean: bool

@@ -168,7 +168,7 @@ NUMBERS = st.lists(
     max_examples=300,
     deadline=None,
     derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     kind=st.sampled_from(["Affine", "Euler3D", "VersorRigid3D", "Similarity3D", "Translation"]),

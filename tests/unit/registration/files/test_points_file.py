@@ -183,7 +183,7 @@ JSON = st.recursive(
     max_examples=200,
     deadline=None,
     derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(markup=JSON, text=st.text(max_size=60))
 def test_whatever_is_sent_the_answer_is_points_or_our_error(
