@@ -34,7 +34,7 @@ class Allowance:
         self._end = time.monotonic() + most_s
         self._looked_at: float | None = None  # from when it has begun
         self._seen = ""
-        self._waited_before = self._used_s = 0.0
+        self._waited_before = self._waits_s = self._used_s = 0.0
         self._earned_s = FIRST_S
 
     def hear(self, line: bytes) -> None:
@@ -42,7 +42,10 @@ class Allowance:
         with contextlib.suppress(ValueError):
             what, size = line.decode("ascii").split()
             if what == BEGUN and self._looked_at is None:
-                self._looked_at, self._waited_before = time.monotonic(), self._waited()
+                self._looked_at, self._waited_before = (
+                    time.monotonic(),
+                    self._waited(self._schedule()),
+                )
             elif what == READ:
                 self._earned_s += FILE_S + int(size) * READ_S_A_BYTE
             elif what == MAKES:
@@ -55,30 +58,37 @@ class Allowance:
             return True
         if self._looked_at is None:
             return False
-        passed_s, self._looked_at = now - self._looked_at, now
-        if not self._is_idle():
-            self._used_s += min(passed_s, MOST_S_A_LOOK)
-        return self._used_s - (self._waited() - self._waited_before) > self._earned_s
-
-    def _is_idle(self) -> bool:
-        """Whether it has ended, or could run and had no core since the last look.
-
-        A wait that lasts is counted by the system only when it is over.
-        """
-        try:
-            state = self._stat.read_text(errors="replace").rpartition(")")[2].split()[0]
-            seen, before = self._scheduled.read_text(), self._seen
-        except (OSError, IndexError):
-            return False
+        passed_s, self._looked_at = min(now - self._looked_at, MOST_S_A_LOOK), now
+        state, seen, before = self._state(), self._schedule(), self._seen
         self._seen = seen
-        return state == ENDED or (state == WAITING and seen == before)
+        if state != ENDED:
+            self._used_s += passed_s
+        # The system counts a wait only when it is over.
+        self._waits_s = self._waits_s + passed_s if state == WAITING and seen == before else 0.0
+        waited_s = self._waited(seen) - self._waited_before + self._waits_s
+        return self._used_s - waited_s > self._earned_s
 
-    def _waited(self) -> float:
-        """Seconds in which it could run and had no core; 0 where the system does not say.
+    def _state(self) -> str:
+        """What the child does, in the letters of proc(5); empty where the system does not say."""
+        try:
+            return self._stat.read_text(errors="replace").rpartition(")")[2].split()[0]
+        except (OSError, IndexError):
+            return ""
+
+    def _schedule(self) -> str:
+        """How long it ran and waited; empty where the system does not say.
 
         Source: Linux, Documentation/scheduler/sched-stats.rst, /proc/PID/schedstat.
         """
         try:
-            return int(self._scheduled.read_text().split()[1]) / 1e9
-        except (OSError, ValueError, IndexError):
+            return self._scheduled.read_text()
+        except OSError:
+            return ""
+
+    @staticmethod
+    def _waited(schedule: str) -> float:
+        """Seconds in which it could run and had no core; 0 where the system does not say."""
+        try:
+            return int(schedule.split()[1]) / 1e9
+        except (ValueError, IndexError):
             return 0.0

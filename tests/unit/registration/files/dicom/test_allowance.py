@@ -105,8 +105,9 @@ def test_a_wait_for_a_core_that_lasts_is_not_counted(
     of_a_child.hear(b"begun 0\n")
     clock.passes(of_a_child, 60)  # the system tells of it only when it is over
     assert not of_a_child.is_used_up()
-    for n in range(40):  # now it runs
-        (tmp_path / "schedstat").write_text(f"{5000 + n} 0 13\n")
+    for n in range(16):  # it runs, and the wait is given back once
+        assert not of_a_child.is_used_up()
+        (tmp_path / "schedstat").write_text(f"{5000 + n} 60000000000 13\n")
         clock.passes(of_a_child, 0.1)
     assert of_a_child.is_used_up()
 
@@ -145,7 +146,8 @@ def test_the_system_tells_how_long_it_waited() -> None:
     fields = Path(f"/proc/{os.getpid()}/schedstat")
     if not fields.exists():
         pytest.skip("this kernel does not")
-    assert Allowance(os.getpid(), MOST_S)._waited() > 0
+    waits = Allowance(os.getpid(), MOST_S)
+    assert waits._waited(waits._schedule()) > 0
 
 
 def test_a_series_earns_by_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
