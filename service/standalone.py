@@ -37,7 +37,7 @@ MODULES = {
 }
 # A trainer is a worker that serves another queue.
 OWN_ENVIRONMENT = {"trainer": {"WARPLINE_QUEUES": "train"}}
-READY_WITHIN_S = 60.0
+READY_WITHIN_S = 180.0  # two Pythons start, one after the other, on a busy machine
 STOP_WITHIN_S = 15.0
 LOOK_EVERY_S = 0.2
 FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S = 0.5, 30.0
@@ -114,7 +114,7 @@ class Stack:
     Raises:
         ConfigurationError: If the data folder is in use, the port is taken, or a child cannot
             start; the sentence holds the last lines of its log.
-        UnavailableError: If the service is not ready within a minute.
+        UnavailableError: If the service is not ready within three minutes.
     """
 
     settings: Settings

@@ -13,7 +13,7 @@ from service.errors import MissingExtraError, UnavailableError
 if TYPE_CHECKING:
     from service.standalone import Child
 
-READY_WITHIN_S = 90.0
+READY_WITHIN_S = 180.0
 STOP_WITHIN_S = 10.0
 LOOK_EVERY_S = 0.1
 

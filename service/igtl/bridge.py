@@ -12,13 +12,14 @@ from service.igtl.frames import Canvas, Frame, frame_of
 from service.igtl.image import Coordinates, unpack_image
 from service.igtl.mailbox import Mailbox
 from service.igtl.outputs import OURS, Outputs
-from service.igtl.peers import Peers, status_message
+from service.igtl.peers import LAST_WORD_S, Peers, status_message
 from service.igtl.queries import Latest
 from service.igtl.session import Answer, Opener, Session, Unanswered
 from service.igtl.tally import Tally
 from service.igtl.wire import Message
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 10.0
+LAST_ANSWERS_S = 30.0  # so long may peers take to read them; whoever stops the bridge waits less
 REMEMBERED = 16  # frames that an answer may still come to; they are large
 
 
@@ -82,7 +83,7 @@ class Bridge:
         finally:
             self._mailbox.close()
             self.peers.send([status_message(StatusCode.SHUT_DOWN, "end", "The bridge ends.")])
-            self.peers.close()
+            self.peers.close(LAST_WORD_S if self._stop.is_set() else LAST_ANSWERS_S)
 
     def stop(self) -> None:
         """Have `run` return."""

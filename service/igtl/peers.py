@@ -69,12 +69,12 @@ class Peers:
         for connection in connections:
             connection.send(messages)
 
-    def close(self) -> None:
+    def close(self, within_s: float) -> None:
         """Let the last messages out, then end every connection."""
         self._stop.set()
         with self._lock:
             connections = list(self._connections)
-        until = time.monotonic() + LAST_WORD_S
+        until = time.monotonic() + within_s
         for connection in connections:
             connection.drain(max(0.0, until - time.monotonic()))
             connection.end()

@@ -4,9 +4,11 @@ Source: DICOM PS3.4 annex B, PS3.7 annex C for the status codes.
 """
 
 import logging
+import socket
 import tempfile
 import threading
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ log = logging.getLogger(__name__)
 
 NOT_AUTHORISED = 0x0124
 ECHO = UID("1.2.840.10008.1.1")
+ESTABLISHED = b"\x01"  # the first byte of Linux' struct tcp_info
 SILENCE_S = 60
 LONGEST_BYTES = 4096
 # Texts and UIDs of the data set itself, after the walk of gate.py; no pixels are decoded.
@@ -105,6 +108,8 @@ class Receiver:
                 self._weight[event.assoc] = 0
                 if not self._is_known(event.assoc.requestor):
                     return NOT_AUTHORISED
+                if not _is_there(event.assoc):  # it will not hear of it, and send again
+                    return OUT_OF_RESOURCES
                 uid, series, facts = _facts(path, event.assoc.requestor.ae_title)
                 key = self._incoming.keep(path, uid, series, facts)
                 self._sending[event.assoc].add(key)
@@ -135,7 +140,8 @@ class Receiver:
         with self._lock:
             ended = self._sending.pop(event.assoc, set())
             self._bury()
-            for key in ended.difference(*self._sending.values()):
+            others = [series for one, series in self._sending.items() if _is_there(one)]
+            for key in ended.difference(*others):
                 self._incoming.close(key)
 
     def _bury(self) -> None:
@@ -148,6 +154,20 @@ class Receiver:
         """The connection ended, as it does after a release, too."""
         with self._lock:
             self._weight.pop(event.assoc, None)
+
+
+def _is_there(association: Any) -> bool:
+    """Whether the sender is, as the system knows: an association's own threads may find out when
+    the sender has come again, sent everything and gone."""
+    if not hasattr(socket, "TCP_INFO"):  # not every system tells
+        return bool(association.is_alive())
+    transport = association.dul.socket
+    if transport is None:
+        return False
+    with suppress(OSError, AttributeError):  # closed meanwhile
+        told = transport.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        return bool(told == ESTABLISHED)
+    return False
 
 
 def _facts(path: Path, calling: str) -> tuple[str, str, Facts]:

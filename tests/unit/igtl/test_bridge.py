@@ -1,6 +1,7 @@
 """The bridge over real sockets: a plain peer on one side, a session that is a fake on the other."""
 
 import struct
+import time
 
 import numpy as np
 import pytest
@@ -13,14 +14,18 @@ from service.errors import (
 )
 from service.igtl import bridge as bridge_module
 from service.igtl import peers as peers_module
-from service.igtl.connection import Limits
+from service.igtl.bridge import Bridge
+from service.igtl.connection import Connection, Limits
 from service.igtl.frames import Frame
+from service.igtl.outputs import Outputs
 from service.igtl.session import Unanswered
+from service.igtl.tally import Tally
 from service.igtl.wire import Message
 from tests.fakes.igtl_bridge import PLACE, VOXELS, image, running, status_of
 from tests.fakes.igtl_peers import (
     AFFINE,
     PATIENCE_S,
+    PATIENT,
     FakeService,
     answer_to,
     dropped,
@@ -50,6 +55,25 @@ def test_an_image_goes_in_and_its_transform_comes_out():
     assert (session.frames[1].voxels == VOXELS).all()
     assert np.allclose(session.frames[1].affine, PLACE, atol=1e-6)
     assert session.is_closed
+
+
+def test_the_last_answers_reach_peers_that_are_late(monkeypatch):
+    """Whoever orders so many answers gets the last one as well, though threads are held up."""
+
+    def late(connection, data):
+        time.sleep(0.2)
+        real(connection, data)
+
+    real = Connection._send_all
+    monkeypatch.setattr(Connection, "_send_all", late)
+    monkeypatch.setattr(bridge_module, "LAST_WORD_S", 0.01)
+    bridge = Bridge(FakeService(), Outputs(frozenset(["transform"])), Tally(), limits=PATIENT)
+    with peer_of(bridge.peers.listen(0, "127.0.0.1")) as peer:
+        peer.send(image())
+        bridge.run(answers=1)
+        assert peer.receive().kind == "TRANSFORM"
+        assert status_of(peer)[2] == "pass"
+        assert peer.is_ended()
 
 
 def test_all_peers_are_told():
