@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.servers import free_port, missing, wait_for_port
+from tests.servers import PATIENCE_S, free_port, missing, wait_for_port
 
 # Else DCMTK, which Orthanc has inside, waits for 40 ms between a command and its data.
 os.environ["TCP_NODELAY"] = "1"
@@ -55,7 +55,7 @@ class Orthanc:
     def http(self) -> httpx.Client:
         """Its own API, as its operator sees it."""
         address = f"http://127.0.0.1:{self.http_port}"
-        return httpx.Client(base_url=address, auth=(USER, PASSWORD), timeout=30)
+        return httpx.Client(base_url=address, auth=(USER, PASSWORD), timeout=PATIENCE_S)
 
     def start(self) -> None:
         self.folder.mkdir(exist_ok=True)
@@ -75,6 +75,9 @@ class Orthanc:
             "Plugins": [str(_plugin())],
             "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
             "OverwriteInstances": False,
+            "DicomScuTimeout": PATIENCE_S,
+            "DicomScpTimeout": PATIENCE_S,
+            "HttpRequestTimeout": PATIENCE_S,
             **self.more,
         }
         path = self.folder / "orthanc.json"
@@ -88,7 +91,7 @@ class Orthanc:
     def stop(self) -> None:
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(20)
+            self.process.wait(PATIENCE_S)
             self.process = None
 
     def take(self, files: list[Path]) -> None:
@@ -167,7 +170,7 @@ def dcmqrscp(tmp_path: Path) -> Iterator[dict[str, Any]]:
     folder.mkdir()
     configured = tmp_path / "dcmqrscp.cfg"
     configured.write_text(DCMQRSCP.format(port=port, ours=ours, folder=folder))
-    command = [str(binary), "-c", str(configured), str(port)]
+    command = [str(binary), "-ta", str(PATIENCE_S), "-c", str(configured), str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for_port(port, process)
@@ -176,10 +179,10 @@ def dcmqrscp(tmp_path: Path) -> Iterator[dict[str, Any]]:
             "host": "127.0.0.1",
             "port": port,
             "ae_title": "ARCHIVE",
-            "connect_timeout_s": 3,
-            "timeout_s": 10,
+            "connect_timeout_s": PATIENCE_S,
+            "timeout_s": PATIENCE_S,
             "move_port": ours,
         }
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE_S)

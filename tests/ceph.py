@@ -19,6 +19,7 @@ import httpx
 import obstore
 from obstore.store import S3Store
 
+PATIENCE_S = 200  # of a busy machine
 PROGRAMS = ("ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool", "radosgw")
 CONFIG = """
 [global]
@@ -126,7 +127,8 @@ class CephS3:
             ring.write(key)
         time.sleep(2)
         self._run("radosgw", "-n", "client.rgw", "--keyring", str(self._ring))
-        for _ in range(300):
+        until = time.monotonic() + PATIENCE_S
+        while time.monotonic() < until:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
                 return
             time.sleep(0.2)
@@ -139,7 +141,7 @@ class CephS3:
     def _run(self, program: str, *arguments: str, plain: bool = False) -> bytes:
         config = () if plain else ("-c", str(self.folder / "ceph.conf"))
         command = [program, *config, *arguments]
-        done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=PATIENCE_S, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"{program}: {done.stderr.decode()[-500:]}")
         return done.stdout
@@ -163,6 +165,6 @@ class CephS3:
             client_options={"allow_http": True},
         )
         # obstore makes no buckets, but a signed PUT of the bucket's own address does.
-        url = obstore.sign(store, "PUT", "", timedelta(minutes=1))
-        httpx.put(url).raise_for_status()
+        url = obstore.sign(store, "PUT", "", timedelta(minutes=5))
+        httpx.put(url, timeout=PATIENCE_S).raise_for_status()
         return name

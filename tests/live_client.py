@@ -12,7 +12,7 @@ from service.pb import warpline_pb2 as pb
 from service.pb import warpline_pb2_grpc as pb_grpc
 
 CHUNK_BYTES = 1 << 20
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0  # of a busy machine that prepares a session
 TYPES = {
     "uint8": pb.VOXEL_TYPE_UINT8,
     "int16": pb.VOXEL_TYPE_INT16,

@@ -159,7 +159,7 @@ async def answered(client: LiveClient, number: int, first: int | None = None) ->
 
 
 async def until(condition: Any) -> None:
-    """Wait until something holds; two minutes are a failure."""
+    """Wait until something holds; minutes are a failure."""
     async with asyncio.timeout(120):
         while not condition():
             await asyncio.sleep(0.005)

@@ -22,6 +22,9 @@ import pytest
 from tests.ceph import CephS3
 
 REDIS_BINARIES = ("redis-server", "valkey-server")
+# Below those that systems give to connections, and to whoever binds port 0.
+FIRST_PORT, END_PORT = 10_000, 32_768
+PATIENCE_S = 120  # of a busy machine
 
 
 def missing(what: str) -> None:
@@ -33,13 +36,26 @@ def missing(what: str) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that no test takes until this process ends, though nobody listens there yet.
+
+    A UDP socket of the same number, which nothing here uses, keeps it from other processes: a
+    server may take long to start, or be killed and started again.
+    """
+    while True:
+        port = FIRST_PORT + secrets.randbelow(END_PORT - FIRST_PORT)
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(type=socket.SOCK_DGRAM) as claim,
+            socket.socket() as probe,
+        ):
+            claim.bind(("127.0.0.1", port))
+            probe.bind(("127.0.0.1", port))
+            claim.detach()
+            return port
 
 
-def wait_for_port(port: int, process: "subprocess.Popen[bytes]", timeout_s: float = 30) -> None:
-    until = time.monotonic() + timeout_s
+def wait_for_port(port: int, process: "subprocess.Popen[bytes]") -> None:
+    until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         if process.poll() is not None:
             raise RuntimeError(f"the server exited with {process.returncode}")
@@ -103,7 +119,8 @@ class PostgresServer:
     def _wait_until_ready(self) -> None:
         """The port opens a moment before connections are let in."""
         ready = ["pg_isready", "-h", "127.0.0.1", "-p", str(self.port), "-U", "warpline"]
-        for _ in range(100):
+        until = time.monotonic() + PATIENCE_S
+        while time.monotonic() < until:
             answer = subprocess.run(self._command(ready), check=False, capture_output=True, cwd="/")
             if answer.returncode == 0:
                 return
@@ -120,7 +137,7 @@ class PostgresServer:
     def stop(self) -> None:
         if self.process is not None:
             self.process.send_signal(signal.SIGINT)  # fast shutdown
-            self.process.wait(20)
+            self.process.wait(PATIENCE_S)
 
     def _run(self, command: list[str]) -> None:
         subprocess.run(self._command(command), check=True, capture_output=True, cwd="/")

@@ -1,10 +1,12 @@
 """`warpline up` in a process of its own, as a user starts it."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +18,23 @@ import pytest
 from service.registration.files.volume_file import write_volume
 from service.registration.grid import Grid
 from service.registration.volume import Volume
+from service.settings import Settings
+from service.stores.build import open_stores
+from tests.integration.chaos import end_leases, is_alive
+from tests.servers import free_port
 
 SHAPE = (44, 40, 36)
 WARPLINE = [sys.executable, "-m", "service.cli.main"]
-# Quick to notice a dead worker.
-BRISK = {"WARPLINE_LEASE_S": "3", "WARPLINE_REAP_EVERY_S": "0.5", "WARPLINE_MIN_FREE_MIB": "0"}
+PATIENCE_S = 300  # of a busy machine, where clients and workers are slow at times
+# Leases end when a test says so: see `kill`.
+BRISK = {
+    "WARPLINE_LEASE_S": "200",
+    "WARPLINE_REAP_EVERY_S": "0.5",
+    "WARPLINE_MIN_FREE_MIB": "0",
+    "WARPLINE_HEADER_TIMEOUT_S": "300",
+    "WARPLINE_BODY_IDLE_TIMEOUT_S": "300",
+    "WARPLINE_LIVE_TTL_S": "600",
+}
 
 
 @dataclass
@@ -34,13 +48,28 @@ class Up:
 
     def children(self, face: str) -> list[psutil.Process]:
         """The child processes of one face."""
-        found = psutil.Process(self.process.pid).children()
-        return [child for child in found if child.cmdline()[-1] == face]
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                if child.cmdline()[-1:] == [face]:
+                    found.append(child)
+        return found
+
+    def kill(self, worker: psutil.Process) -> None:
+        """Kill a worker, and let its lease be over at once."""
+        worker.kill()
+        until = time.monotonic() + PATIENCE_S
+        while is_alive(worker):
+            assert time.monotonic() < until, "it outlives its kill"
+            time.sleep(0.02)
+        stores = open_stores(Settings(data_dir=self.data_dir))
+        end_leases(stores)
+        stores.close()
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         """Send a signal and wait; returns the exit code."""
         self.process.send_signal(number)
-        code = self.process.wait(40)
+        code = self.process.wait(PATIENCE_S)
         if self.process.stdout is not None:
             self.process.stdout.close()
         return code
@@ -48,8 +77,12 @@ class Up:
 
 def start(data_dir: Path, *arguments: str) -> Up:
     """Run `warpline up` until it has told its address."""
-    command = [*WARPLINE, "up", "--port", "0", "--json", "--data-dir", str(data_dir), *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | BRISK)
+    ports = {
+        name: str(free_port()) for name in ("PORT", "GRPC_PORT", "LIVE_PORT", "LIVE_HTTP_PORT")
+    }
+    env = os.environ | BRISK | {f"WARPLINE_{name}": port for name, port in ports.items()}
+    command = [*WARPLINE, "up", "--json", "--data-dir", str(data_dir), *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
     assert process.stdout is not None
     text = ""
     for line in process.stdout:

@@ -17,7 +17,8 @@ from scipy.ndimage import gaussian_filter
 
 from tests.archives import PASSWORD, Orthanc
 from tests.dicoms import affine_of, write_series
-from tests.e2e.conftest import WARPLINE, Up, start
+from tests.e2e.conftest import PATIENCE_S, WARPLINE, Up, start
+from tests.integration.serving import ended
 from tests.servers import free_port
 
 pytestmark = [pytest.mark.servers, pytest.mark.usefixtures("dcmtk")]
@@ -94,10 +95,9 @@ def test_the_order_that_the_page_makes_is_carried_out(room: Room, tmp_path: Path
         assert done.returncode == 0, done.stderr
         assert room.count() == before + 20 + 3
     order = json.loads(*blocks("json"))
-    answer = httpx.post(
-        f"{room.up.url}/v1/register", json=order, headers={"Prefer": "wait=60"}, timeout=90
-    )
-    assert answer.json()["state"] == "succeeded", answer.text
+    with httpx.Client(base_url=room.up.url, timeout=PATIENCE_S) as http:
+        answer = http.post("/v1/register", json=order, headers={"Prefer": "wait=60"})
+        assert ended(http, answer.json())["state"] == "succeeded", answer.text
     verified = room.run(["warpline", "audit", "verify"])
     assert verified.returncode == 0, verified.stderr
     log = (room.up.data_dir / "audit.jsonl").read_text()
@@ -120,7 +120,7 @@ def test_what_a_scanner_pushes_is_registered_and_stored(room: Room, tmp_path: Pa
     )
     try:
         words = [word.replace("11112", room.port) for word in command("storescu")]
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE_S
         while (pushed := room.run(words)).returncode and time.monotonic() < until:
             assert listener.poll() is None
             time.sleep(0.5)
@@ -133,4 +133,4 @@ def test_what_a_scanner_pushes_is_registered_and_stored(room: Room, tmp_path: Pa
         assert "1.2.4.0" not in log
     finally:
         listener.send_signal(signal.SIGTERM)
-        listener.wait(20)
+        listener.wait(PATIENCE_S)

@@ -34,7 +34,7 @@ from service.settings import Settings
 from service.stores.build import open_stores
 from tests.conftest import DIRECTIONS
 from tests.dicoms import affine_of, write_series
-from tests.e2e.conftest import WARPLINE, Up, start
+from tests.e2e.conftest import PATIENCE_S, WARPLINE, Up, start
 from tests.servers import RedisServer
 
 SHAPE = (30, 32, 20)
@@ -138,13 +138,17 @@ class Wire:
     heard: list[str] = field(default_factory=list)
 
     def call(self, method: str, path: str, **what: Any) -> httpx.Response:
-        answer = httpx.request(method, self.url + path, timeout=300, **what)
+        answer = httpx.request(method, self.url + path, timeout=PATIENCE_S, **what)
         self.heard.append(f"{answer.status_code} {answer.headers}\n{answer.text}")
         return answer
 
     def register(self, files: dict[str, Any], **fields: Any) -> httpx.Response:
         headers = {"Prefer": "wait=60"}
-        return self.call("POST", "/v1/register", files=files, data=fields, headers=headers)
+        answer = self.call("POST", "/v1/register", files=files, data=fields, headers=headers)
+        while answer.json().get("state") in ("queued", "running"):
+            time.sleep(0.2)
+            answer = self.call("GET", f"/v1/jobs/{answer.json()['id']}")
+        return answer
 
 
 @pytest.fixture(scope="module")
@@ -225,9 +229,9 @@ def ask_about(wire: Wire, jobs: list[str]) -> None:
 
 
 def results_of(wire: Wire, job: str) -> Iterator[tuple[str, bytes]]:
-    listed = httpx.get(f"{wire.url}/v1/jobs/{job}/results").json()["files"]
+    listed = httpx.get(f"{wire.url}/v1/jobs/{job}/results", timeout=PATIENCE_S).json()["files"]
     for name, file in listed.items():
-        data = httpx.get(file["url"]).content
+        data = httpx.get(file["url"], timeout=PATIENCE_S).content
         yield name, gzip.decompress(data) if name.endswith(".gz") else data
 
 
@@ -325,7 +329,7 @@ def test_the_broker_is_told_which_job_and_no_more(
         headers = {"Idempotency-Key": "Canary^Gwendolyn"}
         post = partial(client.post, "/v1/register", files=files, headers=headers)
         job = portal.call(post).json()["id"]
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENCE_S
         while not any(job.encode() in told for told in dumped(redis)):
             assert time.monotonic() < until
             time.sleep(0.05)

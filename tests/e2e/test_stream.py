@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from service.client import LiveSession
-from tests.e2e.conftest import WARPLINE, Up
+from tests.e2e.conftest import PATIENCE_S, WARPLINE, Up
 
 FRAMES = 3
 
@@ -88,8 +88,9 @@ def test_a_session_goes_on_when_a_process_is_killed(
     image = nib.load(pair["fixed"])
     voxels = np.asarray(image.dataobj)
     terms = {"policy": "every", "role": "fixed", "options": {"refine": "none"}}
+    terms["patience_s"] = PATIENCE_S
     with LiveSession(f"grpc://{up.grpc}", voxels, image.affine, **terms) as session:  # type: ignore[arg-type]
-        session.wait_until_ready(60)
+        session.wait_until_ready(PATIENCE_S)
         seen = []
         for number in range(1, 7):
             session.send(np.roll(voxels, number % 3, axis=0))

@@ -16,7 +16,7 @@ from service.errors import ModelWorseError, TrainingDataError, ValidationError
 from service.registration.models_folder import ModelFolder
 from service.registration.report import Report
 from tests.balls import losses_of, small_training, write_balls
-from tests.e2e.conftest import WARPLINE, Up, start
+from tests.e2e.conftest import PATIENCE_S, WARPLINE, Up, start
 from tests.e2e.test_up import wait_until
 
 pytest.importorskip("torch")
@@ -65,11 +65,14 @@ def train_and_kill(
     """A training that loses processes once, as soon as a checkpoint is in the object store."""
     job = client.train(config, data=data)
     folder = stack.data_dir / "objects" / "checkpoints" / str(job.id)
-    assert wait_until(lambda: any(folder.rglob("*.json")), 120), "no checkpoint"
+    assert wait_until(lambda: any(folder.rglob("*.json"))), "no checkpoint"
     processes = wanted(stack)
     assert processes, "it ended too soon"
     for process in processes:
-        process.kill()
+        if wanted is trainer_workers:
+            stack.kill(process)
+        else:
+            process.kill()
     return client.wait(job.id)
 
 
@@ -90,7 +93,9 @@ def served(client: Client, balls: Path, model: str) -> str:
         side: balls / "test" / f"{side}_images" / "case5.nii.gz" for side in ("fixed", "moving")
     }
     job = client.register(**pair, model=model, initialise="none", refine="none", wait=True)
-    report = httpx.get(client.results(job.id).files["report.json"].url).raise_for_status()
+    report = httpx.get(
+        client.results(job.id).files["report.json"].url, timeout=PATIENCE_S
+    ).raise_for_status()
     used = Report.model_validate_json(report.content).model
     assert used is not None
     assert used.name == model.partition("@")[0]
@@ -141,7 +146,8 @@ def check_one_broken_run(
     assert figures
     assert {"epoch", "step", "steps", "losses", "seconds_left"} <= figures[-1].keys()
     assert {"ssd", "dice", "gradient"} <= figures[-1]["losses"].keys()
-    record = httpx.get(client.results(job.id).files["metrics.jsonl"].url).raise_for_status()
+    url = client.results(job.id).files["metrics.jsonl"].url
+    record = httpx.get(url, timeout=PATIENCE_S).raise_for_status()
     assert losses_of(record.text) == expected
 
 

@@ -14,10 +14,11 @@ import pytest
 from service.client import Client
 from service.pb import warpline_pb2 as pb
 from service.pb.warpline_pb2_grpc import LiveServiceStub
-from tests.e2e.conftest import WARPLINE, Up
+from tests.e2e.conftest import PATIENCE_S, WARPLINE, Up
+from tests.integration.chaos import is_alive
 
 
-def wait_until(is_so: Callable[[], bool], seconds: float) -> bool:
+def wait_until(is_so: Callable[[], bool], seconds: float = PATIENCE_S) -> bool:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if is_so():
@@ -34,11 +35,15 @@ def test_a_killed_worker_loses_nothing(make_up: Callable[..., Up], pair: dict[st
         if getattr(job, "state", "") == "running" and not killed:
             for child in up.children("worker"):
                 killed.append(child.pid)
-                child.kill()
+                up.kill(child)
 
     with Client(up.url) as client:
         fixed, moving = pair["fixed"], pair["moving"]
-        job = client.register(fixed, moving, wait=True, progress=kill_once, refine=3.0)
+        for _ in range(5):
+            killed.clear()
+            job = client.register(fixed, moving, wait=True, progress=kill_once, refine=3.0)
+            if job.attempt > 1:
+                break  # else the job had ended before this process had its turn
         types = [event.type for event in client.events(job.id)]
     assert killed
     assert job.attempt == 2
@@ -57,17 +62,20 @@ def test_live_sessions_are_reached_by_the_grpc_port_and_come_back_after_a_kill(
         with grpc.insecure_channel(up.grpc) as channel:
             beat = iter([pb.LiveRequest(heartbeat=pb.Heartbeat(nonce=7))])
             try:
-                return next(LiveServiceStub(channel).Live(beat, timeout=20)).heartbeat.nonce == 7
+                return (
+                    next(LiveServiceStub(channel).Live(beat, timeout=PATIENCE_S)).heartbeat.nonce
+                    == 7
+                )
             except grpc.RpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise
                 return False
 
-    assert wait_until(answers, 60)
+    assert wait_until(answers)
     (live,) = up.children("live")
     live.kill()
-    assert wait_until(lambda: not live.is_running(), 10)
-    assert wait_until(answers, 60)
+    assert wait_until(lambda: not live.is_running())
+    assert wait_until(answers)
     assert [child.pid for child in up.children("live")] != [live.pid]
     assert up.stop() == 0
 
@@ -78,21 +86,23 @@ def test_one_signal_stops_everything(make_up: Callable[..., Up], number: signal.
     children = psutil.Process(up.process.pid).children(recursive=True)
     assert len(up.children("worker")) == 2
     assert up.stop(number) == 0
-    assert not [child for child in children if child.is_running()]
+    assert wait_until(lambda: not any(map(is_alive, children)))
     with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{up.url}/healthz")
+        httpx.get(f"{up.url}/healthz", timeout=PATIENCE_S)
 
 
 def test_children_do_not_outlive_a_killed_parent(make_up: Callable[..., Up]) -> None:
     up = make_up()
     children = psutil.Process(up.process.pid).children(recursive=True)
     up.stop(signal.SIGKILL)
-    assert wait_until(lambda: not any(child.is_running() for child in children), 20)
+    assert wait_until(lambda: not any(map(is_alive, children)))
 
 
 def test_a_dead_gateway_comes_back(make_up: Callable[..., Up]) -> None:
     up = make_up()
-    up.children("gateway")[0].kill()
+    (gateway,) = up.children("gateway")
+    gateway.kill()
+    assert wait_until(lambda: not gateway.is_running())
 
     def answers() -> bool:
         try:
@@ -100,8 +110,7 @@ def test_a_dead_gateway_comes_back(make_up: Callable[..., Up]) -> None:
         except httpx.TransportError:
             return False
 
-    assert wait_until(lambda: not answers(), 5)
-    assert wait_until(answers, 20)
+    assert wait_until(answers)
 
 
 def test_two_stacks_do_not_share_a_folder(make_up: Callable[..., Up]) -> None:
@@ -110,7 +119,7 @@ def test_two_stacks_do_not_share_a_folder(make_up: Callable[..., Up]) -> None:
     second = subprocess.run(command, capture_output=True, text=True, check=False)
     assert second.returncode == 1
     assert "Another" in second.stderr
-    assert httpx.get(f"{up.url}/readyz").status_code == 200
+    assert httpx.get(f"{up.url}/readyz", timeout=PATIENCE_S).status_code == 200
 
 
 def test_a_taken_port_is_told(make_up: Callable[..., Up], tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 What it shall do wrong stands in the configuration's `card.summary`, as `name=value` words:
 `step_s` seconds a step takes, `die_at` the step at which it kills itself in its first life,
-`await_at` steps after which it waits in its first life, until a file `STEP.go` lies beside its
-folder or it is asked to stop, `hog_mib` memory to take, `error` a code to end with, `mute` to end
+`await_at` steps after which it waits in its first life, until it is asked to stop or there is the
+file `go` (by default `STEP.go` beside its folder), `hog_mib` memory to take, `error` a code to end with, `mute` to end
 without saying why, `full_disk` to write to a full device, `family` to start a child of its own.
 """
 
@@ -100,7 +100,8 @@ class Training:
         """So that a test sees a training in its midst, however late it looks."""
         if str(self.step) not in self.orders.get("await_at", "").split(",") or self.is_resumed:
             return
-        while not (Path("..") / f"{self.step}.go").exists() and not asked_to_stop:
+        go = Path(self.orders.get("go", f"../{self.step}.go"))
+        while not (go.exists() or asked_to_stop):
             time.sleep(0.02)
 
     def misbehave(self) -> None:

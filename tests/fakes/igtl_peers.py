@@ -16,6 +16,7 @@ from service.igtl.wire import Message, open_body, pack, parse_header
 PATIENCE_S = 120.0
 PATIENT = Limits(most_bytes=1 << 22, stall_s=PATIENCE_S)
 QUICK = Limits(most_bytes=1 << 22, stall_s=0.5)
+PATIENCE_S = 120.0  # of a busy machine
 AFFINE = np.array([[0.0, -1, 0, 5], [1, 0, 0, -7], [0, 0, 1, 2], [0, 0, 0, 1]])
 RIGID = np.array([[1.0, 0, 0, 5], [0, 1, 0, -7], [0, 0, 1, 2], [0, 0, 0, 1]])
 

@@ -5,6 +5,7 @@ import hashlib
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 from uuid import UUID
 
 import psutil
+import sqlalchemy as sa
 
 from service.jobs.intake import Intake
 from service.jobs.job import Job, Kind, Request, State
@@ -22,11 +24,13 @@ from service.jobs.reaper import Reaper
 from service.jobs.runner import clear_scratch
 from service.settings import Settings
 from service.stores.build import Stores
+from service.stores.tables import job as job_table
 from service.worker.worker import reaper_of, scratch_folder
 from tests.integration.light import expected
 from tests.uploads import sent
 
 ROOT = Path(__file__).parents[2]
+PATIENCE_S = 120  # of a busy machine
 
 
 def environment(config: Settings) -> dict[str, str]:
@@ -51,6 +55,7 @@ class Swarm:
     rng: random.Random = field(default_factory=lambda: random.Random(7))
     kills: int = 0
     _processes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+    _bereaved: list[psutil.Process] = field(default_factory=list)
 
     def keep_up(self) -> None:
         self._processes = [each for each in self._processes if each.poll() is None]
@@ -61,24 +66,43 @@ class Swarm:
         """SIGKILL one process of one worker: with Celery its supervisor, parent or child."""
         worker = psutil.Process(self.rng.choice(self._processes).pid)
         with contextlib.suppress(psutil.NoSuchProcess):
-            self.rng.choice([worker, *worker.children(recursive=True)]).kill()
+            family = [worker, *worker.children(recursive=True)]
+            self._bereaved += family
+            self.rng.choice(family).kill()
             self.kills += 1
 
     def stop(self) -> None:
+        """End all of them, also those whose parent was killed: what they write would come late."""
         for process in self._processes:
             process.terminate()
         for process in self._processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(30)
+                process.wait(PATIENCE_S)
             process.kill()
             process.wait()
+        for left in self._bereaved:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                left.kill()
+        until = time.monotonic() + PATIENCE_S
+        while any(map(is_alive, self._bereaved)):
+            assert time.monotonic() < until, "it outlives its kill"
+            time.sleep(0.02)
 
 
-def submit(stores: Stores, count: int, *, seconds: float = 0.05) -> dict[UUID, bytes]:
-    """Take in that many jobs; gives what each reads."""
+def is_alive(process: psutil.Process) -> bool:
+    """Whether a process, which may be nobody's child any more, still does something."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def submit(
+    stores: Stores, count: int, *, seconds: float = 0.05, first: int = 0
+) -> dict[UUID, bytes]:
+    """Take in that many jobs, numbered from `first`; gives what each reads."""
     intake = Intake(stores.jobs, stores.doorbell, 10_000, 10_000, 3_600)
     inputs = {}
-    for number in range(count):
+    for number in range(first, first + count):
         data = hashlib.sha256(str(number).encode()).digest() * 500
         files = {"fixed": sent(stores, data)}
         request = Request(kind=Kind.REGISTER, inputs=files, options={"seconds": seconds})
@@ -160,9 +184,35 @@ def kill_every(swarm: Swarm, stores: Stores, jobs: int, kills: int) -> Callable[
     return each_round
 
 
-def pause(process: "subprocess.Popen[bytes]") -> None:
-    process.send_signal(signal.SIGSTOP)
+def end_leases(stores: Stores) -> None:
+    """Let the leases of all jobs that run be over: their workers are dead, or frozen.
+
+    One that is over so soon that a test can wait for it is lost on a busy machine as well.
+    """
+    with stores.database.write() as tx:
+        running = sa.update(job_table).where(job_table.c.state == State.RUNNING)
+        tx.execute(running.values(lease_until=0))
 
 
-def resume(process: "subprocess.Popen[bytes]") -> None:
-    process.send_signal(signal.SIGCONT)
+def freeze(pid: int, database: Path) -> None:
+    """Stop a process while it does not hold the database's one write lock."""
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until:
+        os.kill(pid, signal.SIGSTOP)
+        while not _is_stopped(pid):
+            time.sleep(0.01)
+        with contextlib.closing(sqlite3.connect(database, timeout=0)) as probe:
+            try:
+                probe.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                os.kill(pid, signal.SIGCONT)
+                time.sleep(0.02)
+            else:
+                return
+    raise AssertionError("it always holds the lock")
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether the signal has reached every thread."""
+    told = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(text.rpartition(")")[2].split()[0] == "T" for text in told)

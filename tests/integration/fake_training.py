@@ -10,7 +10,7 @@ import threading
 from service.settings import Settings, settings
 from service.stores.build import Stores
 from service.worker import main as worker_main
-from service.worker import making, supervisor
+from service.worker import making, supervisor, training
 from service.worker.logs import set_up_logging
 from service.worker.training import Training
 
@@ -25,6 +25,9 @@ def make_fake_training(config: Settings, stores: Stores) -> Training:
 
 def main(kind: str) -> None:
     making.make_training = make_fake_training  # type: ignore[assignment]
+    # On a busy machine a checkpoint takes longer to be written and delivered.
+    training.SAVE_WITHIN_S = training.DELIVER_WITHIN_S = 50.0
+    supervisor.STOP_WITHIN_S = 150.0
     config = settings()
     set_up_logging("WARNING")
     if kind == "tasks":

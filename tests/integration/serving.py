@@ -57,6 +57,7 @@ def served(http: httpx.Client, model: str) -> str:
         data=PLAIN | {"model": model},
         headers={"Prefer": "wait=60"},
     ).json()
+    job = ended(http, job)
     assert job["state"] == "succeeded", job
     files = http.get(f"/v1/jobs/{job['id']}/results").json()["files"]
     used = fetched(files, "report.json").json()["model"]
@@ -67,8 +68,16 @@ def served(http: httpx.Client, model: str) -> str:
     return str(used["version"])
 
 
+def ended(http: httpx.Client, job: dict[str, Any]) -> dict[str, Any]:
+    """A job as it is once it has ended: an answer waits for it no longer than a minute."""
+    while job["state"] in ("queued", "running"):
+        http.get(f"/v1/jobs/{job['id']}/events")  # ends with the job
+        job = http.get(f"/v1/jobs/{job['id']}").json()
+    return job
+
+
 def fetched(files: dict[str, Any], name: str) -> httpx.Response:
     """A result by its signed URL, without a key."""
-    reply = httpx.get(files[name]["url"])
+    reply = httpx.get(files[name]["url"], timeout=300)
     assert reply.status_code == 200, reply.text
     return reply

@@ -20,7 +20,7 @@ from service.pacs.objects import Sent, meta_of, to_send
 from service.pacs.peers import DimsePeer
 from tests.archives import LEFT_OPEN, Orthanc
 from tests.integration.test_dicomweb import STUDY, nothing, series
-from tests.servers import free_port
+from tests.servers import PATIENCE_S, free_port
 
 pytestmark = [
     pytest.mark.servers,
@@ -39,11 +39,11 @@ def said(orthanc: Orthanc) -> dict[str, Any]:
         "host": "127.0.0.1",
         "port": orthanc.dicom_port,
         "ae_title": "ARCHIVE",
-        "connect_timeout_s": 20,
-        "timeout_s": 10,
+        "connect_timeout_s": PATIENCE_S,
+        "timeout_s": PATIENCE_S,
         "move_port": port,
         "commitment_port": port,
-        "commitment_timeout_s": 20,
+        "commitment_timeout_s": PATIENCE_S,
     }
 
 

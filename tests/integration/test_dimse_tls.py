@@ -25,7 +25,7 @@ from tests.certificates import certified
 from tests.integration.test_dicomweb import STUDY, nothing, series
 from tests.integration.test_dimse import data_set
 from tests.integration.test_listener import Listening
-from tests.servers import free_port, wait_for_port
+from tests.servers import PATIENCE_S, free_port, wait_for_port
 
 pytestmark = [
     pytest.mark.servers,
@@ -91,8 +91,8 @@ def said(hidden: Orthanc, folder: Path) -> dict[str, Any]:
         "host": "localhost",
         "port": hidden.dicom_port,
         "ae_title": "ARCHIVE",
-        "connect_timeout_s": 20,
-        "timeout_s": 10,
+        "connect_timeout_s": PATIENCE_S,
+        "timeout_s": PATIENCE_S,
         "move_port": port,
         "tls": shown(folder),
     }
@@ -114,7 +114,8 @@ def test_what_is_stored_is_there_and_committed(
     said: dict[str, Any], hidden: Orthanc, tmp_path: Path
 ) -> None:
     objects = [to_send(path) for path in series(tmp_path / "in", "1.2.3.6")]
-    peer = DimsePeer(**said | {"commitment_port": said["move_port"]}, storage_commitment=True)
+    back = {"commitment_port": said["move_port"], "commitment_timeout_s": PATIENCE_S}
+    peer = DimsePeer(**said | back, storage_commitment=True)
     assert Dimse(peer).store(objects, nothing) == Sent(5, 0)
     there = {uid: data_set(file) for uid, file in hidden.objects().items()}
     assert there == {one.meta.uid: data_set(one.path.read_bytes()) for one in objects}
@@ -152,7 +153,12 @@ def test_storescp_takes_what_we_send(folder: Path, tmp_path: Path) -> None:
     command += ["+cf", str(folder / "ours.pem"), "-rc", "-aet", "ARCHIVE", "+B"]
     process = subprocess.Popen([*command, "-od", str(tmp_path / "taken"), str(port)])
     peer = DimsePeer(
-        protocol="dimse", host="localhost", port=port, ae_title="ARCHIVE", tls=Tls(**shown(folder))
+        protocol="dimse",
+        host="localhost",
+        port=port,
+        ae_title="ARCHIVE",
+        connect_timeout_s=PATIENCE_S,
+        tls=Tls(**shown(folder)),
     )
     objects = [to_send(path) for path in series(tmp_path / "in", "1.2.3.4")]
     kind = build_context(objects[0].meta.sop_class, objects[0].meta.transfer_syntax)
@@ -162,7 +168,7 @@ def test_storescp_takes_what_we_send(folder: Path, tmp_path: Path) -> None:
             answers = [association.send_c_store(one.path) for one in objects]
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE_S)
     assert [status_of(answer) for answer in answers] == [SUCCESS] * 5
     taken = {data_set(file.read_bytes()) for file in (tmp_path / "taken").iterdir()}
     assert taken == {data_set(one.path.read_bytes()) for one in objects}
@@ -178,7 +184,7 @@ def listening(folder: Path, tmp_path: Path, dcmtk: None) -> Iterator[Listening]:
 
 def push(listening: Listening, files: list[Path], *tls: str) -> int:
     """The exit code of storescu."""
-    command = ["storescu", *tls, "-to", "5", "-aet", "SCANNER", "-aec", "WARPLINE"]
+    command = ["storescu", *tls, "-to", "60", "-aet", "SCANNER", "-aec", "WARPLINE"]
     command += ["localhost", str(listening.port), *map(str, files)]
     return subprocess.run(command, capture_output=True, check=False, timeout=300).returncode
 

@@ -25,7 +25,7 @@ from service.worker.worker import Worker
 from tests.archives import LEFT_OPEN, Orthanc
 from tests.dicoms import affine_of, write_series
 from tests.integration.test_pacs_to_pacs import FIXED, MOVING, once, write_pair
-from tests.servers import free_port
+from tests.servers import PATIENCE_S, free_port
 
 pytestmark = [
     pytest.mark.servers,
@@ -109,7 +109,7 @@ def push(port: int, files: list[Path], calling: str = "SCANNER") -> int:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < until, "it did not come about"
         time.sleep(0.05)
@@ -224,7 +224,7 @@ def test_a_listener_that_is_killed_goes_on_where_it_was(
         wait_for(lambda: len(listening.stores.jobs.page("radiology").jobs) == 1)
     finally:
         second.terminate()
-        assert second.wait(20) == 0
+        assert second.wait(PATIENCE_S) == 0
 
 
 def test_from_the_scanner_to_the_archive(orthanc: Orthanc, tmp_path: Path) -> None:
@@ -235,6 +235,7 @@ def test_from_the_scanner_to_the_archive(orthanc: Orthanc, tmp_path: Path) -> No
     peer = (
         f'[peers.MAIN]\nprotocol = "dimse"\nhost = "127.0.0.1"\nport = {orthanc.dicom_port}\n'
         f'ae_title = "ARCHIVE"\nstorage_commitment = true\ncommitment_port = {back}\n'
+        f"connect_timeout_s = {PATIENCE_S}\ncommitment_timeout_s = {PATIENCE_S}\n"
     )
     listening = Listening(tmp_path, peer, 'store_to = "MAIN"\n')
     try:

@@ -18,8 +18,8 @@ from service.standalone import child_environment
 from service.stores.build import Stores, open_stores
 from service.stores.migrate import database_of, migrate
 from tests.balls import losses_of, packed, small_training, write_balls
-from tests.integration.chaos import ROOT
-from tests.integration.test_training_workers import steps_kept, wait_until
+from tests.integration.chaos import ROOT, end_leases
+from tests.integration.test_training_workers import PATIENCE_S, kill_all, steps_kept, wait_until
 from tests.servers import RedisServer
 from tests.uploads import sent
 
@@ -55,7 +55,7 @@ class Trainers:
             process.terminate()
         for process in self.running:
             try:
-                process.wait(20)
+                process.wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -71,7 +71,7 @@ def stack(
         redis_url=redis_server.url,
         store_url=(tmp_path / "objects").as_uri(),
         queues="train",
-        lease_s=4,
+        lease_s=100,  # a busy machine would lose shorter ones
         reap_every_s=0.5,
         min_free_mib=0,
     )
@@ -97,11 +97,6 @@ def learners(worker: psutil.Process) -> list[psutil.Process]:
     return [process for process in below if process.cmdline()[1:4] == ["-m", "trainer", "train"]]
 
 
-def kill_all(worker: psutil.Process) -> None:
-    for process in [worker, *worker.children(recursive=True)]:
-        process.kill()
-
-
 def unbroken(data: Path, out: Path) -> list[dict[str, float]]:
     """The losses of the same training here, which nobody kills."""
     document: dict[str, Any] = CONFIG | {"data": CONFIG["data"] | {"root": str(data)}}
@@ -122,6 +117,7 @@ def test_a_training_outlives_its_trainer_and_then_its_worker(
     kept = steps_kept(stores, job.id)
     wait_until(lambda: steps_kept(stores, job.id) >= kept + 6, "it did not go on")
     kill_all(first)
+    end_leases(stores)
     second = trainers.start("second")
     wait_until(lambda: stores.jobs.job(job.id).state.is_terminal, "not done")
 

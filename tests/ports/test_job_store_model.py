@@ -223,7 +223,11 @@ class SqliteMachine(JobStoreMachine):
 
 TestMemory = JobStoreMachine.TestCase
 TestMemory.settings = settings(
-    max_examples=150, stateful_step_count=60, deadline=None, derandomize=True
+    max_examples=150,
+    stateful_step_count=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 TestSqlite = SqliteMachine.TestCase
 TestSqlite.settings = settings(
