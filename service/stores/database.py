@@ -14,7 +14,7 @@ from service.errors import ConfigurationError, StorageFullError, StoreUnavailabl
 from service.stores.tables import DatabaseNow
 
 BUSY_TIMEOUT_S = 30
-CONNECT_TIMEOUT_S = 20  # a server that is there may be held up for a while
+CONNECT_TIMEOUT_S = 10  # a server that is there may be held up for a while
 
 Clock = Callable[[], sa.ColumnElement[int]]
 

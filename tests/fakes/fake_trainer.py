@@ -3,8 +3,9 @@
 What it shall do wrong stands in the configuration's `card.summary`, as `name=value` words:
 `step_s` seconds a step takes, `die_at` the step at which it kills itself in its first life,
 `await_at` steps after which it waits in its first life, until it is asked to stop or there is the
-file `go` (by default `STEP.go` beside its folder), `hog_mib` memory to take, `error` a code to end with, `mute` to end
-without saying why, `full_disk` to write to a full device, `family` to start a child of its own.
+file `go` (by default `STEP.go` beside its folder), `hog_mib` memory to take, `error` a code to end
+with, `mute` to end without saying why, `full_disk` to write to a full device, `family` to start a
+child of its own.
 """
 
 import argparse

@@ -221,4 +221,5 @@ def test_a_hundred_idle_watches_leave_the_others_alone(rpc: Rpc) -> None:
     assert rpc.api.register(PAIR).status_code == 202
     rpc.api.work()
     for answers in idle:
-        assert [answer.event.type for answer in answers] == ["started", "succeeded"]
+        told = [answer.event.type for answer in answers if answer.WhichOneof("part") == "event"]
+        assert told == ["started", "succeeded"]  # and progress, where it was seen to run

@@ -100,7 +100,8 @@ def test_the_result_comes_back_over_the_same_stream(rpc: Rpc, worker: Callable[.
     job = accepted(stream).job
     parts = stream.rest()
     events = [part for part in parts if isinstance(part, pb.JobEvent)]
-    assert [event.type for event in events] == ["queued", "started", "succeeded"]
+    types = [event.type for event in events if event.type != "progress"]  # where it was seen to run
+    assert types == ["queued", "started", "succeeded"]
     [result] = [part for part in parts if isinstance(part, pb.RegisterResult)]
     assert (result.job.id, result.job.state) == (job.id, pb.JOB_STATE_SUCCEEDED)
     assert [file.name for file in result.files] == sorted(RESULTS)
