@@ -86,6 +86,7 @@ class SizedSessions:
     # Starting one takes as long as some sixty runs save, with CUDA graphs forty.
     OFTEN = 20
     KEPT = 4  # each holds what the network needs on the device
+    MOST_COUNTED = 1000  # sizes; with one more all are counted from the beginning
 
     def __init__(self, start: Callable[[Mapping[str, tuple[int, ...]]], SizedSession]) -> None:
         """With what starts a session for inputs of certain shapes."""
@@ -103,15 +104,24 @@ class SizedSessions:
         shapes = {name: feed[name].shape for name in sorted(feed)}
         key = tuple(shapes.values())
         with self._lock:
-            self._seen[key] += 1
-            if self._seen[key] <= self.OFTEN:
-                return None
             if key not in self._kept:
+                if not self._come_often(key):
+                    return None
                 self._kept[key] = self._started(shapes)
             self._kept.move_to_end(key)
             while len(self._kept) > self.KEPT:
-                del self._seen[self._kept.popitem(last=False)[0]]
+                self._kept.popitem(last=False)
             return self._kept[key]
+
+    def _come_often(self, key: Shapes) -> bool:
+        """Count sizes of which no session is kept; whether these are to have one now."""
+        if len(self._seen) >= self.MOST_COUNTED and key not in self._seen:
+            self._seen.clear()
+        self._seen[key] += 1
+        if self._seen[key] <= self.OFTEN:
+            return False
+        del self._seen[key]
+        return True
 
     def _started(self, shapes: Mapping[str, tuple[int, ...]]) -> SizedSession | None:
         try:

@@ -98,6 +98,19 @@ def test_the_one_used_longest_ago_makes_room_and_must_come_often_again() -> None
     assert len(started) == SizedSessions.KEPT + 1
 
 
+def test_no_more_sizes_are_counted_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SizedSessions, "MOST_COUNTED", 3)
+    started: list[Mapping[str, tuple[int, ...]]] = []
+    sessions = kept(started)
+    for _ in range(SizedSessions.OFTEN):
+        sessions.of(of_size(8))
+    for n in range(7):
+        sessions.of(of_size(n))
+        assert len(sessions._seen) <= 3
+    assert sessions.of(of_size(8)) is None  # counted from the beginning
+    assert started == []
+
+
 def test_a_graph_that_cannot_be_told_its_sizes_runs_as_before() -> None:
     tried = []
 
