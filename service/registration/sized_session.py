@@ -45,12 +45,12 @@ class SizedSession:
             output: The name and shape of the one that is asked for.
             provider: Where it runs.
             threads: Of the CPU.
-            cuda_graphs: Whether the first run is captured, and played again after. Only where
+            cuda_graphs: Whether a first run is captured here, and played again after. Only where
                 nothing else of the process uses the GPU meanwhile: a capture fails by it.
 
         Raises:
             ProviderUnavailableError, ModelInvalidError, MissingExtraError: As `start_session` and
-                `require_provider`.
+                `require_provider`; the first also where it cannot be captured.
         """
         self._lock = Lock()
         self._session = start_session(
@@ -65,6 +65,15 @@ class SizedSession:
         name, shape = output
         self._output = _place(shape, where)
         self._binding.bind_ortvalue_output(name, self._output)
+        if cuda_graphs:
+            self._capture()
+
+    def _capture(self) -> None:
+        """Run on what happens to lie there: what fails does so before a job depends on it."""
+        try:
+            self.run_there()
+        except Exception as error:  # onnxruntime's own have no common base
+            raise ProviderUnavailableError("The network cannot be captured.") from error
 
     def run(self, feed: Mapping[str, np.ndarray]) -> np.ndarray:
         """Up, there, and down; float32, C order, in the shapes that it was told."""

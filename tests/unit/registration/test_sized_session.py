@@ -149,6 +149,21 @@ def test_an_engine_on_a_gpu_tells_the_network_the_sizes_that_come_often(on_cuda:
         np.testing.assert_allclose(later.vectors_mm, first.vectors_mm, atol=1e-3)
 
 
+def test_a_job_does_not_fail_because_its_network_cannot_be_captured(
+    on_cuda: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_session: SizedSession) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(SizedSession, "run_there", fail)
+    on_cuda.cuda_graphs = True
+    fixed, moving = bent((40, 36, 44))
+    first, second, third = (on_cuda.predict(fixed, moving, Affine.identity()) for _ in range(3))
+    assert [*on_cuda._sized._kept.values()] == [None]
+    for later in (second, third):
+        np.testing.assert_array_equal(later.vectors_mm, first.vectors_mm)
+
+
 def test_an_engine_on_the_cpu_has_no_use_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SizedSessions, "OFTEN", 0)
     engine = Engine(ModelFolder().card("discrete/1"), DISCRETE, provider="cpu", threads=1)
