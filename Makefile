@@ -28,9 +28,9 @@ demo: setup ## Register a real brain pair on the embedded stack and show the res
 test: setup-dev ## Run every test; those that need a missing server are skipped
 	$(BIN)/python -m pytest $(PYTEST_SPREAD) $(PYTEST_FLAGS)
 
-check: lint covered ## What CI runs: lint, types, import contracts, tests with coverage
+check: lint test ## What CI runs: lint, types, import contracts, every test
 
-covered: setup-dev
+covered: setup-dev ## The tests with branch coverage, in half as much time again
 	@$(MAKE) --no-print-directory test PYTEST_FLAGS="--cov --cov-report=term:skip-covered $(PYTEST_FLAGS)"
 
 lint: setup-dev ## Formatting, lint, types and import contracts
