@@ -42,10 +42,8 @@ class Allowance:
         with contextlib.suppress(ValueError):
             what, size = line.decode("ascii").split()
             if what == BEGUN and self._looked_at is None:
-                self._looked_at, self._waited_before = (
-                    time.monotonic(),
-                    self._waited(self._schedule()),
-                )
+                self._looked_at = time.monotonic()
+                self._waited_before = self._waited(self._schedule())
             elif what == READ:
                 self._earned_s += FILE_S + int(size) * READ_S_A_BYTE
             elif what == MAKES:
@@ -63,8 +61,9 @@ class Allowance:
         self._seen = seen
         if state != ENDED:
             self._used_s += passed_s
-        # The system counts a wait only when it is over.
-        self._waits_s = self._waits_s + passed_s if state == WAITING and seen == before else 0.0
+        # The system counts a wait only when it is over. One that counts nothing tells of none.
+        waits = state == WAITING and seen == before and seen.strip("0 \n") != ""
+        self._waits_s = self._waits_s + passed_s if waits else 0.0
         waited_s = self._waited(seen) - self._waited_before + self._waits_s
         return self._used_s - waited_s > self._earned_s
 

@@ -112,6 +112,19 @@ def test_a_wait_for_a_core_that_lasts_is_not_counted(
     assert of_a_child.is_used_up()
 
 
+@pytest.mark.parametrize("told", [None, "0 0 0\n"])
+def test_where_the_system_counts_nothing_a_child_that_runs_does_not_wait(
+    told: str | None, of_a_child: Allowance, clock: Clock, tmp_path: Path
+) -> None:
+    (tmp_path / "stat").write_text("7 (a (child)) R 1 7\n")
+    (tmp_path / "schedstat").unlink()
+    if told is not None:
+        (tmp_path / "schedstat").write_text(told)
+    of_a_child.hear(b"begun 0\n")
+    clock.passes(of_a_child, FIRST_S + 0.01)
+    assert of_a_child.is_used_up()
+
+
 def test_time_in_which_nobody_looked_is_not_counted(of_a_child: Allowance, clock: Clock) -> None:
     of_a_child.hear(b"begun 0\n")
     clock.now += 60
