@@ -134,7 +134,7 @@ def register(pair: Pair, engine: Engine) -> Evidence:
     require_contrast(pair)
     prepared = prepare(pair, options, engine)
     with ThreadPoolExecutor(1) as beside:
-        baseline = Baseline(pair, prepared, options.fill, beside)
+        baseline = Baseline(pair, prepared, options, beside)
         place = baseline.place
         alignment = align(prepared, options, engine, StageClock(), [], placed=place)
         products = produce(pair, alignment, options)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from service.registration.fields import Affine
 from service.registration.figures import Figures, of_image, of_labels
+from service.registration.options import RegisterOptions
 from service.registration.pair import Pair
 from service.registration.plausibility import plausibility
 from service.registration.prepared import PreparedMoving, PreparedPair
@@ -32,13 +33,15 @@ class AsSent:
 class Baseline:
     """What is told of a pair without its deformation; results are waited for."""
 
-    def __init__(self, pair: Pair, prepared: PreparedPair, fill: float, beside: Executor) -> None:
+    def __init__(
+        self, pair: Pair, prepared: PreparedPair, options: RegisterOptions, beside: Executor
+    ) -> None:
         """What needs nothing but the pair is begun.
 
         Args:
             pair: As it was sent.
             prepared: The same, made ready.
-            fill: Outside the moving field of view.
+            options: Of which `fill` lies outside the moving field of view.
             beside: Does the work.
         """
         self.pair = pair
@@ -46,7 +49,8 @@ class Baseline:
         # Let go as soon as it was looked at: with its levels it is as large as the field.
         self._moving: PreparedMoving | None = prepared.moving
         self._beside = beside
-        self._as_sent = beside.submit(self._seen_as_sent, fill)
+        self._options = options
+        self._as_sent = beside.submit(self._seen_as_sent)
         self._fit: Future[dict[str, float]] | None = None
 
     def place(self, affine: Affine) -> None:
@@ -57,6 +61,13 @@ class Baseline:
     def as_sent(self) -> AsSent:
         """The pair where it lay."""
         return self._as_sent.result()
+
+    def seen(self, warped: Volume) -> Volume:
+        """The warped image with values as kernels can take them."""
+        tempering = self.pair.moving_tempering
+        if self._options.interpolation == "cubic":  # swings beyond the values that it passes
+            return tempering.apply(warped)
+        return tempering.apply_to_own(warped, self._options.fill)
 
     @property
     def figures(self) -> Figures:
@@ -70,10 +81,10 @@ class Baseline:
         labels = self.pair.fixed_labels, self.pair.moving_labels
         return plausibility(self.fixed.glimpsed, moving.glimpsed, affine, *labels)
 
-    def _seen_as_sent(self, fill: float) -> AsSent:
-        pair, grid = self.pair, self.pair.fixed.grid
+    def _seen_as_sent(self) -> AsSent:
+        pair, grid, fill = self.pair, self.pair.fixed.grid, self._options.fill
         laid = resample(pair.moving, grid, affine=pair.initial, fill=fill)
-        image, labels = pair.moving_tempering.apply(laid), None
+        image, labels = pair.moving_tempering.apply_to_own(laid, fill), None
         figures = of_image(self.fixed, image, "before")
         if pair.fixed_labels is not None and pair.moving_labels is not None:
             labels = resample(

@@ -18,7 +18,7 @@ def _scene(baseline: Baseline, products: Products, shape: Regularity) -> Scene:
     return Scene(
         fixed=baseline.fixed.image,
         before=as_sent.image.data,
-        warped=pair.moving_tempering.apply(products.warped).data,
+        warped=baseline.seen(products.warped).data,
         displacement_mm=products.ddf.vectors_mm,
         jacobian=shape.determinants.data,
         affine=products.affine.matrix,

@@ -1,12 +1,13 @@
 """What moves points: an affine, a displacement field, a velocity field. World millimetres, RAS+."""
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 
 from service.errors import BadTransformError, FieldError
-from service.registration.grid import Grid
+from service.registration.grid import Grid, ends_as_affine
 
 Points = Float[np.ndarray, "*batch 3"]
 WorldPositions = Float64[np.ndarray, "*batch 3"]
@@ -29,7 +30,7 @@ class Affine:
         matrix = np.array(self.matrix, dtype=np.float64)
         if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
             raise BadTransformError("An affine transform is a finite 4x4 matrix.")
-        if not np.allclose(matrix[3], (0, 0, 0, 1)):
+        if not ends_as_affine(matrix):
             raise BadTransformError("An affine transform ends in the row 0 0 0 1.")
         if abs(np.linalg.det(matrix[:3, :3])) < 1e-9:
             raise BadTransformError("The affine transform is singular: it flattens space.")
@@ -84,6 +85,14 @@ class _VectorField:
         if not _is_finite(vectors):
             raise FieldError("The field holds values that are not finite.")
         object.__setattr__(self, "vectors_mm", vectors)
+
+    @classmethod
+    def of_finite(cls, vectors_mm: Vectors, grid: Grid) -> Self:
+        """A field whose vectors fit their grid and are known to be finite: nobody looks again."""
+        field = object.__new__(cls)
+        object.__setattr__(field, "vectors_mm", vectors_mm)
+        object.__setattr__(field, "grid", grid)
+        return field
 
     def at(self, points_mm: Points) -> WorldPositions:
         """The vectors at points: linear between voxels; zero outside the grid, as ITK has it.

@@ -49,7 +49,7 @@ def measure(
         "max_deformation_mm": max_displacement_mm(alignment.field),
     }
     watch("measure", 0.2)
-    warped = pair.moving_tempering.apply(products.warped)
+    warped = baseline.seen(products.warped)
     figures |= of_image(baseline.fixed, warped, "after")
     watch("measure", 0.4)
     figures |= _of_labels(pair.fixed_labels, pair.moving_labels, products.warped_labels)

@@ -149,7 +149,7 @@ class _Run:
         prepared = prepare(pair, self.options, engine, fixed)
         if self.options.refine != "none":  # the search leaves a core idle half of the time
             self.beside.submit(prepared.make_levels)
-        baseline = Baseline(pair, prepared, self.options.fill, self.beside)
+        baseline = Baseline(pair, prepared, self.options, self.beside)
         told = self.clock, self.warnings
         placed = baseline.place
         return baseline, align(prepared, self.options, engine, *told, placed=placed)

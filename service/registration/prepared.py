@@ -82,7 +82,7 @@ class PreparedFixed:
     @cached_property
     def image(self) -> Volume:
         """The image with values as kernels can take them."""
-        return (self._tempering or Tempering.of(self._sent)).apply(self._sent)
+        return (self._tempering or Tempering.of(self._sent)).apply_to_own(self._sent)
 
     @cached_property
     def scouted(self) -> Scouted:
@@ -156,7 +156,7 @@ class PreparedMoving:
     @cached_property
     def tempered(self) -> Volume:
         """The image with values as kernels can take them."""
-        return (self._tempering or Tempering.of(self._sent)).apply(self._sent)
+        return (self._tempering or Tempering.of(self._sent)).apply_to_own(self._sent)
 
     @cached_property
     def scouted(self) -> Scouted:

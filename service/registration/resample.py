@@ -232,8 +232,9 @@ def compose_affine(
     turn[:, :3] = affine.matrix[:3, :3]
     maps = np.stack([index_map(grid, field.grid), turn, shift[:3]])
     out = np.empty((*grid.shape, 3), np.float32)
-    flow.place(field.vectors_mm, maps, out)
-    return DisplacementField(out, grid)
+    finite = np.empty(grid.shape[0], np.bool_)
+    flow.place(field.vectors_mm, maps, out, finite)
+    return DisplacementField.of_finite(out, grid) if finite.all() else DisplacementField(out, grid)
 
 
 def compose(outer: DisplacementField, inner: DisplacementField) -> DisplacementField:
@@ -319,8 +320,9 @@ def _inverted(
     shift = ((back.matrix - np.eye(4)) @ grid.affine)[:3]
     problem = _Inverting(in_voxels(field), field.grid, back, limits)
     out, worst = problem.solved(grid, (to_vector, shift))
-    residual_mm = float(np.sqrt(worst) * field.grid.spacing_mm.max())
-    return Inverse(DisplacementField(out, grid), residual_mm)
+    is_finite = np.isfinite(worst)
+    found = DisplacementField.of_finite(out, grid) if is_finite else DisplacementField(out, grid)
+    return Inverse(found, float(np.sqrt(worst) * field.grid.spacing_mm.max()))
 
 
 def in_voxels(
@@ -355,7 +357,7 @@ class _Inverting:
         to_field = index_map(grid, self.field_grid, self.back)
         maps = np.stack([to_field, index_map(grid, coarse), *answer])
         out = np.empty((*grid.shape, 3), np.float32)
-        worst = np.zeros(grid.shape[0], np.float32)
+        worst = np.zeros(grid.shape[0], np.int32)
         stop = np.array([self.limits[0], self.limits[1] ** 2], np.float32)
         inverse.solve(self.field, start, maps, stop, out, worst)
-        return out, float(worst.max())
+        return out, float(worst.view(np.float32).max())

@@ -50,6 +50,16 @@ class Tempering:
             return cls(low, high, 0.0, 1.0, cuts, is_flat=least == most)
         return cls(bottom, top, bottom, 1 / extent, cuts)
 
+    def apply_to_own(self, volume: Volume, fill: float | None = None) -> Volume:
+        """As `apply`, of the image that this was told of, or one linear between its values.
+
+        That is as ordinary as the image, so nobody looks. `fill` is what lies beyond it, if any.
+        """
+        is_ordinary = not self.cuts and (self.shift, self.scale) == (0.0, 1.0)
+        if is_ordinary and (fill is None or self.low <= fill <= self.high):
+            return volume.as_float32()
+        return self.apply(volume)
+
     def apply(self, volume: Volume) -> Volume:
         """The volume, or one made from it, float32; the same values where they are ordinary."""
         data, is_mapped = volume.data, (self.shift, self.scale) != (0.0, 1.0)
@@ -61,7 +71,7 @@ class Tempering:
 
 def tempered(volume: Volume) -> Volume:
     """A volume of any real type as kernels can take it, float32."""
-    return Tempering.of(volume).apply(volume)
+    return Tempering.of(volume).apply_to_own(volume)
 
 
 def _believed(data: np.ndarray) -> tuple[float, float]:

@@ -43,9 +43,7 @@ def as_label_map(volume: Volume, field: str = "labels") -> Volume:
         BadLabelsError: If a value is negative, not whole, or above 65535.
     """
     data = volume.data
-    if not np.issubdtype(data.dtype, np.unsignedinteger) and not (
-        np.isfinite(data).all() and (data >= 0).all() and (data == np.rint(data)).all()
-    ):
+    if not _are_whole_from_0(data):
         raise BadLabelsError(
             "A label map holds whole numbers from 0 up; these labels do not. "
             "Send the labels as integers, 0 for the background.",
@@ -55,6 +53,14 @@ def as_label_map(volume: Volume, field: str = "labels") -> Volume:
     if top > np.iinfo(np.uint16).max:
         raise BadLabelsError(f"Labels go up to 65535; the highest here is {top}.", field=field)
     return volume.with_data(data.astype(np.uint8 if top < 256 else np.uint16, copy=False))
+
+
+def _are_whole_from_0(data: np.ndarray) -> bool:
+    if data.dtype.kind in "bu":
+        return True
+    if data.size and not data.min() >= 0:  # NaN, too
+        return False
+    return data.dtype.kind == "i" or bool(np.isfinite(data).all() and (data == np.rint(data)).all())
 
 
 def require_same_grid(volume: Volume, image: Volume, field: str) -> None:

@@ -7,7 +7,7 @@ float64; each kernel says which. Indices are of voxels, integers at their centre
 import numpy as np
 
 from service.registration.kernels.launch import device, kernel, prange
-from service.registration.kernels.sampling import bracket, clamped, is_inside
+from service.registration.kernels.sampling import bracket, clamped, is_finite, is_inside
 
 ONE_UP, TWO_UP = np.uint64(1), np.uint64(2)
 
@@ -154,16 +154,17 @@ def _place_slab(field, maps, i, out):
 
 
 @kernel
-def place(field, maps, out):
+def place(field, maps, out, finite):
     """out(m) = maps[2] @ m + maps[1] @ u(maps[0] @ m): a field on another grid, an affine added.
 
-    Outside the field's grid its vectors are those of its border.
+    Outside the field's grid its vectors are those of its border. finite[i]: whether slab i is.
     """
     for i in prange(out.shape[0]):
         if _is_aligned(maps[0]):
             _place_aligned(field, maps, np.int64(i), out[i])
         else:
             _place_slab((field.ravel(), field.shape), maps, np.int64(i), out[i])
+        finite[i] = is_finite(out[i].reshape(-1))
 
 
 @device

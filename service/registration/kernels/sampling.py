@@ -11,6 +11,7 @@ from service.registration.kernels.launch import device
 
 ZERO, HALF = np.float32(0.0), np.float32(0.5)
 NEXT = np.uint64(1)
+SIZE_BITS, INFINITE = np.int32(0x7FFFFFFF), np.int32(0x7F800000)  # of a float32
 
 
 @device
@@ -18,6 +19,16 @@ def clamped(position, last):
     """A position within [0, last], NaN as 0; written so that it becomes two instructions."""
     position = position if position > ZERO else ZERO
     return position if position < last else last
+
+
+@device
+def is_finite(line):
+    """Whether every number of a float32 line is, told by their exponents: SIMD takes integers."""
+    bits, most = line.view(np.int32), np.int32(0)
+    for n in range(bits.size):
+        size = np.int32(bits[n] & SIZE_BITS)
+        most = size if size > most else most
+    return most < INFINITE
 
 
 @device

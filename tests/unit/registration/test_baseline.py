@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from service.registration.alignment import prepare
 from service.registration.baseline import Baseline
-from service.registration.fields import Affine
+from service.registration.fields import Affine, DisplacementField
 from service.registration.grid import Grid
 from service.registration.label_metrics import dice
 from service.registration.metrics import lncc, ncc, nmi
@@ -17,7 +18,7 @@ from service.registration.options import RegisterOptions
 from service.registration.pair import Pair
 from service.registration.plausibility import plausibility
 from service.registration.prepared import COMPARED_VOXELS
-from service.registration.resample import downsample, resample
+from service.registration.resample import downsample, resample, warp
 from service.registration.scouted import Scouted
 from service.registration.volume import Volume
 from tests.phantoms import Scene
@@ -47,7 +48,7 @@ def pair(make_grid: Callable[..., Grid]) -> Pair:
 def test_figures_are_those_of_the_parts(pair: Pair) -> None:
     prepared = prepare(pair, RegisterOptions(), ModelFolder(provider="cpu").load("discrete"))
     with ThreadPoolExecutor(1) as beside:
-        baseline = Baseline(pair, prepared, 0.0, beside)
+        baseline = Baseline(pair, prepared, RegisterOptions(), beside)
         early = dict(baseline.figures)
         baseline.place(pair.initial)
         told = baseline.figures
@@ -71,3 +72,18 @@ def test_figures_are_those_of_the_parts(pair: Pair) -> None:
     fit = plausibility(*seen, pair.initial, pair.fixed_labels, pair.moving_labels)
     assert {name: told[name] for name in fit} == fit
     assert early == {name: value for name, value in told.items() if name not in fit}
+
+
+def test_a_cubic_that_swings_beyond_its_values_is_looked_at(pair: Pair) -> None:
+    bright = np.zeros(pair.moving.grid.shape, np.float32)
+    bright[10:12, 10:12, 10:12] = 1000  # in an otherwise empty image: 0 to 1000 is believed
+    options = RegisterOptions(interpolation="cubic", fill=0.0)
+    lit = replace(pair, moving=pair.moving.with_data(bright))
+    models = ModelFolder(provider="cpu")
+    grid = pair.moving.grid
+    shift = DisplacementField(np.full((*grid.shape, 3), 0.4, np.float32), grid)
+    swings = warp(lit.moving, shift, interpolation="cubic")
+    with ThreadPoolExecutor(1) as beside:
+        baseline = Baseline(lit, prepare(lit, options, models.load("discrete")), options, beside)
+        assert swings.data.min() < 0
+        assert baseline.seen(swings).data.min() == 0

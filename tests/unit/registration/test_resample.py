@@ -8,6 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.linalg import expm
 from scipy.ndimage import gaussian_filter
 
+from service.errors import FieldError
 from service.registration.fields import Affine, DisplacementField, VelocityField
 from service.registration.grid import Grid
 from service.registration.kernels import launch
@@ -169,6 +170,18 @@ def test_an_affine_composed_onto_a_finer_grid_is_exact_beyond_the_field(
     grid, affine = make_grid(orientation, (70, 20, 9), (0.5, 2, 11)), turned(30, (5, 3, -8))
     moved = centres(grid) + compose_affine(affine, field, grid).vectors_mm
     assert apart_voxels(moved, affine.move(centres(grid)), grid) < 1e-3
+
+
+@pytest.mark.parametrize("degrees", [0, 20])
+def test_what_overflows_is_no_field(make_grid, degrees):
+    grid = make_grid()
+    target = Grid(grid.shape, turned(degrees).matrix @ grid.affine)
+    wide = Affine(np.diag([9.0, 1.0, 1.0, 1.0]))
+    with pytest.raises(FieldError):
+        compose_affine(wide, constant_field(grid, (1e38, 0, 0)), target)
+    fine = make_grid(spacing_mm=(0.5, 0.5, 0.5))  # there are more of its voxels in a shift than mm
+    with pytest.raises(FieldError):
+        invert_transform(wide, constant_field(fine, (3e38, 0, 0)), target)
 
 
 def test_a_resampled_field_still_moves_points_the_same_way(make_grid, orientation, rng):

@@ -95,6 +95,21 @@ def test_what_is_warped_is_looked_at_as_its_image_is() -> None:
     assert seen[0].max() == 0
 
 
+@pytest.mark.parametrize("spike", [None, 1e20])
+@pytest.mark.parametrize("fill", [0.25, -1e4, TOP])
+def test_what_is_linear_between_own_values_is_as_ordinary_as_they_are(
+    fill: float, spike: float | None
+) -> None:
+    values = noise()
+    if spike is not None:
+        values[3, 4, 5:10] = spike
+    tempering = Tempering.of(image(values))
+    pulled = values.copy()
+    pulled[:2] = fill
+    seen = tempering.apply_to_own(image(pulled), fill)
+    np.testing.assert_array_equal(seen.data, tempering.apply(image(pulled)).data)
+
+
 @pytest.fixture(scope="module")
 def models() -> ModelFolder:
     return ModelFolder(provider="cpu")
