@@ -1,13 +1,11 @@
 """How long a sender may be silent, and how slow it may be."""
 
-import asyncio
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from service.errors import RequestTimeoutError
-from service.gateway.limits import SLOWEST_BYTES_PER_S
+from service.gateway.limits import SLOWEST_BYTES_PER_S, Silence
 
 MessageT = TypeVar("MessageT")
 
@@ -30,16 +28,15 @@ class Patience(Generic[MessageT]):
         Raises:
             RequestTimeoutError: If nothing arrives.
         """
-        began = time.monotonic()
         try:
-            async with asyncio.timeout(self.idle_timeout_s):
+            async with Silence(self.idle_timeout_s) as silence:
                 message = await anext(self.messages, None)
         except TimeoutError:
             raise RequestTimeoutError(
                 f"Nothing arrived for {self.idle_timeout_s:g} s. What was acknowledged is kept: "
                 "begin a new call and go on from there."
             ) from None
-        self.waited_s += time.monotonic() - began
+        self.waited_s += silence.waited_s
         return message
 
     def count(self, size: int) -> None:
