@@ -20,7 +20,7 @@ _MOST_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined
 
 def is_for_kernels(*tensors: Tensor) -> bool:
     """Whether the kernels can take these: float32 on the CPU, and nothing is being recorded."""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export():
         return False
     return all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
 

@@ -17,7 +17,7 @@ from trainer.networks.spread import along_each, triangle
 SHARPNESS = 10.0
 
 
-def min_convolution(cost: Tensor, ndim: int) -> Tensor:
+def min_convolution(cost: Tensor, width: int, ndim: int) -> Tensor:
     """For every displacement the lower envelope of its neighbours' costs, smoothed.
 
     The minimum of three along each axis of the window, then the mean of three, twice: close to
@@ -26,9 +26,9 @@ def min_convolution(cost: Tensor, ndim: int) -> Tensor:
 
     Args:
         cost: (b, w**d, *s).
+        width: w.
         ndim: d.
     """
-    width = _width(cost.shape[1], ndim)
     lead, cells = cost.shape[0], cost.shape[2:]
     volume = cost.reshape(lead, *[width] * ndim, -1)
     for axis in range(1, ndim + 1):
@@ -36,12 +36,6 @@ def min_convolution(cost: Tensor, ndim: int) -> Tensor:
     for axis in range(1, ndim + 1):
         volume = _average(volume, axis)
     return volume.reshape(lead, width**ndim, *cells)
-
-
-def _width(count: int, ndim: int) -> int:
-    """w of w**d displacements."""
-    width: int = round(count ** (1 / ndim))
-    return width
 
 
 def _lower(volume: Tensor, axis: int) -> Tensor:
@@ -85,6 +79,8 @@ class MeanField(nn.Module):
         """
         super().__init__()
         self.register_buffer("steps", steps, persistent=False)
+        count, self.ndim = steps.shape
+        self.width: int = round(count ** (1 / self.ndim))
         self.iterations = iterations
         self.sharpness = nn.Parameter(torch.tensor(SHARPNESS), trainable)
         if iterations > 1:  # rows: data, smooth
@@ -92,14 +88,13 @@ class MeanField(nn.Module):
 
     def forward(self, cost: Tensor) -> Tensor:
         """(b, w**d, *s) costs to (b, d, *s) displacements."""
-        ndim = self.steps.shape[1]
         smoother = [triangle(n, cost) for n in cost.shape[2:]]
         agreed = cost
         for turn in range(self.iterations):
             if turn:
                 data, smooth = self.weights[:, turn - 1]
                 agreed = data * cost + smooth * agreed
-            agreed = along_each(min_convolution(agreed, ndim), smoother)
+            agreed = along_each(min_convolution(agreed, self.width, self.ndim), smoother)
         return expectation(-self.sharpness * agreed, self.steps)
 
 

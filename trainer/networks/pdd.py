@@ -57,6 +57,9 @@ class Pdd(nn.Module):
     Probabilistic Dense Displacement Networks, MICCAI 2019.
     """
 
+    # How the graph is exported: sizes that follow from sizes take the newer exporter minutes.
+    is_traced = True
+
     def __init__(
         self, config: PddConfig, ndim: int = 3, channels: tuple[int, int] = (1, 1)
     ) -> None:

@@ -25,19 +25,19 @@ def test_min_convolution_is_pooling_of_each_cells_window(ndim, width, size):
     padded = F.pad(cells, (3,) * (2 * ndim), mode="replicate")
     pooled = mean(mean(-largest(-padded, 3, 1), 3, 1), 3, 1)
     expected = pooled.reshape(2, -1, width**ndim).transpose(1, 2).reshape(cost.shape)
-    torch.testing.assert_close(min_convolution(cost, ndim), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(min_convolution(cost, width, ndim), expected, atol=1e-6, rtol=0)
 
 
 def test_one_cheap_displacement_makes_a_basin_around_it():
     """Minimum 1 1 0 0 0 1 1 of 1 1 1 0 1 1 1, then weights 1 2 3 2 1 over nine."""
     cost = torch.tensor([1.0, 1, 1, 0, 1, 1, 1]).reshape(1, 7, 1)
-    found = 9 * min_convolution(cost, 1).flatten()
+    found = 9 * min_convolution(cost, 7, 1).flatten()
     assert found.tolist() == pytest.approx([8, 6, 3, 2, 3, 6, 8])
 
 
 def test_the_edge_costs_go_on_before_the_minimum_is_taken():
     """0 0 0 | 0 1 1 | 1 1 1: minima 0 0 0 0 1 1 1 at -2 ... 4."""
-    found = 9 * min_convolution(torch.tensor([0.0, 1, 1]).reshape(1, 3, 1), 1).flatten()
+    found = 9 * min_convolution(torch.tensor([0.0, 1, 1]).reshape(1, 3, 1), 3, 1).flatten()
     assert found.tolist() == pytest.approx([1, 3, 6])
 
 
