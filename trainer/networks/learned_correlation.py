@@ -42,6 +42,9 @@ class FeatureNetwork(nn.Module):
 class Correlation(nn.Module):
     """The discrete network of the Learn2Reg 2019 tutorial, in two or three dimensions."""
 
+    # How the graph is exported: sizes that follow from sizes take the newer exporter minutes.
+    is_traced = True
+
     def __init__(
         self, config: CorrelationConfig, ndim: int = 3, channels: tuple[int, int] = (1, 1)
     ) -> None:

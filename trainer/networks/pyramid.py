@@ -82,6 +82,9 @@ def _unit(features: Tensor) -> Tensor:
 class Pyramid(nn.Module):
     """Coarse to fine: warp the moving features by the field so far, compare, correct."""
 
+    # How the graph is exported: sizes that follow from sizes take the newer exporter minutes.
+    is_traced = True
+
     def __init__(
         self, config: PyramidConfig, ndim: int = 3, channels: tuple[int, int] = (1, 1)
     ) -> None:
