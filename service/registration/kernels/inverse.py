@@ -214,10 +214,7 @@ def _finish_row(field, corners, row, some, found, limits):
 
 @device
 def _larger(bits, most):
-    """The largest of numbers that are not negative, in whose order their bits are: SIMD finds it.
-
-    NaN is the largest of all.
-    """
+    """The largest of numbers that are not negative: their bits are in the same order, and SIMD."""
     for k in range(bits.size):
         most = bits[k] if bits[k] > most else most
     return most
