@@ -214,7 +214,7 @@ def _finish_row(field, corners, row, some, found, limits):
 
 @device
 def _larger(bits, most):
-    """The largest of numbers that are not negative: their bits are in the same order, and SIMD."""
+    """The largest of numbers that are not negative, by their bits: SIMD compares integers."""
     for k in range(bits.size):
         most = bits[k] if bits[k] > most else most
     return most
