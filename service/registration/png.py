@@ -6,6 +6,8 @@ import numpy as np
 from isal import isal_zlib
 from jaxtyping import UInt8
 
+from service.registration.files.deflate import deflated
+
 Picture = UInt8[np.ndarray, "height width 3"]
 
 PNG_START, PNG_LEVEL = b"\x89PNG\r\n\x1a\n", 2
@@ -32,8 +34,8 @@ def rgb_png(picture: Picture, level: int = PNG_LEVEL) -> bytes:
     filtered[:1, 1:] = rows[:1]
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
     size = struct.pack(">IIBBBBB", width, height, 8, RGB, 0, 0, 0)
-    deflated = isal_zlib.compress(filtered.data, level)
-    parts = ((b"IHDR", size), (b"IDAT", deflated), (b"IEND", b""))
+    image = deflated(filtered.data.cast("B"), level, 15, isal_zlib.Z_FINISH)
+    parts = ((b"IHDR", size), (b"IDAT", image), (b"IEND", b""))
     return PNG_START + b"".join(_chunk(*part) for part in parts)
 
 

@@ -12,6 +12,8 @@ from typing import Protocol, Self
 
 from isal import isal_zlib
 
+from service.registration.files.deflate import deflated
+
 HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"  # deflate, no flags, no time, unknown system
 LAST_BLOCK = b"\x03\0"  # an empty final block
 BLOCK_BYTES = 1 << 20
@@ -56,15 +58,13 @@ class GzipWriter:
         blocks = [part[at : at + BLOCK_BYTES] for at in range(0, len(part), BLOCK_BYTES)]
         # What is stored costs less than handing it to another thread.
         made = self._pool.map(self._deflated, blocks) if self._level else map(_stored, blocks)
-        for block, (deflated, crc) in zip(blocks, made, strict=True):
-            self._stream.write(deflated)
+        for block, (packed, crc) in zip(blocks, made, strict=True):
+            self._stream.write(packed)
             self._crc = isal_zlib.crc32_combine(self._crc, crc, len(block))
             self._size += len(block)
 
     def _deflated(self, block: memoryview) -> tuple[bytes, int]:
-        deflate = isal_zlib.compressobj(self._level, wbits=-15)
-        deflated = deflate.compress(block) + deflate.flush(isal_zlib.Z_FULL_FLUSH)
-        return deflated, isal_zlib.crc32(block)
+        return deflated(block, self._level, -15, isal_zlib.Z_FULL_FLUSH), isal_zlib.crc32(block)
 
 
 def _stored(block: memoryview) -> tuple[bytes, int]:
