@@ -31,7 +31,7 @@ def draw_pair(path: Path, batch: Batch, forward: Forward) -> None:
         before=_array(moving[0, 0], batch),
         warped=_array(warped[0, 0], batch),
         displacement_mm=in_mm,
-        jacobian=_array(jacobian_determinant(field)[0], batch),
+        jacobian=lambda: _array(jacobian_determinant(field)[0], batch),
         affine=np.eye(4),
     )
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,6 @@
 """Writing what a registration delivers: the result folder of design and report."""
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from service.checksums import sha256_of
@@ -9,6 +8,7 @@ from service.registration.files.affine_text import write_affine
 from service.registration.files.field_file import write_field
 from service.registration.files.points_file import write_points
 from service.registration.files.volume_file import write_volume
+from service.registration.kernels.launch import threads_beside
 from service.registration.products import Products
 from service.registration.report import FileReport, Report, WarpReport
 
@@ -51,7 +51,7 @@ def deliver(products: Products, folder: Path) -> dict[str, FileReport]:
 
 def write_all(jobs: Mapping[str, Writer], folder: Path) -> dict[str, FileReport]:
     """Write files by name, two at a time; each appears whole or not at all."""
-    with ThreadPoolExecutor(2) as pool:
+    with threads_beside(2) as pool:
         writing = {name: pool.submit(_write, write, folder, name) for name, write in jobs.items()}
         return {name: task.result() for name, task in writing.items()}
 

@@ -1,18 +1,22 @@
 """The pictures of one registration, drawn from what is delivered."""
 
+from concurrent.futures import Future
+
 from service.registration.baseline import Baseline
 from service.registration.pictures import Pictures, Scene, draw_pictures, overlay_picture
 from service.registration.products import Products
 from service.registration.regularity import Regularity
 
 
-def drawn(baseline: Baseline, products: Products, shape: Regularity) -> tuple[Pictures, bytes]:
-    """The result page's pictures, and the overlay as PNG."""
+def drawn(
+    baseline: Baseline, products: Products, shape: Future[Regularity]
+) -> tuple[Pictures, bytes]:
+    """The result page's pictures, and the overlay as PNG; `shape` is waited for last."""
     scene = _scene(baseline, products, shape)
     return draw_pictures(scene), overlay_picture(scene)
 
 
-def _scene(baseline: Baseline, products: Products, shape: Regularity) -> Scene:
+def _scene(baseline: Baseline, products: Products, shape: Future[Regularity]) -> Scene:
     pair, as_sent = baseline.pair, baseline.as_sent
     labels, before, after = pair.fixed_labels, as_sent.labels, products.warped_labels
     return Scene(
@@ -20,7 +24,7 @@ def _scene(baseline: Baseline, products: Products, shape: Regularity) -> Scene:
         before=as_sent.image.data,
         warped=baseline.seen(products.warped).data,
         displacement_mm=products.ddf.vectors_mm,
-        jacobian=shape.determinants.data,
+        jacobian=lambda: shape.result().determinants.data,
         affine=products.affine.matrix,
         fixed_labels=None if labels is None else labels.data,
         labels_before=None if before is None else before.data,

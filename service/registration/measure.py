@@ -1,6 +1,7 @@
 """Figures of one registration: how alike the pair is, before and after, and how sane the field."""
 
 import math
+from concurrent.futures import Future
 from dataclasses import fields
 
 import numpy as np
@@ -27,7 +28,11 @@ from service.registration.volume import Volume
 
 
 def measure(
-    baseline: Baseline, alignment: Alignment, products: Products, shape: Regularity, watch: Watch
+    baseline: Baseline,
+    alignment: Alignment,
+    products: Products,
+    shape: Future[Regularity],
+    watch: Watch,
 ) -> Metrics:
     """Measure what is delivered, beside what the pair was before its deformation.
 
@@ -35,17 +40,13 @@ def measure(
         baseline: The pair, and what is known of it.
         alignment: What was found.
         products: What is delivered.
-        shape: The regularity of the delivered field.
+        shape: The regularity of the delivered field, once it is known.
         watch: Told how far it is.
     """
     pair = baseline.pair
     figures: Figures = {
-        "folding_fraction": shape.folding_fraction,
-        "non_diffeomorphic_volume": shape.non_diffeomorphic_volume,
-        "sdlogj": shape.sdlogj,
         "overlap_fraction": overlap_fraction(products.ddf, pair.moving.grid),
         "inverse_consistency_mm": inverse_consistency_mm(products.ddf, products.inverse_ddf),
-        "max_displacement_mm": shape.longest_mm,
         "max_deformation_mm": max_displacement_mm(alignment.field),
     }
     watch("measure", 0.2)
@@ -56,6 +57,13 @@ def measure(
     figures |= _of_points(pair.fixed_points, pair.moving_points, products.points, pair)
     watch("measure", 0.6)
     figures |= baseline.figures
+    bends = shape.result()
+    figures |= {
+        "folding_fraction": bends.folding_fraction,
+        "non_diffeomorphic_volume": bends.non_diffeomorphic_volume,
+        "sdlogj": bends.sdlogj,
+        "max_displacement_mm": bends.longest_mm,
+    }
     return Metrics.model_validate({name: _measurable(value) for name, value in figures.items()})
 
 

@@ -7,12 +7,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from service.registration.colours import Rgb
-from service.registration.kernels.launch import threads
 from service.registration.png import rgb_png
 from service.registration.views import View
 
 GAP_PX = 10
 LETTER_RGB, LETTER_PX = (235, 200, 90), 13
+ENCODED_AT_ONCE = 2
 
 
 def row_size(some: list[View]) -> tuple[int, int]:
@@ -103,7 +103,7 @@ def side_by_side(pictures: list[Image.Image]) -> Image.Image:
 
 def encoded(pictures: dict[str, Image.Image]) -> dict[str, bytes]:
     """PNGs by name; zlib lets other threads run, and compressing is most of the time here."""
-    with ThreadPoolExecutor(threads()) as pool:
+    with ThreadPoolExecutor(ENCODED_AT_ONCE) as pool:
         return dict(zip(pictures, pool.map(png, pictures.values()), strict=True))
 
 

@@ -1,7 +1,6 @@
 """A pair as it was sent: read, checked, ready to be registered."""
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +20,7 @@ from service.registration.files.header import faults_of
 from service.registration.files.limits import Limits
 from service.registration.files.points_file import read_points
 from service.registration.files.volume_file import read_image, read_label_map
+from service.registration.kernels.launch import threads_beside
 from service.registration.options import RegisterOptions
 from service.registration.points import WorldPoints
 from service.registration.roles import (
@@ -147,7 +147,7 @@ def read_files(
     series = {"fixed": options.fixed_series, "moving": options.moving_series}
     loaded = dict(known or {})
     drawn = {role for role in files if role in LABEL_ROLES and is_dicom_source(files[role])}
-    with ThreadPoolExecutor(READ_AT_ONCE) as pool:
+    with threads_beside(READ_AT_ONCE) as pool:
         loading = {
             role: pool.submit(_read, role, path, limits, series.get(role), tick)
             for role, path in files.items()

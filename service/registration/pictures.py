@@ -4,6 +4,7 @@ Everything is drawn from the delivered arrays on the fixed grid; nothing is resa
 slices themselves, to the screen's pixels. `views` says how a slice lies on the picture.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -29,15 +30,15 @@ class Scene:
     """One result, as delivered; every array lies on the grid of `fixed`.
 
     `before` is the moving image where its header puts it, `displacement_mm` the whole transform
-    (RAS+), `jacobian` its determinant. With `affine` (fixed to moving) the pictures of the
-    deformation show what lies beyond it.
+    (RAS+), `jacobian` gives its determinant, asked for last. With `affine` (fixed to moving) the
+    pictures of the deformation show what lies beyond it.
     """
 
     fixed: Volume
     before: np.ndarray
     warped: np.ndarray
     displacement_mm: Float[np.ndarray, "i j k 3"]
-    jacobian: Float[np.ndarray, "i j k"]
+    jacobian: Callable[[], Float[np.ndarray, "i j k"]]
     affine: Matrix4 | None = None
     fixed_labels: np.ndarray | None = None
     labels_before: np.ndarray | None = None
@@ -137,9 +138,9 @@ def draw_pictures(scene: Scene) -> Pictures:
         "checkerboard_after": [_checker(*pair) for pair in zip(fixed, after, strict=True)],
         "difference_before": painter.differences(fixed, before),
         "difference_after": painter.differences(fixed, after),
-        "jacobian": painter.jacobian(fixed),
         "displacement": painter.displacement(fixed),
         **painter.labels(fixed),
+        "jacobian": painter.jacobian(fixed),
     }
     return Pictures(
         png=encoded({name: row(scene.views, planes) for name, planes in rows.items()}),
@@ -181,8 +182,8 @@ class _Painter:
 
     def jacobian(self, fixed: list[Plane]) -> list[Rgb]:
         """log2 of the local volume factor beyond the affine; folded voxels red."""
-        factor = self.scene.affine_volume_factor
-        cuts = [view.cut(self.scene.jacobian) / factor for view in self.scene.views]
+        factor, determinants = self.scene.affine_volume_factor, self.scene.jacobian()
+        cuts = [view.cut(determinants) / factor for view in self.scene.views]
         logs = self._scaled([np.log2(np.maximum(cut, 1e-3)) for cut in cuts])
         end = float(np.clip(np.ceil(_most([abs(log) for log in logs], fixed) * 4) / 4, 0.25, 2.0))
         scale = self.scales["jacobian"] = Scale(colours.JACOBIAN, -end, end)

@@ -4,7 +4,7 @@ read -> initialise -> predict -> refine -> warp -> measure -> judge -> draw -> w
 """
 
 from collections.abc import Mapping
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from service.registration.dicom_results import dicom_writers
 from service.registration.engine import Engine
 from service.registration.files.limits import Limits
 from service.registration.kept_fixed import KeptFixed
+from service.registration.kernels.launch import threads_beside
 from service.registration.measure import evidence, measure
 from service.registration.memory import keep_freed_memory
 from service.registration.models_folder import Models
@@ -76,7 +77,7 @@ def register_files(
     """
     keep_freed_memory()
     folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(1) as beside:
+    with threads_beside(1) as beside:
         run = _Run(files, options, folder, StageClock(watch), beside)
         pair, engine = run.read(models, limits or Limits(), kept)
         fixed = None if kept is None else kept.prepared(pair, options, engine)
@@ -131,7 +132,7 @@ class _Run:
 
     def read(self, models: Models, limits: Limits, kept: KeptFixed | None) -> tuple[Pair, Engine]:
         """The pair, and the model, which is opened meanwhile."""
-        with ThreadPoolExecutor(1) as background:
+        with threads_beside(1) as background:
             opening = background.submit(models.load, self.options.model)
             with self.clock.stage("read") as reading:
                 tick = partial(reading.tell, 0.0)
@@ -164,11 +165,11 @@ class _Run:
     ) -> "tuple[_Found, Pictures]":
         """Measure and judge; the results are whole, so they are written and drawn meanwhile."""
         pair = baseline.pair
-        with ThreadPoolExecutor(2) as background:
+        with threads_beside(3) as background:
             writing = background.submit(deliver, products, self.folder)
+            shape = background.submit(regularity, products.ddf, pair.fixed_mask)
+            drawing = background.submit(_drawn, baseline, products, shape)
             with self.clock.stage("measure") as stage:
-                shape = regularity(products.ddf, pair.fixed_mask)
-                drawing = background.submit(_drawn, baseline, products, shape)
                 metrics = measure(baseline, alignment, products, shape, stage.watch)
                 verdict = judge(evidence(metrics, pair, alignment.affine))
             with self.clock.stage("draw") as stage:
@@ -213,7 +214,9 @@ def _key(options: RegisterOptions, secret: bytes | None) -> bytes | None:
     return (secret or token_bytes(32)) if options.deidentify else None
 
 
-def _drawn(baseline: Baseline, products: Products, shape: Regularity) -> "tuple[Pictures, bytes]":
+def _drawn(
+    baseline: Baseline, products: Products, shape: Future[Regularity]
+) -> "tuple[Pictures, bytes]":
     # What draws is imported meanwhile, too.
     from service.registration.drawing import drawn
 

@@ -34,7 +34,7 @@ def draw_case(case: EvaluationCase, folder: Path) -> dict[str, bytes]:
         before=resample(moving, fixed.grid).data,
         warped=read_volume(folder / "warped.nii.gz", limits).data,
         displacement_mm=ddf.vectors_mm,
-        jacobian=regularity(ddf).determinants.data,
+        jacobian=lambda: regularity(ddf).determinants.data,
         affine=read_affine(folder / "affine.txt").matrix,
         **labels,
     )

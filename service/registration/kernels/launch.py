@@ -8,12 +8,17 @@ on disk is linked without it, in a hundredth of the time; see `machine_code`.
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from service.registration.kernels.machine_code import ThreadPool
 
 # OpenMP's threads spin between two launches, for milliseconds, on cores that the Python between
 # them, or another process, could use: beside others a registration then takes twice as long.
@@ -34,9 +39,9 @@ SMALL_ARRAY = 50_000  # values; one thread is done with fewer before another is 
 # Functions that kernels call.
 devices: set[Callable[..., Any]] = set()
 
-# One launch on several threads at a time. Numba's `workqueue` layer (where libgomp is missing) ends
-# the process when two threads launch at once; OpenMP would take it, but only oversubscribe cores.
-_launching = threading.Lock()
+# Kernels are compiled one at a time, and launched so where OpenMP is missing: numba's `workqueue`
+# layer ends the process when two threads launch at once.
+_one_at_a_time = threading.Lock()
 
 
 @dataclass
@@ -47,8 +52,7 @@ class _Grant:
 
 
 _grant = _Grant()
-UNTOLD = -1
-_heeded = threading.local()  # what each thread has told OpenMP of it
+_here = threading.local()  # of each thread: the `count` that OpenMP was told; if `is_beside`
 
 
 def device(function: Callable[Inputs, Result]) -> Callable[Inputs, Result]:
@@ -60,11 +64,13 @@ def device(function: Callable[Inputs, Result]) -> Callable[Inputs, Result]:
 def kernel(function: Callable[Inputs, Result]) -> Callable[Inputs, Result]:
     """A threaded kernel: compiled once for each machine, safe to call from any thread.
 
-    It uses as many threads as `set_threads` grants this process, all by default, and lets other
-    Python threads run meanwhile. It takes arrays, numbers and tuples of them, by position,
-    and returns nothing: to hand out an array, numba's machine code would have numba imported.
-    Small arrays are left to the thread that launches it: to wake another takes 0.05 ms, of the
-    clock and of the processor. OpenMP does not survive a fork: launch kernels after it, not before.
+    It uses as many threads as `set_threads` grants this process, all by default, or half of them
+    on a thread of `threads_beside`; how many there are changes no result, for what kernels add up
+    they add up by planes. Other Python threads run meanwhile, and so do their kernels. It takes
+    arrays, numbers and tuples of them, by position, and returns nothing: to hand out an array,
+    numba's machine code would have numba imported. Small arrays are left to the thread that
+    launches it: to wake another takes 0.05 ms, of the clock and of the processor. OpenMP does not
+    survive a fork: launch kernels after it, not before.
     """
     return _launched(function, _are_small)
 
@@ -84,23 +90,47 @@ def _launched(
     @wraps(function)
     def launch(*args: Inputs.args, **kwargs: Inputs.kwargs) -> Result:
         kind = kind_of(args)
-        executable, is_alone = executables.get(kind), is_small(*args)
-        result: Result
-        if executable is not None and is_alone and _use_threads(1):
-            result = executable(*args, **kwargs)
-            return result
-        with _launching:
-            if executable is None:
-                from service.registration.kernels import machine_code
-
-                executable = executables[kind] = machine_code.executable(function, kind, args)
-                _heeded.__dict__.clear()  # compiling tells OpenMP a number of its own
-            # As many the first time as later: the last digits of some sums depend on it.
-            _use_threads(1 if is_alone else _grant.most)
-            result = executable(*args, **kwargs)
-            return result
+        executable = executables.get(kind)
+        if executable is None:
+            executable = executables[kind] = _executable(function, kind, args)
+        with _threads_for(is_alone=is_small(*args)):
+            result: Result = executable(*args, **kwargs)
+        return result
 
     return launch
+
+
+def _executable(
+    function: Callable[..., Any], kind: object, args: tuple[Any, ...]
+) -> Callable[..., Any]:
+    from service.registration.kernels import machine_code
+
+    with _one_at_a_time:
+        made = machine_code.executable(function, kind, args)
+    _here.count = None  # compiling tells OpenMP a number of its own
+    return made
+
+
+@contextmanager
+def _threads_for(*, is_alone: bool) -> Iterator[None]:
+    """Has OpenMP use the right number for a kernel, which keeps one for each thread that launches.
+
+    Kernels that waited for each other would leave a core idle for a fifth of the time: while the
+    last of their own threads ends, and the first of the next wakes.
+    """
+    from service.registration.kernels import machine_code
+
+    pool = machine_code.thread_pool()
+    count = 1 if is_alone else _share(pool)
+    if not pool.may_overlap:
+        with _one_at_a_time:
+            pool.set_threads(count)
+            yield
+        return
+    if getattr(_here, "count", None) != count:
+        pool.set_threads(count)
+        _here.count = count
+    yield
 
 
 def kind_of(value: Any) -> object:
@@ -117,8 +147,22 @@ def threads() -> int:
     """How many threads a kernel uses that is launched from this thread."""
     from service.registration.kernels import machine_code
 
-    _use_threads(_grant.most)
-    return machine_code.thread_pool().threads()
+    return _share(machine_code.thread_pool())
+
+
+def threads_beside(count: int) -> ThreadPoolExecutor:
+    """Threads for what goes on beside other work: their kernels use half of the cores, or one."""
+    return ThreadPoolExecutor(count, initializer=_stay_beside)
+
+
+def _stay_beside() -> None:
+    _here.is_beside = True
+
+
+def _share(pool: "ThreadPool") -> int:
+    """Of the threads that there are, as many as are granted and this thread's kernels use."""
+    granted = pool.most if _grant.most is None else max(1, min(_grant.most, pool.most))
+    return max(1, granted // 2) if getattr(_here, "is_beside", False) else granted
 
 
 def set_threads(most: int | None) -> None:
@@ -139,18 +183,3 @@ def _are_small(*values: Any) -> bool:
         elif isinstance(value, tuple) and not _are_small(*value):
             return False
     return True
-
-
-def _use_threads(most: int | None) -> bool:
-    """Tell OpenMP, which keeps a number for each thread that launches, also one begun later.
-
-    Gives whether launches of one thread may overlap others.
-    """
-    if getattr(_heeded, "most", UNTOLD) == most:
-        return bool(_heeded.may_overlap)
-    from service.registration.kernels import machine_code
-
-    pool = machine_code.thread_pool()
-    pool.set_threads(pool.most if most is None else max(1, min(most, pool.most)))
-    _heeded.most, _heeded.may_overlap = most, pool.may_overlap
-    return pool.may_overlap

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -164,17 +164,39 @@ def launched_on(values: int) -> None:
     measures.correlation_sums(image, image, np.ones(image.shape, bool), np.zeros((2, 6)))
 
 
-def test_a_kernel_on_small_arrays_uses_one_thread_and_waits_for_no_other() -> None:
+def test_a_kernel_on_small_arrays_uses_one_thread() -> None:
+    launched_on(launch.SMALL_ARRAY)
+    launched_on(24)
+    assert machine_code.thread_pool().threads() == 1
+
+
+def test_kernels_beside_others_use_half_of_the_threads(
+    granted_threads: Callable[[int | None], None],
+) -> None:
     pool = machine_code.thread_pool()
-    launched_on(24)  # made, if it was not
-    if not pool.may_overlap:
-        pytest.skip("numba's own pool may not be OpenMP's")
-    with ThreadPoolExecutor(2) as others:
-        with launch._launching:
-            assert others.submit(lambda: launched_on(24) or pool.threads()).result(60) == 1
-            waiting = others.submit(launched_on, launch.SMALL_ARRAY)
-            assert not waiting.done()
-        waiting.result(60)
+
+    def used() -> tuple[int, int]:
+        launched_on(launch.SMALL_ARRAY)
+        return launch.threads(), pool.threads()
+
+    for granted in (1, 2, None):
+        granted_threads(granted)
+        all_of_them = launch.threads()
+        with launch.threads_beside(1) as beside:
+            assert beside.submit(used).result() == (max(1, all_of_them // 2),) * 2
+        assert used() == (all_of_them,) * 2
+
+
+def test_no_kernel_waits_for_another() -> None:
+    """But where numba's own pool may not be OpenMP's."""
+    launched_on(launch.SMALL_ARRAY)  # made, if it was not
+    may_overlap = machine_code.thread_pool().may_overlap
+    with ThreadPoolExecutor(1) as other, launch._one_at_a_time:
+        launched = other.submit(launched_on, launch.SMALL_ARRAY)
+        if may_overlap:
+            launched.result(60)
+        else:
+            assert not wait([launched], 0.1).done
 
 
 @pytest.mark.parametrize("told", ["0", "", "many", "-1"])

@@ -66,7 +66,7 @@ def pictures():
         before=image,
         warped=image,
         displacement_mm=np.zeros((*shape, 3), np.float32),
-        jacobian=np.ones(shape, np.float32),
+        jacobian=lambda: np.ones(shape, np.float32),
         fixed_labels=labels,
         labels_before=labels,
         warped_labels=labels,

@@ -30,7 +30,7 @@ def make_scene(make_grid, rng):
             "before": fixed.max() - fixed,  # as wrong as can be
             "warped": fixed.copy(),
             "displacement_mm": np.zeros((*grid.shape, 3), np.float32),
-            "jacobian": np.ones(grid.shape, np.float32),
+            "jacobian": lambda: np.ones(grid.shape, np.float32),
         }
         return Scene(**{**parts, **changes})
 
@@ -108,7 +108,7 @@ def test_folded_voxels_are_red_and_only_they(make_scene):
 
     folded = np.ones((31, 24, 19), np.float32)
     folded[12:20, 8:16, 6:13] = -0.2
-    assert red(draw_pictures(make_scene(jacobian=folded)).png["jacobian"]) > 0.01
+    assert red(draw_pictures(make_scene(jacobian=lambda: folded)).png["jacobian"]) > 0.01
     assert red(draw_pictures(make_scene()).png["jacobian"]) == 0
 
 
