@@ -64,6 +64,8 @@ class LatticeField:
 
     def on(self, grid: Grid, scales: Sequence[float] = (1.0, 1.0, 1.0)) -> np.ndarray:
         """The displacements at the voxels of a grid, linear, clamped at the border, scaled."""
+        if not self.along_mm.any():  # where no network made a start
+            return np.zeros((3, *grid.shape), np.float32)
         out = np.empty((3, *grid.shape), np.float32)
         has_same_axes = have_same_axes(self.grid, grid)
         for part, scale, to in zip(self.along_mm, scales, out, strict=True):

@@ -3,14 +3,31 @@
 import numpy as np
 
 from service.registration.kernels.launch import device, kernel, prange
+from service.registration.kernels.sampling import clamped, linear_row, lower_corners
 
 
 @device
-def _clamped(position, count):
-    """The voxel below, the next one and its share; positions beyond the ends count as the ends."""
-    position = min(max(position, np.float32(0.0)), np.float32(count - 1))
-    lower = min(np.int64(position), max(count - 2, 0))
-    return lower, min(lower + 1, count - 1), position - np.float32(lower)
+def _locate_row(shape, start, step, corner, shares):
+    """Where start + k step lies, clamped at the border: the lower corner, the shares.
+
+    By itself, for this becomes SIMD, and what follows does not.
+    """
+    x0, y0, z0 = start
+    dx, dy, dz = step
+    ni, nj, nk = np.int32(shape[0] - 1), np.int32(shape[1] - 1), np.int32(shape[2] - 1)
+    top_i, top_j, top_k = max(ni - 1, 0), max(nj - 1, 0), max(nk - 1, 0)
+    stride_i, stride_j = np.int32(shape[1] * shape[2]), np.int32(shape[2])
+    for k in range(corner.size):
+        n = np.float64(np.int32(k))
+        x, y = (
+            clamped(np.float32(x0 + dx * n), np.float32(ni)),
+            clamped(np.float32(y0 + dy * n), np.float32(nj)),
+        )
+        z = clamped(np.float32(z0 + dz * n), np.float32(nk))
+        a, b, c = min(np.int32(x), top_i), min(np.int32(y), top_j), min(np.int32(z), top_k)
+        shares[0, k], shares[1, k] = x - np.float32(a), y - np.float32(b)
+        shares[2, k] = z - np.float32(c)
+        corner[k] = np.uint32(np.int32(np.int32(a * stride_i) + np.int32(b * stride_j)) + c)
 
 
 @kernel
@@ -19,25 +36,21 @@ def pull_clamped(volume, matrix, shift, scale, out):
 
     Outside, the nearest border voxel's value.
     """
-    ni, nj, nk = volume.shape
-    one = np.float32(1.0)
+    corners, nk = lower_corners(volume), out.shape[2]
+    step = matrix[0, 2], matrix[1, 2], matrix[2, 2]
     for i in prange(out.shape[0]):
+        corner, shares = np.empty(nk, np.uint32), np.empty((3, nk), np.float32)
         for j in range(out.shape[1]):
-            x0 = matrix[0, 0] * i + matrix[0, 1] * j + matrix[0, 3]
-            y0 = matrix[1, 0] * i + matrix[1, 1] * j + matrix[1, 3]
-            z0 = matrix[2, 0] * i + matrix[2, 1] * j + matrix[2, 3]
-            for k in range(out.shape[2]):
-                a, b, fx = _clamped(np.float32(x0 + matrix[0, 2] * k), ni)
-                c, d, fy = _clamped(np.float32(y0 + matrix[1, 2] * k), nj)
-                e, f, fz = _clamped(np.float32(z0 + matrix[2, 2] * k), nk)
-                gx, gy, gz = one - fx, one - fy, one - fz
-                near = (volume[a, c, e] * gz + volume[a, c, f] * fz) * gy + (
-                    volume[a, d, e] * gz + volume[a, d, f] * fz
-                ) * fy
-                far = (volume[b, c, e] * gz + volume[b, c, f] * fz) * gy + (
-                    volume[b, d, e] * gz + volume[b, d, f] * fz
-                ) * fy
-                out[i, j, k] = scale * (near * gx + far * fx - shift)
+            start = (
+                matrix[0, 0] * i + matrix[0, 1] * j + matrix[0, 3],
+                matrix[1, 0] * i + matrix[1, 1] * j + matrix[1, 3],
+                matrix[2, 0] * i + matrix[2, 1] * j + matrix[2, 3],
+            )
+            _locate_row(volume.shape, start, step, corner, shares)
+            linear_row(corners, corner, shares, (out, i, j))
+            row = out[i, j]
+            for k in range(nk):
+                row[k] = scale * (row[k] - shift)
 
 
 @kernel

@@ -22,6 +22,7 @@ from service.registration.files.limits import Limits
 from service.registration.files.points_file import read_points, write_points
 from service.registration.files.volume_file import read_label_map, read_volume, write_volume
 from service.registration.grid import Grid
+from service.registration.kernels.launch import set_threads
 from service.registration.models_folder import ModelFolder
 from service.registration.options import RegisterOptions, WarpOptions
 from service.registration.pipeline import register_files
@@ -147,6 +148,22 @@ def test_the_same_pair_gives_the_same_bytes(
     again = register_files(sent, QUICK, tmp_path, models)
     assert again.files == first.files
     assert again.metrics == first.metrics
+
+
+def test_the_number_of_threads_changes_no_byte(
+    sent: dict[str, Path], models: ModelFolder, tmp_path: Path
+) -> None:
+    """With a search, whose sums are the longest; fields are compared, and all figures."""
+    chosen = RegisterOptions(refine="fast", interpolation="cubic")
+    told = []
+    try:
+        for threads in (1, 2, None):
+            set_threads(threads)
+            report = register_files(sent, chosen, tmp_path, models)
+            told.append((report.metrics, {name: one.sha256 for name, one in report.files.items()}))
+    finally:
+        set_threads(None)
+    assert told[0] == told[1] == told[2]
 
 
 def test_an_initial_transform_places_the_pair(
