@@ -21,7 +21,7 @@ from service.registration.dicom_results import dicom_writers
 from service.registration.engine import Engine
 from service.registration.files.limits import Limits
 from service.registration.kept_fixed import KeptFixed
-from service.registration.kernels.launch import threads_beside
+from service.registration.kernels.launch import switch_often, threads_beside
 from service.registration.measure import evidence, measure
 from service.registration.memory import keep_freed_memory
 from service.registration.models_folder import Models
@@ -76,6 +76,7 @@ def register_files(
         ModelNotFoundError: If there is no such model.
     """
     keep_freed_memory()
+    switch_often()
     folder.mkdir(parents=True, exist_ok=True)
     with threads_beside(1) as beside:
         run = _Run(files, options, folder, StageClock(watch), beside)

@@ -187,6 +187,18 @@ def test_kernels_beside_others_use_half_of_the_threads(
         assert used() == (all_of_them,) * 2
 
 
+def test_switching_often_is_never_less_often_than_before() -> None:
+    before = sys.getswitchinterval()
+    try:
+        for told in (0.005, launch.SWITCH_INTERVAL_S / 2):
+            sys.setswitchinterval(told)
+            launch.switch_often()
+            expected = min(told, launch.SWITCH_INTERVAL_S)
+            assert sys.getswitchinterval() == pytest.approx(expected, abs=2e-6)
+    finally:
+        sys.setswitchinterval(before)
+
+
 def test_no_kernel_waits_for_another() -> None:
     """But where numba's own pool may not be OpenMP's."""
     launched_on(launch.SMALL_ARRAY)  # made, if it was not
