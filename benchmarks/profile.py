@@ -82,7 +82,9 @@ def watch_kernels() -> None:
 
     def watched(function: Callable[..., Any], launched: Callable[..., Any]) -> Callable[..., Any]:
         name = f"{function.__module__.rsplit('.', 1)[-1]}.{function.__name__}"
-        return PROFILE.watched(name, launched)
+        timed = PROFILE.watched(name, launched)
+        launch.kernels[timed] = function  # as another kernel may call it, untimed
+        return timed
 
     def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
         return watched(function, plain(function))

@@ -8,8 +8,8 @@ import numpy as np
 
 from service.registration.fields import Affine, DisplacementField
 from service.registration.grid import Grid
+from service.registration.kernels import ascent, lattice
 from service.registration.kernels import descent as kernels
-from service.registration.kernels import evenness, lattice
 from service.registration.kernels.planes import MARGIN
 from service.registration.pyramid import carried_over, have_same_axes
 from service.registration.volume import Volume
@@ -176,6 +176,11 @@ class Level:
         inner = self._field.reshape(3, *self._padded.shape)[(slice(None), *INNER)]
         return LatticeField(inner * self._spacing[:, None, None, None], self.grid)
 
+    @property
+    def _images(self) -> tuple[np.ndarray, ...]:
+        """As `kernels.ascent` takes them."""
+        return self._fixed, self._masked_fixed, self._mask, self._warped
+
     def similarity(self) -> float:
         """LNCC of the pair under the field as it stands, in [0, 1]; 0 where nothing overlaps."""
         if self._similarity is None:
@@ -185,10 +190,9 @@ class Level:
     def _measured(self) -> float:
         """The similarity; what a step needs of it stays in the buffers."""
         totals = np.zeros(self._fixed.shape[0], np.float32)
-        place = (self._nk, self._offset, self._outer)
-        fixed = (self._masked_fixed, self._mask)
-        kernels.warp_and_sum(self._moving, self._field, place, fixed, self._warped, self._first)
-        kernels.correlation(self._first, self._stats, self._nk, self._outer, self._second, totals)
+        place, buffers = (self._nk, self._offset, self._outer), (self._first, self._second)
+        pair = self._moving, self._field
+        ascent.compare(pair, place, self._images, self._stats, buffers, totals)
         return float(totals.sum(dtype=np.float64)) / self._counted
 
     def similarity_of(self, field: LatticeField) -> float:
@@ -209,20 +213,9 @@ class Level:
         similarity = self.similarity()
         window = np.array([1.0, 1.0, self._outer[0]], np.float32)
         scale = (self._spacing.min() / self._spacing) ** 2
-        setting = (window, self._force_taps, scale)
-        images = (self._fixed, self._mask, self._warped)
-        kernels.force(images, self._second, self._nk, setting, self._first)
-        largest = np.zeros(self._fixed.shape[0], np.float32)
-        kernels.smooth_force(self._first, self._force_taps, self._spacing, self._second, largest)
-        top_mm = float(np.sqrt(largest.max()))
-        if top_mm > 0:
-            share = np.float32(step_mm / top_mm)
-            kernels.compose_planes(
-                self._field, self._second, share, self._nk, self._field_taps, self._first
-            )
-            kernels.smooth_field(self._first, self._field_taps, self._field)
-            evenness.growth(self._field, self._nk, self._warped)
-            evenness.even_out(self._warped, self._even_shares, self._nk, self._field)
+        uphill = window, self._force_taps, scale, self._spacing, step_mm
+        keep, buffers = (self._field_taps, self._even_shares), (self._first, self._second)
+        ascent.ascend(self._field, self._nk, self._images, buffers, uphill, keep)
         self._similarity = None
         return similarity
 

@@ -12,8 +12,8 @@ x by D (x, 1) changes the sum by g^T D with the Gauss-Newton normal equations
 
 import numpy as np
 
-from service.registration.kernels.launch import device, kernel_unless, prange, threads
-from service.registration.kernels.sampling import clamped
+from service.registration.kernels.launch import device, kernel_unless, prange, reduction, threads
+from service.registration.kernels.sampling import NEXT, between, clamped, lower_corners
 
 EPSILON = 1e-3  # of the variance of the whole image, which callers scale to 1
 MARGIN = 2
@@ -22,7 +22,7 @@ PIECE_VOXELS = (
     50_000  # a candidate's planes are shared out among threads, if there are as many each
 )
 SUMS = 6  # of m, m F, m F^2, m W, m W^2, m F W
-LANES = 16  # partial sums, so that adding up vectorises in a fixed order
+LANES = 16  # samples that are located at a time
 ZERO, HALF, ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
 
 
@@ -48,7 +48,7 @@ def _locate(shape, start, step, first, floats, places):
     """Where LANES samples lie that begin at voxel `first` of a row.
 
     floats: shares along i, j, k, and 1 where the sample is inside; places: the lower corner in
-    memory, and the nearest voxel; LANES entries of each, one after the other.
+    memory, and what `_nearest` finds; LANES entries of each, one after the other.
     """
     x0, y0, z0 = start
     dx, dy, dz = step
@@ -67,37 +67,39 @@ def _locate(shape, start, step, first, floats, places):
         off = max(abs(x - u), abs(y - v), abs(z - w))
         floats[3 * LANES + lane] = ONE if off <= HALF else ZERO
         places[lane] = np.int32(np.int32(np.int32(a * stride_i) + np.int32(b * stride_j)) + c)
-        a, b, c = np.int32(u + HALF), np.int32(v + HALF), np.int32(w + HALF)
-        near = np.int32(np.int32(np.int32(a * stride_i) + np.int32(b * stride_j)) + c)
-        places[LANES + lane] = near
 
 
 @device
-def _sample(flat, strides, floats, places, out):
-    """LANES trilinear samples."""
-    di, dj, dk = strides
+def _nearest(shape, floats, places):
+    """Where the voxels that are nearest to the samples of `_locate` lie in memory."""
+    stride_i, stride_j = np.int32(shape[1] * shape[2]), np.int32(shape[2])
     for lane in range(LANES):
-        p = np.uint32(places[lane])
-        fx, fy, fz = floats[lane], floats[LANES + lane], floats[2 * LANES + lane]
-        gx, gy, gz = ONE - fx, ONE - fy, ONE - fz
-        q, r = np.uint32(p + dj), np.uint32(p + di)
-        s = np.uint32(r + dj)
-        near = (flat[p] * gz + flat[np.uint32(p + dk)] * fz) * gy
-        near += (flat[q] * gz + flat[np.uint32(q + dk)] * fz) * fy
-        far = (flat[r] * gz + flat[np.uint32(r + dk)] * fz) * gy
-        far += (flat[s] * gz + flat[np.uint32(s + dk)] * fz) * fy
-        out[lane] = near * gx + far * fx
+        i = stride_i if floats[lane] >= HALF else np.int32(0)
+        j = stride_j if floats[LANES + lane] >= HALF else np.int32(0)
+        k = np.int32(1 if floats[2 * LANES + lane] >= HALF else 0)
+        places[LANES + lane] = np.int32(places[lane] + np.int32(np.int32(i + j) + k))
+
+
+@device
+def _sample(corners, floats, places, out):
+    """LANES trilinear samples; along k last, so that neighbours are loaded in pairs."""
+    p00, p01, p10, p11 = corners
+    for lane in range(LANES):
+        n, wi, wj = np.uint64(np.uint32(places[lane])), floats[lane], floats[LANES + lane]
+        m = n + NEXT
+        a0, a1 = between(p00[n], p01[n], wj), between(p00[m], p01[m], wj)
+        b0, b1 = between(p10[n], p11[n], wj), between(p10[m], p11[m], wj)
+        a0, a1 = between(a0, b0, wi), between(a1, b1, wi)
+        out[lane] = between(a0, a1, floats[2 * LANES + lane])
 
 
 @device
 def _warp_plane(moving, matrix, i, nk, warped, mask):
-    """Sample plane i, trilinear; zero the mask where samples are outside or do not count."""
-    shape, flat, counts = moving[0].shape, moving[0].reshape(-1), moving[1].reshape(-1)
-    strides = (
-        np.uint32(shape[1] * shape[2] if shape[0] > 1 else 0),
-        np.uint32(shape[2] if shape[1] > 1 else 0),
-        np.uint32(1 if shape[2] > 1 else 0),
-    )
+    """Sample plane i, trilinear; zero the mask where samples are outside or do not count.
+
+    `moving`: (its lower corners, its shape, where it counts as a line, empty where it does all).
+    """
+    corners, shape, counts = moving
     floats, places = np.empty(4 * LANES, np.float32), np.empty(2 * LANES, np.int32)
     sampled = np.empty(LANES, np.float32)
     step = np.float32(matrix[0, 2]), np.float32(matrix[1, 2]), np.float32(matrix[2, 2])
@@ -109,9 +111,10 @@ def _warp_plane(moving, matrix, i, nk, warped, mask):
         )
         for first in range(0, nk, LANES):
             _locate(shape, start, step, first, floats, places)
-            _sample(flat, strides, floats, places, sampled)
+            _sample(corners, floats, places, sampled)
             at = j * nk + first
             if counts.size > 0:
+                _nearest(shape, floats, places)
                 for lane in range(LANES):
                     floats[3 * LANES + lane] *= counts[np.uint32(places[LANES + lane])]
             if first + LANES <= nk:
@@ -174,18 +177,13 @@ def _moments_of_windows(sums, m, rows):
         covariance[t] = covariance[t] * n1[t] - mf[t] * mw[t]
 
 
-@device
+@reduction
 def _correlation_sum(a, vf, vw):
     """Sum of cc = a^2 (var F + eps) (var W + eps)."""
-    lanes = np.zeros(LANES, np.float32)
-    for block in range(a.size // LANES):
-        for lane in range(LANES):
-            t = np.uint32(block * LANES + lane)
-            lanes[lane] += a[t] * a[t] * vf[t] * vw[t]
     total = ZERO
-    for lane in range(LANES):
-        total += lanes[lane]
-    return total  # what is left over lies in the margin, where a is 0
+    for t in range(a.size):
+        total += a[t] * a[t] * vf[t] * vw[t]
+    return total
 
 
 @device
@@ -220,64 +218,61 @@ def _gradients(before, w, after, nk, rows):
 
 
 @device
-def _add_products(rows, at, j, added):
-    """Of LANES voxels from `at` on, in row j, what `_plane_moments` adds up.
+def _number(nk, js, ks):
+    """js, ks: the indices of each voxel of a plane."""
+    for t in range(js.size):
+        js[t], ks[t] = np.float32(t // nk), np.float32(t % nk)
 
-    added[0:18]: b g g^T (6) times 1, j, j^2; added[18:24]: d g (3) times 1, j; g is the gradient.
-    """
-    size = rows.shape[1]
-    flat, weight, square = rows.reshape(-1)[at:], np.float32(j), np.float32(j * j)
-    for lane in range(LANES):
-        d, x, y = flat[lane], flat[size + lane], flat[2 * size + lane]
-        z, b = flat[3 * size + lane], flat[5 * size + lane]
-        bx, by, bz = b * x, b * y, b * z
-        products = (bx * x, bx * y, bx * z, by * y, by * z, bz * z)
-        for q, value in enumerate(products):
-            added[q * LANES + lane] += value
-            added[(6 + q) * LANES + lane] += value * weight
-            added[(12 + q) * LANES + lane] += value * square
-        for q, value in enumerate((d * x, d * y, d * z)):
-            added[(18 + q) * LANES + lane] += value
-            added[(21 + q) * LANES + lane] += value * weight
+
+@reduction
+def _weighed(x, js, ks):
+    """The sums of x times 1, j, k, j j, j k, k k."""
+    s = sj = sk = sjj = sjk = skk = ZERO
+    for t in range(x.size):
+        xj, xk = x[t] * js[t], x[t] * ks[t]
+        s, sj, sk = s + x[t], sj + xj, sk + xk
+        sjj, sjk, skk = sjj + xj * js[t], sjk + xj * ks[t], skk + xk * ks[t]
+    return s, sj, sk, sjj, sjk, skk
 
 
 @device
-def _plane_moments(rows, nk, moments):
-    """moments[n, power]: each sum of `_add_products` over the plane, times 1, k, k^2.
+def _plane_moments(rows, nk, places, moments):
+    """moments[n]: the `_weighed` sums over the plane of b g_p g_q (six n), then d g_p (three).
 
-    `rows`: d, the gradient of W along i, j and k, nothing, b.
+    `rows`: d, the gradient g of W along i, j and k, scratch, b; `places`: of `_number`.
     """
-    added = np.empty(24 * LANES, np.float32)
-    moments[:] = 0.0
-    for first in range(0, nk, LANES):
-        added[:] = ZERO
-        for j in range(MARGIN, rows.shape[1] // nk - MARGIN):
-            _add_products(rows, j * nk + first, j, added)
-        for n in range(24):
-            zeroth = one = two = 0.0
-            for lane in range(min(LANES, nk - first)):
-                k, value = np.float64(first + lane), np.float64(added[n * LANES + lane])
-                zeroth += value
-                one += value * k
-                two += value * k * k
-            moments[n, 0] += zeroth
-            moments[n, 1] += one
-            moments[n, 2] += two
+    first, stop, n = MARGIN * nk, rows.shape[1] - MARGIN * nk, 0
+    product, b, d = rows[4, first:stop], rows[5, first:stop], rows[0, first:stop]
+    js, ks = places[0, first:stop], places[1, first:stop]
+    for p in range(3):
+        g = rows[1 + p, first:stop]
+        for q in range(p, 3):
+            h = rows[1 + q, first:stop]
+            for t in range(product.size):
+                product[t] = b[t] * g[t] * h[t]
+            moments[n, :] = _weighed(product, js, ks)
+            n += 1
+    for p in range(3):
+        g = rows[1 + p, first:stop]
+        for t in range(product.size):
+            product[t] = d[t] * g[t]
+        moments[n + p, :] = _weighed(product, js, ks)
 
 
 @device
 def _add_plane(moments, i, normal):
     """The plane's share of the normal equations; unknown 4 p + q is D[p, q]."""
     pairs = np.array([[0, 1, 2], [1, 3, 4], [2, 4, 5]])
+    # Which of the sums (i, j, k, 1) times itself comes to, but for its factors i.
+    left = np.array([[0, 1, 2, 0], [1, 3, 4, 1], [2, 4, 5, 2], [0, 1, 2, 0]])
     for p in range(3):
         for a in range(4):
-            ones, js, ks = np.float64(i if a == 0 else 1), int(a == 1), int(a == 2)
-            normal[4 * p + a, 12] = ones * moments[18 + 3 * js + p, ks]
+            ones = np.float64(i if a == 0 else 1)
+            normal[4 * p + a, 12] = ones * moments[6 + p, left[3, a]]
             for q in range(3):
                 for b in range(4):
                     weight = ones * np.float64(i if b == 0 else 1)
-                    n = 6 * (js + int(b == 1)) + pairs[p, q]
-                    normal[4 * p + a, 4 * q + b] = weight * moments[n, ks + int(b == 2)]
+                    normal[4 * p + a, 4 * q + b] = weight * moments[pairs[p, q], left[a, b]]
 
 
 def evaluate(
@@ -333,11 +328,13 @@ def _evaluate_planes(images, moved, nk, ends, parts, totals):
     `moved` is (moving, matrix).
     """
     fixed, mask = images
-    moving, matrix = moved
+    (values, counts), matrix = moved
+    moving = lower_corners(values), values.shape, counts.reshape(-1)
     size = fixed.shape[1]
     warped, own = np.empty((WINDOW, size), np.float32), np.empty((WINDOW, size), np.float32)
     sums, rows = np.empty((WINDOW, SUMS, size), np.float32), np.empty((SUMS, size), np.float32)
-    moments = np.empty((24, 3))
+    moments, places = np.empty((9, 6)), np.empty((2, size), np.float32)
+    _number(nk, places[0], places[1])
     for last in range(ends[0] - MARGIN, ends[1] + MARGIN):
         slot = last % WINDOW
         own[slot] = mask[last]
@@ -351,5 +348,5 @@ def _evaluate_planes(images, moved, nk, ends, parts, totals):
         totals[i] = _slopes(fixed[i], warped[at], rows)
         if parts.shape[0] > 0:
             _gradients(warped[before], warped[at], warped[after], nk, rows)
-            _plane_moments(rows, nk, moments)
+            _plane_moments(rows, nk, places, moments)
             _add_plane(moments, i, parts[i])

@@ -32,9 +32,11 @@ with _hidden():
 # Lets the compiler put the components of a vector into one SIMD register; numba leaves it off.
 numba.config.SLP_VECTORIZE = 1  # type: ignore[attr-defined]
 
-# Reordering sums is not allowed, nor is assuming that no NaN comes: a NaN index must reach the
-# border test. Fusing a product and a sum, ignoring the sign of zero and reciprocals are harmless.
+# Reordering sums is not allowed, but where a function says so, nor is assuming that no NaN comes: a
+# NaN index must reach the border test. Fusing a product and a sum, ignoring the sign of zero and
+# reciprocals are harmless.
 SAFE_FASTMATH = {"contract", "nsz", "arcp"}
+REDUCTION_FASTMATH = SAFE_FASTMATH | {"reassoc"}
 
 
 @cache
@@ -47,10 +49,12 @@ def dispatcher(function: Callable[..., Any]) -> Any:
     return kernel
 
 
+@cache
 def _jitted(function: Callable[..., Any]) -> Any:
+    shares = "prange" in function.__code__.co_names  # one that calls others has no loop to share
     _prepare(function.__globals__)
     return numba.njit(
-        parallel=True, nogil=True, error_model="numpy", fastmath=SAFE_FASTMATH
+        parallel=shares, nogil=True, error_model="numpy", fastmath=SAFE_FASTMATH
     )(function)  # fmt: skip
 
 
@@ -62,11 +66,20 @@ def _prepare(names: dict[str, Any]) -> None:
         elif isinstance(value, FunctionType) and value in launch.devices:
             names[name] = _device(value)
             _prepare(value.__globals__)
+        elif isinstance(value, FunctionType) and value in launch.kernels:
+            names[name] = _called(value, names)
+
+
+def _called(kernel: Callable[..., Any], names: dict[str, Any]) -> Any:
+    """What calls a kernel by this name: another one, or Python, where it is the module's own."""
+    function = launch.kernels[kernel]
+    return kernel if function.__globals__ is names else _jitted(function)
 
 
 @cache
 def _device(function: Callable[..., Any]) -> Any:
-    return numba.njit(nogil=True, error_model="numpy", fastmath=SAFE_FASTMATH)(function)
+    fastmath = REDUCTION_FASTMATH if function in launch.reductions else SAFE_FASTMATH
+    return numba.njit(nogil=True, error_model="numpy", fastmath=fastmath)(function)
 
 
 def compiled(function: Callable[..., Any], arguments: tuple[Any, ...]) -> MachineCode:

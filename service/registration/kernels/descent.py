@@ -23,13 +23,12 @@ window only.
 
 import numpy as np
 
-from service.registration.kernels.launch import device, kernel, prange
+from service.registration.kernels.launch import device, kernel, prange, reduction
 from service.registration.kernels.planes import MARGIN, extend_plane
 from service.registration.kernels.sampling import clamped, linear_row, lower_corners
 
 EPSILON = 1e-3  # of the variance of the whole image, which callers scale to 1
 TINY = 1e-30  # mm^2, below the square of any force that matters
-LANES = 16  # partial sums, so that adding up vectorises in a fixed order
 
 
 @device
@@ -182,22 +181,17 @@ def warp_and_sum(moving, field, place, fixed, warped, out):
         _box_plane(product, nk, (outer[1], outer[2]), scratch, out[2, i])
 
 
-@device
+@reduction
 def _correlation_sum(stats, i, a, sw, sww):
     """Sum over plane i of cc = a^2 (var F + eps) (var W + eps)."""
     n1, vf = stats[0, i], stats[2, i]
     eps, zero = np.float32(EPSILON), np.float32(0.0)
-    lanes = np.zeros(LANES, np.float32)
-    for block in range(a.size // LANES):
-        for lane in range(LANES):
-            t = np.uint32(block * LANES + lane)
-            mean = sw[t] * n1[t]
-            variance = max(sww[t] * n1[t] - mean * mean, zero) + eps
-            lanes[lane] += a[t] * a[t] * vf[t] * variance
     total = zero
-    for lane in range(LANES):
-        total += lanes[lane]
-    return total  # what is left over lies in the margin, where a is 0
+    for t in range(a.size):
+        mean = sw[t] * n1[t]
+        variance = max(sww[t] * n1[t] - mean * mean, zero) + eps
+        total += a[t] * a[t] * vf[t] * variance
+    return total
 
 
 @device
@@ -290,22 +284,38 @@ def force(images, integrands, nk, setting, out):
 
 
 @device
-def _compress(u, v, w, spacing):
-    """Scale vectors in place by their length in mm to the power -1/4; gives the largest square."""
+def _largest(x):
+    """Of numbers that are not negative: they are in the order of their bits, and SIMD takes those.
+
+    Compared as numbers, each would wait for the one before.
+    """
+    bits, most = x.view(np.int32), np.int32(0)
+    for t in range(bits.size):
+        most = bits[t] if bits[t] > most else most
+    at = np.full(1, most)
+    return at.view(np.float32)[0]
+
+
+@device
+def _compress(u, v, w, spacing, shares):
+    """Scale vectors in place by their length in mm to the power -1/4; gives the largest square.
+
+    `shares` is scratch.
+    """
     a, b, c = spacing[0] * spacing[0], spacing[1] * spacing[1], spacing[2] * spacing[2]
     one, tiny = np.float32(1.0), np.float32(TINY)
+    for t in range(shares.size):
+        shares[t] = a * u[t] * u[t] + b * v[t] * v[t] + c * w[t] * w[t]
+    top = _largest(shares)
+    for t in range(shares.size):
+        shares[t] = one / np.sqrt(np.sqrt(np.sqrt(shares[t] + tiny)))
     for t in range(u.size):
-        squared = a * u[t] * u[t] + b * v[t] * v[t] + c * w[t] * w[t]
-        share = one / np.sqrt(np.sqrt(np.sqrt(squared + tiny)))
-        u[t] *= share
-        v[t] *= share
-        w[t] *= share
-    lanes = np.zeros(LANES, np.float32)
-    for block in range(u.size // LANES):
-        for lane in range(LANES):
-            t = np.uint32(block * LANES + lane)
-            lanes[lane] = max(lanes[lane], a * u[t] * u[t] + b * v[t] * v[t] + c * w[t] * w[t])
-    return lanes.max()
+        u[t] *= shares[t]
+    for t in range(v.size):
+        v[t] *= shares[t]
+    for t in range(w.size):
+        w[t] *= shares[t]
+    return top / np.sqrt(np.sqrt(top + tiny))
 
 
 @kernel
@@ -324,7 +334,8 @@ def smooth_force(x, taps, spacing, out, largest):
         else:
             for q in range(3):
                 _five_planes(x[q], i, taps[0], out[q, i])
-            largest[i] = _compress(out[0, i], out[1, i], out[2, i], spacing)
+            shares = np.empty(x.shape[2], np.float32)
+            largest[i] = _compress(out[0, i], out[1, i], out[2, i], spacing, shares)
 
 
 @device

@@ -40,8 +40,12 @@ SWITCH_INTERVAL_S = 5e-5
 
 SMALL_ARRAY = 50_000  # values; one thread is done with fewer before another is awake
 
-# Functions that kernels call.
+# Functions that kernels call; those among them that may add up in any order.
 devices: set[Callable[..., Any]] = set()
+reductions: set[Callable[..., Any]] = set()
+
+# What kernels are compiled from, by what launches them.
+kernels: dict[Callable[..., Any], Callable[..., Any]] = {}
 
 # Kernels are compiled one at a time, and launched so where OpenMP is missing: numba's `workqueue`
 # layer ends the process when two threads launch at once.
@@ -65,6 +69,15 @@ def device(function: Callable[Inputs, Result]) -> Callable[Inputs, Result]:
     return function
 
 
+def reduction(function: Callable[Inputs, Result]) -> Callable[Inputs, Result]:
+    """A `device` that may add up in any order, so that it becomes SIMD: ten times as fast.
+
+    The order is the same each time, and in all threads; another processor may have another one.
+    """
+    reductions.add(function)
+    return device(function)
+
+
 def kernel(function: Callable[Inputs, Result]) -> Callable[Inputs, Result]:
     """A threaded kernel: compiled once for each machine, safe to call from any thread.
 
@@ -75,6 +88,9 @@ def kernel(function: Callable[Inputs, Result]) -> Callable[Inputs, Result]:
     numba's machine code would have numba imported. Small arrays are left to the thread that
     launches it: to wake another takes 0.05 ms, of the clock and of the processor. OpenMP does not
     survive a fork: launch kernels after it, not before.
+
+    A kernel may call those of other modules, outside of its own loops: they follow each other in
+    one launch, without Python between them.
     """
     return _launched(function, _are_small)
 
@@ -101,6 +117,7 @@ def _launched(
             result: Result = executable(*args, **kwargs)
         return result
 
+    kernels[launch] = function
     return launch
 
 

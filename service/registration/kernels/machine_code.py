@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from service.registration.kernels.launch import devices
+from service.registration.kernels.launch import devices, kernels
 
 if TYPE_CHECKING:
     from service.registration.kernels.linking import Linker
@@ -167,7 +167,8 @@ def _sources(function: Callable[..., Any]) -> Iterator[bytes]:
             continue
         paths.add(each.__code__.co_filename)
         known = (getattr(value, "py_func", value) for value in each.__globals__.values())
-        waiting += [one for one in known if isinstance(one, FunctionType) and one in devices]
+        known = (kernels.get(one, one) for one in known if isinstance(one, FunctionType))
+        waiting += [one for one in known if one in devices or one in kernels.values()]
     for path in sorted(paths):
         yield _source(path)
 

@@ -2,49 +2,26 @@
 
 import numpy as np
 
-from service.registration.kernels.launch import device, kernel, prange
-
-LANES = 16  # partial sums, so that adding up vectorises in a fixed order
+from service.registration.kernels.launch import device, kernel, prange, reduction
 
 
-@device
-def _add_products(x, y, inside, lanes):
-    """Add count, a, b, a a, b b, a b of whole runs of lanes, each lane for itself."""
-    count, a, b, aa, bb, ab = lanes[0], lanes[1], lanes[2], lanes[3], lanes[4], lanes[5]
-    for start in range(0, x.size - LANES + 1, LANES):
-        for lane in range(LANES):
-            t = np.uint32(start + lane)
-            m = np.float64(inside[t] != 0)
-            p, q = m * np.float64(x[t]), m * np.float64(y[t])
-            count[lane] += m
-            a[lane] += p
-            b[lane] += q
-            aa[lane] += p * p
-            bb[lane] += q * q
-            ab[lane] += p * q
-
-
-@device
-def _correlation_slab(a, b, mask, sums):
-    """Add count, a, b, a a, b b, a b over one slab."""
-    whole = a.size // LANES * LANES
-    lanes = np.zeros((6, LANES))
-    _add_products(a, b, mask, lanes)
-    for t in range(whole, a.size):
-        if mask[t]:
-            x, y = np.float64(a[t]), np.float64(b[t])
-            for q, value in enumerate((1.0, x, y, x * x, y * y, x * y)):
-                sums[q] += value
-    for q in range(6):
-        for lane in range(LANES):
-            sums[q] += lanes[q, lane]
+@reduction
+def _products(x, y, inside):
+    """Count, a, b, a a, b b, a b of what is inside."""
+    count = a = b = aa = bb = ab = 0.0
+    for t in range(x.size):
+        m = np.float64(inside[t] != 0)
+        p, q = m * np.float64(x[t]), m * np.float64(y[t])
+        count, a, b = count + m, a + p, b + q
+        aa, bb, ab = aa + p * p, bb + q * q, ab + p * q
+    return count, a, b, aa, bb, ab
 
 
 @kernel
 def correlation_sums(a, b, mask, sums):
     """sums[i] = count, a, b, a a, b b, a b over slab i where mask is set; sums (i, 6) float64."""
     for i in prange(a.shape[0]):
-        _correlation_slab(a[i].ravel(), b[i].ravel(), mask[i].ravel(), sums[i])
+        sums[i, :] = _products(a[i].ravel(), b[i].ravel(), mask[i].ravel())
 
 
 @device

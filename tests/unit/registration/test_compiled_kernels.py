@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from service.cores import usable_cores
-from service.registration.kernels import cubic, launch, machine_code, measures
+from service.registration.kernels import ascent, cubic, launch, machine_code, measures
 from service.registration.kernels.launch import kind_of
 from service.registration.kernels.linking import most_threads
 
@@ -57,9 +57,15 @@ def test_a_second_process_links_what_the_first_compiled_and_can_still_compile(
 
 
 def test_machine_code_goes_with_every_module_that_its_kernel_has_functions_from() -> None:
-    """Cubic has some of pull and sampling, pull of sampling; a change of any is another file."""
+    """Cubic has some of pull and sampling, pull of sampling; a change of any is another file.
+
+    So is one of a kernel that another module's calls.
+    """
     texts = list(machine_code._sources(cubic.pull_cubic.__wrapped__))  # type: ignore[attr-defined]
     names = ("cubic", "pull", "sampling")
+    assert texts == [(KERNELS / f"{name}.py").read_bytes() for name in names]
+    texts = list(machine_code._sources(ascent.ascend.__wrapped__))  # type: ignore[attr-defined]
+    names = ("ascent", "descent", "evenness", "planes", "sampling")
     assert texts == [(KERNELS / f"{name}.py").read_bytes() for name in names]
 
 
