@@ -3,17 +3,16 @@
 from concurrent.futures import Future
 
 from service.registration.baseline import Baseline
-from service.registration.pictures import Pictures, Scene, draw_pictures, overlay_picture
+from service.registration.page_gallery import gallery
+from service.registration.pictures import Scene, draw_pictures, overlay_picture
 from service.registration.products import Products
 from service.registration.regularity import Regularity
 
 
-def drawn(
-    baseline: Baseline, products: Products, shape: Future[Regularity]
-) -> tuple[Pictures, bytes]:
-    """The result page's pictures, and the overlay as PNG; `shape` is waited for last."""
+def drawn(baseline: Baseline, products: Products, shape: Future[Regularity]) -> tuple[bytes, bytes]:
+    """The result page's gallery, and the overlay as PNG; `shape` is waited for last."""
     scene = _scene(baseline, products, shape)
-    return draw_pictures(scene), overlay_picture(scene)
+    return gallery(draw_pictures(scene)), overlay_picture(scene)
 
 
 def _scene(baseline: Baseline, products: Products, shape: Future[Regularity]) -> Scene:

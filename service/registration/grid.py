@@ -116,7 +116,8 @@ class Grid:
         """Which points lie in a voxel: index in [-0.5, n - 0.5] along each axis, as ITK has it."""
         voxels = self.to_voxel(world_mm)
         upper = np.array(self.shape) - 0.5
-        return np.asarray(((voxels >= -0.5) & (voxels <= upper)).all(axis=-1))
+        inside = (voxels >= -0.5) & (voxels <= upper)
+        return np.asarray(inside[..., 0] & inside[..., 1] & inside[..., 2])  # faster than `all`
 
     def overlaps(self, other: "Grid") -> bool:
         """Whether the two fields of view meet, voxel edges included.

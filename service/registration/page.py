@@ -6,7 +6,6 @@ Pictures are switched by radio buttons, which also work by keyboard; see `page_f
 from html import escape
 
 from service.registration.page_frame import framed, made_by, sheet
-from service.registration.page_gallery import gallery
 from service.registration.page_tables import (
     files_table,
     labels_table,
@@ -15,7 +14,6 @@ from service.registration.page_tables import (
     stages_table,
     tiles,
 )
-from service.registration.pictures import Pictures
 from service.registration.report import Report
 
 VERDICTS = {
@@ -30,8 +28,16 @@ ANSWERED_BY = {
 }
 
 
-def render_page(report: Report, pictures: Pictures) -> str:
-    """The whole page; every text of the report is escaped."""
+GALLERY = "<!-- pictures -->"  # no text of a report is like this once it is escaped
+
+
+def render_page(report: Report, gallery: bytes) -> bytes:
+    """The whole page; every text of the report is escaped.
+
+    Args:
+        report: What the page tells.
+        gallery: The markup of its pictures: see `page_gallery`.
+    """
     subject = f" · job {escape(report.job_id)}" if report.job_id else ""
     body = f"""<h1>Warpline registration report{subject}</h1>
 {_verdict(report)}
@@ -40,7 +46,7 @@ def render_page(report: Report, pictures: Pictures) -> str:
 <h2>Pictures</h2>
 <p class="soft">Three slices through the middle of the fixed image, in radiological orientation: \
 the patient's right (R) is on the left.</p>
-{gallery(pictures)}
+{GALLERY}
 <h2>Figures</h2>
 <div class="card wide">{metrics_table(report.metrics)}{labels_table(report.metrics)}</div>
 <h2>Stages</h2>
@@ -52,7 +58,9 @@ the patient's right (R) is on the left.</p>
 <h2>Provenance</h2>
 <div class="card wide">{provenance_table(report)}</div>"""
     title = f"Registration: {report.verdict.status}"
-    return framed(title, sheet(), body, made_by(report.provenance.software))
+    page = framed(title, sheet(), body, made_by(report.provenance.software))
+    before, after = page.encode().split(GALLERY.encode())
+    return b"".join((before, gallery, after))
 
 
 def _verdict(report: Report) -> str:

@@ -84,9 +84,13 @@ FIGURES = (
 )
 
 
-def gallery(pictures: Pictures) -> str:
-    """Every figure that there are pictures for."""
-    return "\n".join(filter(None, (_figure(figure, pictures) for figure in FIGURES)))
+def gallery(pictures: Pictures) -> bytes:
+    """The markup of every figure that there are pictures for.
+
+    Encoded one by one: a text of megabytes that has a sign beyond ASCII takes two bytes for each.
+    """
+    made = (_figure(figure, pictures) for figure in FIGURES)
+    return b"\n".join(figure.encode() for figure in made if figure)
 
 
 def _figure(figure: Figure, pictures: Pictures) -> str:

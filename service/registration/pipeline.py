@@ -9,9 +9,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from secrets import token_bytes
-from typing import TYPE_CHECKING
 
-from service.registration.alignment import Alignment, align, prepare
+from service.registration.alignment import SEARCHED, Alignment, align, chosen, prepare
 from service.registration.baseline import Baseline
 from service.registration.card import Provider
 from service.registration.delivery import Writer, deliver, write_all, write_report
@@ -41,9 +40,6 @@ from service.registration.report import (
     Report,
     VerdictReport,
 )
-
-if TYPE_CHECKING:
-    from service.registration.pictures import Pictures
 
 
 def register_files(
@@ -85,7 +81,7 @@ def register_files(
         baseline, alignment = run.align(pair, engine, fixed)
         with run.clock.stage("warp"):
             products = produce(pair, alignment, options)
-        found, pictures = run.finish(baseline, alignment, products, engine, secret)
+        found, gallery = run.finish(baseline, alignment, products, engine, secret)
     report = Report(
         job_id=job_id,
         model=_model_used(engine),
@@ -97,7 +93,7 @@ def register_files(
         files=found.written,
         provenance=found.provenance,
     )
-    _write_page(report, pictures, folder)
+    _write_page(report, gallery, folder)
     write_report(report, folder)
     return report
 
@@ -151,6 +147,8 @@ class _Run:
         prepared = prepare(pair, self.options, engine, fixed)
         if self.options.refine != "none":  # the search leaves a core idle half of the time
             self.beside.submit(prepared.make_levels)
+        if chosen(self.options, engine) in SEARCHED:  # what is found is compared with that
+            self.beside.submit(prepared.similarity, prepared.initial)
         baseline = Baseline(pair, prepared, self.options, self.beside)
         told = self.clock, self.warnings
         placed = baseline.place
@@ -163,8 +161,11 @@ class _Run:
         products: Products,
         engine: Engine,
         secret: bytes | None,
-    ) -> "tuple[_Found, Pictures]":
-        """Measure and judge; the results are whole, so they are written and drawn meanwhile."""
+    ) -> tuple[_Found, bytes]:
+        """Measure and judge; the results are whole, so they are written and drawn meanwhile.
+
+        The page's pictures come as its markup.
+        """
         pair = baseline.pair
         with threads_beside(3) as background:
             writing = background.submit(deliver, products, self.folder)
@@ -174,7 +175,7 @@ class _Run:
                 metrics = measure(baseline, alignment, products, shape, stage.watch)
                 verdict = judge(evidence(metrics, pair, alignment.affine))
             with self.clock.stage("draw") as stage:
-                pictures, overlay = drawing.result()
+                gallery, overlay = drawing.result()
                 stage.detail = "beside measuring"
             with self.clock.stage("write") as stage:
                 found = self._told(metrics, verdict, _ran_on(engine, alignment))
@@ -182,7 +183,7 @@ class _Run:
                 late["overlay.png"] = lambda path: _write(path, overlay)
                 written = writing.result() | write_all(late, self.folder)
                 stage.detail = "beside measuring and drawing"
-        return replace(found, written=written), pictures
+        return replace(found, written=written), gallery
 
     def _told(self, metrics: Metrics, verdict: Verdict, ran_on: Provider) -> _Found:
         """What the report says of them, but for the files."""
@@ -217,18 +218,17 @@ def _key(options: RegisterOptions, secret: bytes | None) -> bytes | None:
 
 def _drawn(
     baseline: Baseline, products: Products, shape: Future[Regularity]
-) -> "tuple[Pictures, bytes]":
+) -> tuple[bytes, bytes]:
     # What draws is imported meanwhile, too.
     from service.registration.drawing import drawn
 
     return drawn(baseline, products, shape)
 
 
-def _write_page(report: Report, pictures: "Pictures", folder: Path) -> None:
+def _write_page(report: Report, gallery: bytes, folder: Path) -> None:
     from service.registration.page import render_page
 
-    # Encoded at once: a text file encodes and copies megabytes of pictures by the piece.
-    (folder / "report.html").write_bytes(render_page(report, pictures).encode())
+    (folder / "report.html").write_bytes(render_page(report, gallery))
 
 
 def _write(path: Path, data: bytes) -> None:

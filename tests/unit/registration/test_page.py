@@ -9,7 +9,8 @@ import pytest
 
 from service.registration.grid import Grid
 from service.registration.page import render_page
-from service.registration.pictures import Scene, draw_pictures
+from service.registration.page_gallery import gallery
+from service.registration.pictures import Pictures, Scene, draw_pictures
 from service.registration.report import (
     CONVENTION,
     FileReport,
@@ -57,7 +58,7 @@ class Reader(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def pictures() -> Pictures:
     shape = (12, 14, 10)
     image = np.random.default_rng(5).normal(size=shape).astype(np.float32)
     labels = (image > 0).astype(np.uint8)
@@ -72,6 +73,11 @@ def pictures():
         warped_labels=labels,
     )
     return draw_pictures(scene)
+
+
+@pytest.fixture(scope="module")
+def drawn(pictures: Pictures) -> bytes:
+    return gallery(pictures)
 
 
 def report(text: str = "said", status: str = "pass", **metrics) -> Report:
@@ -90,14 +96,14 @@ def report(text: str = "said", status: str = "pass", **metrics) -> Report:
     )
 
 
-def read(page: str) -> Reader:
+def read(page: bytes) -> Reader:
     reader = Reader()
-    reader.feed(page)
+    reader.feed(page.decode())
     return reader
 
 
-def test_texts_of_the_report_cannot_become_markup(pictures):
-    page = render_page(report(EVIL, dice_after={EVIL: 0.5}), pictures)
+def test_texts_of_the_report_cannot_become_markup(drawn):
+    page = render_page(report(EVIL, dice_after={EVIL: 0.5}), drawn)
     reader = read(page)
     assert not reader.of("script")
     assert all(image["src"].startswith("data:image/png;base64,") for image in reader.of("img"))
@@ -105,8 +111,8 @@ def test_texts_of_the_report_cannot_become_markup(pictures):
     assert reader.text.count(EVIL) >= 9
 
 
-def test_nothing_is_loaded_from_outside(pictures):
-    reader = read(render_page(report(), pictures))
+def test_nothing_is_loaded_from_outside(drawn):
+    reader = read(render_page(report(), drawn))
     links = [
         value
         for _, attributes in reader.tags
@@ -119,8 +125,8 @@ def test_nothing_is_loaded_from_outside(pictures):
     assert "@import" not in reader.style
 
 
-def test_policy_allows_exactly_this_style_sheet(pictures):
-    reader = read(render_page(report(), pictures))
+def test_policy_allows_exactly_this_style_sheet(drawn):
+    reader = read(render_page(report(), drawn))
     (policy,) = [m["content"] for m in reader.of("meta") if "http-equiv" in m]
     digest = b64encode(sha256(reader.style.encode()).digest()).decode()
     assert f"style-src 'sha256-{digest}'" in policy
@@ -129,8 +135,8 @@ def test_policy_allows_exactly_this_style_sheet(pictures):
     assert not any("style" in attributes for _, attributes in reader.tags)
 
 
-def test_pictures_have_words_and_switches_have_labels(pictures):
-    reader = read(render_page(report(), pictures))
+def test_pictures_have_words_and_switches_have_labels(pictures, drawn):
+    reader = read(render_page(report(), drawn))
     assert all(image["alt"] for image in reader.of("img"))
     buttons = [button["id"] for button in reader.of("input")]
     assert sorted(buttons) == sorted(label["for"] for label in reader.of("label"))
@@ -143,31 +149,31 @@ def test_pictures_have_words_and_switches_have_labels(pictures):
     ("status", "words"),
     [("pass", "passed"), ("warn", "Look before you use"), ("fail", "do not use it")],
 )
-def test_verdict_comes_first_and_in_words(pictures, status, words):
-    reader = read(render_page(report("the reason", status), pictures))
+def test_verdict_comes_first_and_in_words(drawn, status, words):
+    reader = read(render_page(report("the reason", status), drawn))
     assert words in reader.text
     said = reader.text.index("the reason", reader.text.index(words))
     assert said < reader.text.index("Pictures")
 
 
-def test_figures_files_stages_and_convention_are_there(pictures):
-    text = read(render_page(report(tre_mm_before=12.5, tre_mm_after=1.75), pictures)).text
+def test_figures_files_stages_and_convention_are_there(drawn):
+    text = read(render_page(report(tre_mm_before=12.5, tre_mm_after=1.75), drawn)).text
     expected = ("0.250 → 0.875", "12.50", "1.75", "1.250", "1.750", "cd" * 32, "ef" * 32, "1.5 MB")
     for words in (*expected, CONVENTION):
         assert words in text
 
 
-def test_what_was_not_measured_is_left_out(pictures):
-    text = read(render_page(report(), pictures)).text
+def test_what_was_not_measured_is_left_out(drawn):
+    text = read(render_page(report(), drawn)).text
     assert "Dice" not in text
     assert "TRE" not in text
     assert "None" not in text
     assert " nan" not in text
 
 
-def test_a_model_is_not_said_to_have_answered_where_refinement_did(pictures):
+def test_a_model_is_not_said_to_have_answered_where_refinement_did(drawn):
     """A network may have been left out, or what it found dropped; the stages tell."""
-    text = read(render_page(report("net"), pictures)).text
+    text = read(render_page(report("net"), drawn)).text
     assert "comes from refinement for this pair (model net/1 was chosen;" in text
     left_out = report("net").model_copy(update={"answered_by": "initialise"})
-    assert "comes from the initial alignment alone (" in read(render_page(left_out, pictures)).text
+    assert "comes from the initial alignment alone (" in read(render_page(left_out, drawn)).text
