@@ -263,7 +263,7 @@ def force(images, integrands, nk, setting, out):
         if i < 2 or i >= ni - 2:
             out[:, i] = 0
         else:
-            rows = np.zeros((5, size), np.float32)
+            rows = np.empty((5, size), np.float32)
             _derivative_plane(images, integrands, i, window, rows)
             d, g, w = rows[0], rows[3], warped[i]
             before, after = warped[i - 1], warped[i + 1]

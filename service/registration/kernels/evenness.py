@@ -20,23 +20,26 @@ import numpy as np
 from service.registration.kernels.launch import device, kernel, prange
 from service.registration.kernels.planes import MARGIN, extend_plane
 
+BLOCK = 512  # places of a plane whose differences stay in the nearest cache
+
 
 @device
-def _differences(field, i, nk, out):
-    """out[3 q + a] = what component q changes by over two voxels along axis a, on plane i."""
-    size = field.shape[2]
+def _differences(field, i, places, nk, out):
+    """out[3 q + a] = what component q changes by over two voxels along axis a, on plane i.
+
+    At some of its places, from and to.
+    """
+    first, stop = places
     for q in range(3):
-        u, before, after = field[q, i], field[q, i - 1], field[q, i + 1]
-        row = out[3 * q]
-        for t in range(size):
+        u = field[q, i]
+        after, before, row = field[q, i + 1, first:stop], field[q, i - 1, first:stop], out[3 * q]
+        for t in range(after.size):
             row[t] = after[t] - before[t]
-        n = size - 2 * nk
-        before, after, row = u[:n], u[2 * nk :], out[3 * q + 1, nk : n + nk]
-        for t in range(n):
+        after, before, row = u[first + nk : stop + nk], u[first - nk : stop - nk], out[3 * q + 1]
+        for t in range(after.size):
             row[t] = after[t] - before[t]
-        n = size - 2
-        before, after, row = u[:n], u[2:], out[3 * q + 2, 1 : n + 1]
-        for t in range(n):
+        after, before, row = u[first + 1 : stop + 1], u[first - 1 : stop - 1], out[3 * q + 2]
+        for t in range(after.size):
             row[t] = after[t] - before[t]
 
 
@@ -80,11 +83,14 @@ def growth(field, nk, out):
     """out = g(J), smoothed along j and k, on the planes that are no margin."""
     _, ni, size = field.shape
     for i in prange(MARGIN, ni - MARGIN):
-        rows = np.zeros((10, size), np.float32)
-        _differences(field, i, nk, rows)
-        _growth_of(rows, rows[9])
-        extend_plane(rows[9], nk)
-        _blur(rows[9], nk, rows[0], out[i])
+        found, scratch = np.empty(size, np.float32), np.empty(size, np.float32)
+        differences = np.empty((9, BLOCK), np.float32)
+        for first in range(nk, size - nk, BLOCK):
+            stop = min(first + BLOCK, size - nk)
+            _differences(field, i, (first, stop), nk, differences)
+            _growth_of(differences, found[first:stop])
+        extend_plane(found, nk)
+        _blur(found, nk, scratch, out[i])
 
 
 @device
